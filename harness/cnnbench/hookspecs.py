@@ -1,0 +1,111 @@
+"""The hooks that a plugin may implement. Every hook is optional; results of all plugins are used.
+
+A plugin is a module named by an entry point in group ``cnnbench``; its functions carry ``cnnbench.hookimpl``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+PROJECT = "cnnbench"
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@hookspec
+def cnnbench_register_techniques() -> Iterable[type[Any]]:
+    """Technique classes made with ``@technique``, of any slot but those with a hook of their own. Called at start."""
+    raise NotImplementedError
+
+
+@hookspec
+def cnnbench_register_models() -> Iterable[type[Any]]:
+    """Technique classes of slot ``model``. Called at start."""
+    raise NotImplementedError
+
+
+@hookspec
+def cnnbench_register_datasets() -> Iterable[type[Any]]:
+    """Technique classes of slot ``dataset``. Called at start."""
+    raise NotImplementedError
+
+
+@hookspec
+def cnnbench_register_metrics() -> Iterable[type[Any]]:
+    """Technique classes of slot ``metric``. Called at start."""
+    raise NotImplementedError
+
+
+@hookspec
+def cnnbench_register_reporters() -> Iterable[type[Any]]:
+    """Technique classes of slot ``reporter``. Called at start."""
+    raise NotImplementedError
+
+
+@hookspec
+def cnnbench_register_executors() -> Iterable[type[Any]]:
+    """Technique classes of slot ``executor``. Called at start."""
+    raise NotImplementedError
+
+
+@hookspec
+def cnnbench_check_trial(trial: Mapping[str, Any]) -> str | None:
+    """A reason to skip this trial, or None. Called for each trial when a plan is made.
+
+    Args:
+        trial: ``{"arm": str, "seed": int, "device": str, "settings": plain settings}``.
+    """
+
+
+@hookspec
+def cnnbench_describe_environment() -> Mapping[str, str]:
+    """Facts for the manifest that each record carries, e.g. a library's version. Called once a run."""
+    raise NotImplementedError
+
+
+@hookspec
+def cnnbench_plan_ready(plan: Mapping[str, Any]) -> None:
+    """The plan is made and nothing has run yet.
+
+    Args:
+        plan: ``{"suite": str, "arms": int, "trials": int, "stages": int, "cached": int, "workers": int}``.
+    """
+
+
+@hookspec
+def cnnbench_trial_started(trial: Mapping[str, Any]) -> None:
+    """A trial's first stage was handed to a worker.
+
+    Args:
+        trial: ``{"key": str, "arm": str, "seed": int}``.
+    """
+
+
+@hookspec
+def cnnbench_epoch_finished(trial: Mapping[str, Any], progress: Mapping[str, Any]) -> None:
+    """A training epoch ended in a worker.
+
+    Args:
+        trial: ``{"key": str, "arm": str, "seed": int}``; of several trials that share the training, the first.
+        progress: the fields of ``cnnbench.types.Progress``.
+    """
+
+
+@hookspec
+def cnnbench_trial_finished(record: Mapping[str, Any]) -> None:
+    """A trial ended, whatever its status; ``record`` is the line that went to ``records.jsonl``."""
+
+
+@hookspec
+def cnnbench_run_finished(summary: Mapping[str, Any]) -> None:
+    """The run ended.
+
+    Args:
+        summary: ``{"suite": str, "planned": int, "statuses": {status: count}, "seconds": float, "results": path}``.
+    """

@@ -1,0 +1,281 @@
+"""The slots: what kinds of technique there are, how each is called, and when.
+
+A technique is a frozen options class made with ``@technique(slot, name)`` that also satisfies its slot's protocol.
+Protocols whose every method is optional say so; the loop asks once, before training, which of them a technique has.
+
+Order of use in one trial: ``architecture`` rewrites the model's options; the model is built; surgery swaps
+``convolution``, ``pooling``, ``norm`` and ``activation`` modules; ``regularizer.prepare`` inserts layers; the
+``initializer`` fills weights; ``input`` is fitted on the training split; ``strategy`` wraps the training run, whose
+loop calls ``augmentation`` and ``regularizer``; ``compressor`` follows; ``runtime`` prepares the model for latency.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from cnnbench.lazy import nn, torch
+    from cnnbench.types import Choice, ImageData, Progress, Trained
+
+
+class Architecture(Protocol):
+    """Rewrites a model's options before it is built, usually by ``dataclasses.replace``."""
+
+    def __call__(self, model: Any) -> Any:
+        """Return the changed model technique; raise ``Unsupported`` where it has no such option."""
+
+
+class Surgery(Protocol):
+    """Slots ``activation``, ``norm``, ``pooling``, ``convolution``: one module in place of another."""
+
+    def __call__(self, module: nn.Module) -> nn.Module:
+        """Return the replacement, on any device (the harness moves it); the same object means: left alone."""
+
+
+class Initializer(Protocol):
+    """Fills the weights of a freshly built model."""
+
+    def __call__(self, model: nn.Module, generator: torch.Generator) -> None:
+        """Set parameters in place (under ``no_grad``), drawing from ``generator`` (CPU) alone."""
+
+
+class Input(Protocol):
+    """Input normalization, fitted on the training split."""
+
+    def __call__(self, images: torch.Tensor) -> nn.Module:
+        """From training images, uint8 [N, C, H, W], make a module that maps float images in 0..1 to model inputs."""
+
+
+class Augmentation(Protocol):
+    """Changes every training batch, on the device, with a fresh draw for each sample."""
+
+    def __call__(
+        self, images: torch.Tensor, targets: torch.Tensor, generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return new images and targets; the arguments are not changed in place.
+
+        Args:
+            images: float [N, C, H, W] in 0..1, before input normalization.
+            targets: class probabilities, float [N, K].
+            generator: on the images' device; the only source of randomness.
+        """
+
+
+class Regularizer(Protocol):
+    """Acts during training. Every method is optional: implement any, inherit nothing.
+
+    ``prepare(model, generator)`` returns the number of layers inserted or changed, once after surgery.
+    ``targets(targets)`` maps class probabilities [N, K] to class probabilities.
+    ``penalty(model, logits)`` returns a scalar that is added to the loss.
+    ``perturb(model)`` and ``restore(model)`` bracket a second gradient at other weights (SAM): after the first backward
+    pass ``perturb`` moves the weights, the gradient is taken anew, ``restore`` moves them back.
+    ``gradients(model, generator)`` changes ``.grad`` in place after the backward pass.
+    ``weights(model, learning_rate)`` changes weights in place after the optimizer's step.
+    """
+
+
+REGULARIZER_METHODS = ("prepare", "targets", "penalty", "perturb", "restore", "gradients", "weights")
+
+
+class Optimizer(Protocol):
+    """Makes the optimizer."""
+
+    def __call__(self, model: nn.Module) -> torch.optim.Optimizer:
+        """Return an optimizer over the model's trainable parameters."""
+
+
+class Schedule(Protocol):
+    """Learning rate over the run as a factor of the optimizer's own."""
+
+    def __call__(self, step: int, total_steps: int) -> float:
+        """Factor for 0-based ``step`` of ``total_steps``."""
+
+
+class Loss(Protocol):
+    """The training loss."""
+
+    def __call__(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Scalar from logits [N, K] and class probabilities [N, K]."""
+
+
+class Observer:
+    """Watches the training loop; strategies override what they need."""
+
+    def after_step(self, model: nn.Module, step: int) -> None:
+        """After each optimizer step (0-based)."""
+
+    def after_epoch(self, model: nn.Module, progress: Progress) -> bool:  # noqa: ARG002
+        """After each epoch and its validation; return True to stop training."""
+        return False
+
+
+class TrainingRun(Protocol):
+    """One training run, as a strategy sees it."""
+
+    @property
+    def epochs(self) -> int:
+        """Planned epochs."""
+
+    def fit(self, *observers: Observer, member: int = 0) -> Trained:
+        """Build and train a model from scratch, calling the observers; ``member`` > 0 draws other streams."""
+
+    def recalibrate(self, model: nn.Module) -> None:
+        """Recompute batch-norm statistics of ``model`` on the training split, in place (after averaging weights)."""
+
+
+class Strategy(Protocol):
+    """Wraps the training run: early stopping, averaging, ensembles."""
+
+    def __call__(self, run: TrainingRun) -> Trained:
+        """Call ``run.fit`` once or several times and return the model to keep.
+
+        Strategies nest: ``run`` may itself be a run wrapped by the next strategy of the suite's list.
+        """
+
+
+class CompressionContext(Protocol):
+    """What a compressor may use beside the trained model."""
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+
+    @property
+    def example(self) -> torch.Tensor:
+        """One model input, [1, C, H, W], normalized, on the device."""
+
+    @property
+    def generator(self) -> torch.Generator:
+        """CPU generator of the trial's own stream for this compressor."""
+
+    def calibration(self, count: int) -> torch.Tensor:
+        """``count`` (or all, if fewer) training images as model inputs [n, C, H, W], without augmentation."""
+
+    def build(self, model: Choice) -> nn.Module:
+        """A fresh, initialized model for the same data, such as a student."""
+
+    def train(
+        self,
+        model: nn.Module,
+        *,
+        epochs: int,
+        learning_rate: float | None = None,
+        loss: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
+        observers: Sequence[Observer] = (),
+    ) -> list[Progress]:
+        """Train ``model`` in place with the arm's recipe, augmentation and regularizers, and return the history.
+
+        Args:
+            model: any classifier for the same inputs; left in eval mode.
+            epochs: passes over the training split; the schedule runs over these.
+            learning_rate: base rate in place of the recipe's.
+            loss: called as ``loss(inputs, logits, targets)`` in place of the recipe's loss; ``inputs`` are what the
+                model saw, so a teacher can be asked about the same images.
+            observers: called by the loop, e.g. to keep pruned weights at zero.
+        """
+
+    def validation_accuracy(self, model: nn.Module) -> float:
+        """Top-1 accuracy on the validation split, 0..1."""
+
+
+class Compressor(Protocol):
+    """Makes a trained model cheaper."""
+
+    def __call__(self, model: nn.Module, context: CompressionContext) -> nn.Module:
+        """Return the compressed model; ``model`` is a copy that may be changed in place.
+
+        The result must pickle with importable classes alone. It may carry ``deployed_bytes`` (int), the size of a
+        format that has no packed storage here; the tables mark such a size ``nominal``.
+        """
+
+
+class Runtime(Protocol):
+    """Prepares a model for serving before its latency is taken."""
+
+    def __call__(self, model: nn.Module, example: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+        """Return a function from model inputs [N, C, H, W] to logits [N, K]."""
+
+
+class Model(Protocol):
+    """A network family."""
+
+    def __call__(self, image_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+        """Build for images (C, H, W); module initialization draws from torch's default generator."""
+
+
+class Dataset(Protocol):
+    """Where images come from."""
+
+    def fingerprint(self) -> str:
+        """A digest that changes when any image or label does. Raises ``DataError``; imports no torch."""
+
+    def __call__(self) -> ImageData:
+        """Load everything into memory. Raises ``DataError`` saying where it looked and how to get the data."""
+
+
+class Metric(Protocol):
+    """A quality metric of the test split."""
+
+    def __call__(self, probabilities: torch.Tensor, labels: torch.Tensor) -> Mapping[str, float]:
+        """Named scalars from class probabilities [N, K] (CPU, float64) and labels [N]."""
+
+
+class Reporter(Protocol):
+    """Renders records in another format."""
+
+    def __call__(self, records: Sequence[Mapping[str, Any]]) -> str:
+        """The document as text."""
+
+
+class Executor(Protocol):
+    """Runs stages; see ``cnnbench.execute.interface``."""
+
+    def __call__(self, workers: int | None) -> Any:
+        """Make the executor with that many workers (None: its own choice)."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """What the host must know of a slot.
+
+    Attributes:
+        protocol: how its techniques are called.
+        many: a suite may list several techniques, used in order.
+        in_arm: arms and ``[baseline]`` may set it (the rest are set elsewhere in a suite).
+        stage: the first stage whose result depends on it.
+        summary: one line for ``cnnbench list``.
+    """
+
+    protocol: type
+    many: bool
+    in_arm: bool
+    stage: str
+    summary: str
+
+
+SLOTS: Mapping[str, Slot] = {
+    "architecture": Slot(Architecture, True, True, "train", "rewrites the model's options before it is built"),
+    "convolution": Slot(Surgery, True, True, "train", "replaces convolutions in the built model"),
+    "pooling": Slot(Surgery, False, True, "train", "replaces pooling layers in the built model"),
+    "norm": Slot(Surgery, False, True, "train", "replaces normalization layers in the built model"),
+    "activation": Slot(Surgery, False, True, "train", "replaces activations in the built model"),
+    "initializer": Slot(Initializer, False, True, "train", "fills the weights before training"),
+    "input": Slot(Input, False, True, "train", "normalizes the input, fitted on the training split"),
+    "augmentation": Slot(Augmentation, True, True, "train", "changes each training batch at random"),
+    "regularizer": Slot(Regularizer, True, True, "train", "acts on layers, targets, loss, gradients or weights"),
+    "strategy": Slot(Strategy, True, True, "train", "wraps the training run"),
+    "compressor": Slot(Compressor, True, True, "compress", "makes the trained model cheaper"),
+    "runtime": Slot(Runtime, False, True, "latency", "prepares the model for serving"),
+    "optimizer": Slot(Optimizer, False, False, "train", "updates the weights (set in [recipe])"),
+    "schedule": Slot(Schedule, False, False, "train", "learning rate over time (set in [recipe])"),
+    "loss": Slot(Loss, False, False, "train", "the training loss (set in [recipe])"),
+    "model": Slot(Model, False, False, "train", "network families"),
+    "dataset": Slot(Dataset, False, False, "train", "where images come from"),
+    "metric": Slot(Metric, False, False, "evaluate", "quality on the test split"),
+    "reporter": Slot(Reporter, False, False, "", "renders records in another format"),
+    "executor": Slot(Executor, False, False, "", "runs the stages"),
+}
+"""Every slot by name, in the order in which a trial uses them."""

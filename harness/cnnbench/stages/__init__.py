@@ -1,0 +1,1 @@
+"""What a trial is made of: train, compress, evaluate, profile, latency, energy."""

@@ -1,0 +1,90 @@
+"""The decorator that makes a technique out of a class."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from typing import TYPE_CHECKING, Any, TypeVar, dataclass_transform
+
+from cnnbench.errors import PluginError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+CARD = "__cnnbench_card__"
+
+
+@dataclasses.dataclass(frozen=True)
+class Requirement:
+    """An optional package that a technique needs.
+
+    Attributes:
+        module: the name to import, e.g. ``torch_pruning``.
+        extra: the extra of cnnbench that installs it.
+    """
+
+    module: str
+    extra: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Card:
+    """What the host knows of a technique without making one.
+
+    Attributes:
+        slot: the slot that it fills.
+        name: the name that suites use.
+        requires: optional packages it needs; where one is missing its trials are skipped with the install line.
+    """
+
+    slot: str
+    name: str
+    requires: tuple[Requirement, ...] = ()
+
+
+@dataclass_transform(frozen_default=True)
+def technique(slot: str, name: str, *, requires: tuple[Requirement, ...] = ()) -> Callable[[type[T]], type[T]]:
+    """Make a class a technique: a frozen dataclass whose typed fields are its options.
+
+    The class's docstring is its documentation: one line that says what it does, then the source, the formula with
+    shapes, when it helps and when it is known not to. Constraints on options are ``annotated_types`` metadata:
+    ``groups: Annotated[int, Ge(1)] = 8``. A ``ValueError`` from ``__post_init__`` becomes a line of the suite's errors.
+
+    Args:
+        slot: one of ``cnnbench.slots.SLOTS``.
+        name: the name that suites use: lower case, digits and underscores.
+        requires: optional packages without which its trials are skipped.
+
+    Raises:
+        PluginError: unknown slot, bad name or no docstring of its own.
+    """
+
+    def decorate(cls: type[T]) -> type[T]:
+        from cnnbench.slots import SLOTS
+
+        where = f"{cls.__module__}.{cls.__qualname__}"
+        if slot not in SLOTS:
+            raise PluginError(f"{where}: unknown slot {slot!r}; the slots are {', '.join(SLOTS)}")
+        if not (name.isidentifier() and name == name.lower()):
+            raise PluginError(f"{where}: technique name {name!r} is not lower-case letters, digits and underscores")
+        if not inspect.cleandoc(cls.__dict__.get("__doc__") or ""):
+            raise PluginError(f"{where}: technique {name!r} has no docstring")
+        made = dataclasses.dataclass(frozen=True)(cls)
+        setattr(made, CARD, Card(slot, name, requires))
+        return made
+
+    return decorate
+
+
+def card_of(cls: type[Any] | object) -> Card:
+    """The card of a technique class or instance.
+
+    Raises:
+        PluginError: it was not made with ``@technique``.
+    """
+    card = getattr(cls, CARD, None)
+    if not isinstance(card, Card):
+        raise PluginError(f"{cls!r} is not a technique: decorate the class with @technique(slot, name)")
+    return card

@@ -1,0 +1,218 @@
+"""Plain values that pass between suite, plan, stages and techniques. Nothing here imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any
+
+if TYPE_CHECKING:
+    from cnnbench.lazy import nn, torch
+
+Options = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A technique, model or dataset as a suite names it: JSON-ready, and complete, defaults filled in.
+
+    Attributes:
+        slot: the slot that it fills, e.g. ``norm``.
+        name: its registered name, e.g. ``group``.
+        options: every option with its value, as plain data (str, int, float, bool, None, list, dict).
+    """
+
+    slot: str
+    name: str
+    options: Options = field(default_factory=dict)
+
+    def plain(self) -> dict[str, Any]:
+        """The choice as JSON-ready data; nested choices too."""
+        return {"slot": self.slot, "name": self.name, "options": dict(self.options)}
+
+    @staticmethod
+    def from_plain(data: Mapping[str, Any]) -> Choice:
+        """The inverse of ``plain``."""
+        return Choice(data["slot"], data["name"], data["options"])
+
+
+@dataclass(frozen=True)
+class InSlot:
+    """Marks an option that is itself a technique: ``student: Annotated[Choice, InSlot("model")]``."""
+
+    slot: str
+
+
+ModelChoice = Annotated[Choice, InSlot("model")]
+"""Type of an option that names a model; the context's ``build`` makes it."""
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """What any dataset can be asked for, beside its own options.
+
+    Attributes:
+        train_size: use a stratified subset of this many training images (before the validation split).
+        test_size: use a stratified subset of this many test images.
+        validation: share of the training images held out for validation, 0 to 0.5.
+    """
+
+    train_size: int | None = None
+    test_size: int | None = None
+    validation: float = 0.1
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The training budget and procedure that all arms share unless an arm says otherwise.
+
+    Attributes:
+        epochs: passes over the training split.
+        batch_size: images a step.
+        optimizer, schedule, loss: choices in the slots of those names.
+        precision: ``fp32``, or ``bf16`` for autocast (shifts results within noise, so never a silent default).
+        channels_last: memory format of images and weights; None lets the device decide.
+    """
+
+    epochs: int
+    batch_size: int
+    optimizer: Choice
+    schedule: Choice
+    loss: Choice
+    precision: str = "fp32"
+    channels_last: bool | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that decides a trial's result, apart from its seed: what an arm comes to.
+
+    Attributes:
+        dataset: choice in slot ``dataset``.
+        data: what is asked of the dataset.
+        model: choice in slot ``model``, before architecture techniques.
+        recipe: training budget and procedure.
+        techniques: the choices by slot, each slot's in order; a slot left out keeps the model's own.
+    """
+
+    dataset: Choice
+    data: DataOptions
+    model: Choice
+    recipe: Recipe
+    techniques: Mapping[str, tuple[Choice, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """A dataset in memory.
+
+    Attributes:
+        train_images, test_images: uint8 tensors [N, C, H, W], C 1 (gray) or 3 (RGB).
+        train_labels, test_labels: int64 tensors [N], values 0 .. len(class_names) - 1.
+        class_names: names in label order.
+    """
+
+    train_images: torch.Tensor
+    train_labels: torch.Tensor
+    test_images: torch.Tensor
+    test_labels: torch.Tensor
+    class_names: tuple[str, ...]
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.class_names)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width."""
+        _, channels, height, width = self.train_images.shape
+        return channels, height, width
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where training stands, as observers of the loop see it after an epoch.
+
+    Attributes:
+        epoch: 0-based.
+        epochs: planned number.
+        step: optimizer steps taken so far.
+        train_loss: mean over the epoch's steps.
+        validation_loss, validation_accuracy: on the validation split (None where there is none).
+        learning_rate: of the last step, first parameter group.
+    """
+
+    epoch: int
+    epochs: int
+    step: int
+    train_loss: float
+    validation_loss: float | None
+    validation_accuracy: float | None
+    learning_rate: float
+
+
+@dataclass
+class Trained:
+    """What a training run hands back.
+
+    Attributes:
+        model: the trained model, in eval mode.
+        history: one ``Progress`` an epoch.
+        notes: facts for the record, e.g. ``{"stopped_epoch": 7}``.
+    """
+
+    model: nn.Module
+    history: list[Progress]
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LatencyOptions:
+    """How latency is taken.
+
+    Attributes:
+        batch_sizes: images a call; each has its own columns.
+        precision: sampling ends when the 95 % interval of the median is within this share of the median ...
+        max_seconds: ... or after this long for one batch size, and the record says which.
+        threads: intra-op threads on CPU; None means torch's own choice for this machine. Recorded either way.
+    """
+
+    batch_sizes: tuple[int, ...] = (1, 32)
+    precision: float = 0.02
+    max_seconds: float = 2.0
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class EnergyOptions:
+    """How inference energy is taken.
+
+    Attributes:
+        windows: number of windows, at least 3, whose spread is kept.
+        window_seconds: length of one; None means long enough for a hardware counter where there is one, and short where
+            the figure is an estimate, which knows nothing beyond time.
+        batch_size: images a call.
+    """
+
+    windows: int = 3
+    window_seconds: float | None = None
+    batch_size: int = 32
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What a suite measures and reports.
+
+    Attributes:
+        primary: the metric that decides.
+        metrics: metric names in the order of the table's columns; see ``cnnbench.quantities``.
+        latency, energy: how these are taken.
+        margin: by metric, the difference that would not matter, in the metric's own unit.
+    """
+
+    primary: str = "accuracy"
+    metrics: tuple[str, ...] = ("accuracy", "f1_macro", "params", "latency", "energy")
+    latency: LatencyOptions = field(default_factory=LatencyOptions)
+    energy: EnergyOptions = field(default_factory=EnergyOptions)
+    margin: Mapping[str, float] = field(default_factory=dict)
