@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Le, Lt, MinLen
 
 if TYPE_CHECKING:
     from cnnbench.lazy import nn, torch
@@ -57,9 +59,9 @@ class DataOptions:
         validation: share of the training images held out for validation, 0 to 0.5.
     """
 
-    train_size: int | None = None
-    test_size: int | None = None
-    validation: float = 0.1
+    train_size: Annotated[int, Ge(1)] | None = None
+    test_size: Annotated[int, Ge(1)] | None = None
+    validation: Annotated[float, Ge(0), Le(0.5)] = 0.1
 
 
 @dataclass(frozen=True)
@@ -74,12 +76,12 @@ class Recipe:
         channels_last: memory format of images and weights; None lets the device decide.
     """
 
-    epochs: int
-    batch_size: int
-    optimizer: Choice
-    schedule: Choice
-    loss: Choice
-    precision: str = "fp32"
+    epochs: Annotated[int, Ge(1)]
+    batch_size: Annotated[int, Ge(1)]
+    optimizer: Annotated[Choice, InSlot("optimizer")]
+    schedule: Annotated[Choice, InSlot("schedule")]
+    loss: Annotated[Choice, InSlot("loss")]
+    precision: Literal["fp32", "bf16"] = "fp32"
     channels_last: bool | None = None
 
 
@@ -178,10 +180,10 @@ class LatencyOptions:
         threads: intra-op threads on CPU; None means torch's own choice for this machine. Recorded either way.
     """
 
-    batch_sizes: tuple[int, ...] = (1, 32)
-    precision: float = 0.02
-    max_seconds: float = 2.0
-    threads: int | None = None
+    batch_sizes: Annotated[tuple[Annotated[int, Ge(1)], ...], MinLen(1)] = (1, 32)
+    precision: Annotated[float, Gt(0), Lt(1)] = 0.02
+    max_seconds: Annotated[float, Gt(0)] = 2.0
+    threads: Annotated[int, Ge(1)] | None = None
 
 
 @dataclass(frozen=True)
@@ -195,9 +197,9 @@ class EnergyOptions:
         batch_size: images a call.
     """
 
-    windows: int = 3
-    window_seconds: float | None = None
-    batch_size: int = 32
+    windows: Annotated[int, Ge(3)] = 3
+    window_seconds: Annotated[float, Gt(0)] | None = None
+    batch_size: Annotated[int, Ge(1)] = 32
 
 
 @dataclass(frozen=True)
