@@ -1,0 +1,235 @@
+"""Low-rank factorization: one layer becomes two thinner ones."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from annotated_types import Ge, Gt, Le
+
+from cnnbench import technique
+from cnnbench.errors import NoEffect
+from cnnbench.lazy import nn, torch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cnnbench.slots import CompressionContext
+
+Of = Literal["rank", "energy"]
+
+
+def split(matrix: torch.Tensor, share: float, of: Of) -> tuple[torch.Tensor, torch.Tensor]:
+    """Factors of the best approximation of a matrix in the Frobenius norm (Eckart & Young 1936).
+
+    Args:
+        matrix: [m, n].
+        share: with ``of="rank"`` the rank is round(share * min(m, n)), at least 1; with ``of="energy"`` it is the
+            smallest whose squared singular values sum to ``share`` of their total.
+        of: what the share is of.
+
+    Returns:
+        ``left`` [m, r] and ``right`` [r, n] with ``left @ right`` close to ``matrix``; each carries the square root of
+        the singular values, so that fine-tuning starts balanced.
+    """
+    u, s, vh = torch.linalg.svd(matrix.detach().double(), full_matrices=False)
+    if of == "rank":
+        rank = max(1, round(share * len(s)))
+    else:
+        reached = (s**2).cumsum(0)
+        # A share of 1 means all but rounding noise.
+        rank = int((reached < share * reached[-1] * (1 - 1e-12)).sum()) + 1
+    root = s[:rank].sqrt()
+    return (u[:, :rank] * root).to(matrix), (root[:, None] * vh[:rank]).to(matrix)
+
+
+def factorize_linear(layer: nn.Linear, share: float, of: Of) -> nn.Sequential:
+    """Linear(in, r, no bias) then Linear(r, out)."""
+    left, right = split(layer.weight, share, of)
+    rank = len(right)
+    first = nn.Linear(layer.in_features, rank, bias=False)
+    second = nn.Linear(rank, layer.out_features, bias=layer.bias is not None)
+    return _filled(first, right, second, left, layer)
+
+
+def factorize_pointwise(layer: nn.Conv2d, share: float, of: Of) -> nn.Sequential:
+    """A 1x1 convolution to r channels, with the stride, then a 1x1 convolution to the outputs."""
+    left, right = split(layer.weight.flatten(1), share, of)
+    rank = len(right)
+    first = nn.Conv2d(
+        layer.in_channels,
+        rank,
+        1,
+        stride=_pair(layer.stride),
+        padding=_padding(layer.padding),
+        padding_mode=layer.padding_mode,
+        bias=False,
+    )
+    second = nn.Conv2d(rank, layer.out_channels, 1, bias=layer.bias is not None)
+    return _filled(first, right[:, :, None, None], second, left[:, :, None, None], layer)
+
+
+def factorize_spatial(layer: nn.Conv2d, share: float, of: Of) -> nn.Sequential:
+    """A kh x 1 convolution to r channels, then a 1 x kw convolution to the outputs.
+
+    The weight [N, C, kh, kw] as a matrix [C kh, N kw] factors into vertical filters [r, C, kh, 1] and horizontal
+    filters [N, r, 1, kw].
+    """
+    outputs, inputs, height, width = layer.weight.shape
+    matrix = layer.weight.permute(1, 2, 0, 3).reshape(inputs * height, outputs * width)
+    left, right = split(matrix, share, of)
+    rank = len(right)
+    (stride_y, stride_x), (dilation_y, dilation_x) = _pair(layer.stride), _pair(layer.dilation)
+    padding = _padding(layer.padding)
+    padding_y, padding_x = (padding, padding) if isinstance(padding, str) else ((padding[0], 0), (0, padding[1]))
+    first = nn.Conv2d(
+        inputs,
+        rank,
+        (height, 1),
+        stride=(stride_y, 1),
+        padding=padding_y,
+        dilation=(dilation_y, 1),
+        padding_mode=layer.padding_mode,
+        bias=False,
+    )
+    second = nn.Conv2d(
+        rank,
+        outputs,
+        (1, width),
+        stride=(1, stride_x),
+        padding=padding_x,
+        dilation=(1, dilation_x),
+        padding_mode=layer.padding_mode,
+        bias=layer.bias is not None,
+    )
+    vertical = left.T.reshape(rank, inputs, height, 1)
+    horizontal = right.reshape(rank, outputs, 1, width).transpose(0, 1)
+    return _filled(first, vertical, second, horizontal, layer)
+
+
+def _pair(value: tuple[int, ...]) -> tuple[int, int]:
+    return value[0], value[1]
+
+
+def _padding(value: str | tuple[int, ...]) -> str | tuple[int, int]:
+    return value if isinstance(value, str) else _pair(value)
+
+
+def _filled(
+    first: nn.Linear | nn.Conv2d,
+    first_weight: torch.Tensor,
+    second: nn.Linear | nn.Conv2d,
+    second_weight: torch.Tensor,
+    original: nn.Linear | nn.Conv2d,
+) -> nn.Sequential:
+    first.weight = nn.Parameter(first_weight.contiguous())
+    second.weight = nn.Parameter(second_weight.contiguous())
+    if original.bias is not None:
+        second.bias = nn.Parameter(original.bias.detach().clone())
+    return nn.Sequential(first, second).train(original.training)
+
+
+def factorize(model: nn.Module, make: Callable[[nn.Module], nn.Module | None]) -> int:
+    """Replace each layer for which ``make`` returns a pair with fewer parameters; the others stay.
+
+    Args:
+        model: changed in place.
+        make: from a module to its factors, or None where it is not of the kind.
+
+    Returns:
+        Number of layers replaced.
+
+    Raises:
+        NoEffect: every layer would have become larger, or there is none of the kind.
+    """
+    candidates = replaced = 0
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            factors = make(child)
+            if factors is None:
+                continue
+            candidates += 1
+            if _size(factors) < _size(child):
+                setattr(parent, name, factors)
+                replaced += 1
+    if not replaced:
+        reason = f"the rank makes all {candidates} layers larger" if candidates else "the model has no such layer"
+        raise NoEffect(f"factorized nothing: {reason}")
+    return replaced
+
+
+def _size(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+# Exact types: a subclass may use its weight in ways that two layers can't stand in for.
+def _svd_factors(module: nn.Module, share: float, of: Of) -> nn.Module | None:
+    if type(module) is nn.Linear:
+        return factorize_linear(module, share, of)
+    if type(module) is nn.Conv2d and module.kernel_size == (1, 1) and module.groups == 1:
+        return factorize_pointwise(module, share, of)
+    return None
+
+
+def _spatial_factors(module: nn.Module, share: float, of: Of) -> nn.Module | None:
+    if type(module) is nn.Conv2d and min(module.kernel_size) > 1 and module.groups == 1:
+        return factorize_spatial(module, share, of)
+    return None
+
+
+@technique("compressor", "svd")
+class Svd:
+    """Replaces linear layers and 1x1 convolutions by two of lower rank, then fine-tunes.
+
+    Denton et al. 2014 (Exploiting Linear Structure, section 3.2.1). W [out, in] = U S V^T is cut to rank r: a layer
+    in -> r without bias, then r -> out; parameters fall from in*out to r*(in + out). Exact at full rank. ``share`` of
+    ``rank`` keeps round(share * min(in, out)) singular values, of ``energy`` the fewest whose squares sum to that share.
+    A layer that its rank would make larger is left alone. Defaults: half the rank breaks even for a square matrix, a
+    quarter halves it. Fine-tuning at a tenth of SGD's usual rate, as in pruning.
+
+    Helps: wide classifiers and bottleneck networks of 1x1 convolutions.
+    Known not to help: small residual networks, whose weights sit in k x k convolutions (``spatial_svd``); latency of
+    small layers, where one more kernel launch costs more than the multiplications saved.
+    """
+
+    share: Annotated[float, Gt(0), Le(1)] = 0.25
+    of: Of = "rank"
+    epochs: Annotated[int, Ge(0)] = 2
+    learning_rate: Annotated[float, Gt(0)] = 0.01
+
+    def __call__(self, model: nn.Module, context: CompressionContext) -> nn.Module:
+        """Factorize in place; raises ``NoEffect`` where no layer becomes smaller."""
+        factorize(model, lambda module: _svd_factors(module, self.share, self.of))
+        if self.epochs:
+            context.train(model, epochs=self.epochs, learning_rate=self.learning_rate)
+        return model
+
+
+@technique("compressor", "spatial_svd")
+class SpatialSvd:
+    """Replaces each k x k convolution by a k x 1 and a 1 x k convolution of lower rank, then fine-tunes.
+
+    Jaderberg et al. 2014 (scheme 2), solved in closed form by SVD: the weight [N, C, kh, kw] as a matrix [C kh, N kw]
+    is cut to rank r, giving r vertical filters over C channels and N horizontal filters over r. Parameters fall from
+    N*C*kh*kw to r*(C*kh + N*kw). Exact at full rank, min(C kh, N kw). ``share`` and ``of`` as in ``svd``; a layer that
+    its rank would make larger, and grouped convolutions, are left alone. Default: a third of the rank is a third fewer
+    weights for C = N and k = 3.
+
+    Helps: 3 x 3 and larger kernels with many channels.
+    Known not to help: the first layer (C = 1 or 3); latency of small layers, where two kernel launches cost more than
+    the multiplications saved.
+    """
+
+    share: Annotated[float, Gt(0), Le(1)] = 0.33
+    of: Of = "rank"
+    epochs: Annotated[int, Ge(0)] = 2
+    learning_rate: Annotated[float, Gt(0)] = 0.01
+
+    def __call__(self, model: nn.Module, context: CompressionContext) -> nn.Module:
+        """Factorize in place; raises ``NoEffect`` where no layer becomes smaller."""
+        factorize(model, lambda module: _spatial_factors(module, self.share, self.of))
+        if self.epochs:
+            context.train(model, epochs=self.epochs, learning_rate=self.learning_rate)
+        return model
+
+
+TECHNIQUES = (Svd, SpatialSvd)
