@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import re
 from typing import TYPE_CHECKING, Any, TypeVar, dataclass_transform
 
 from cnnbench.errors import PluginError
@@ -54,7 +55,7 @@ def technique(slot: str, name: str, *, requires: tuple[Requirement, ...] = ()) -
 
     Args:
         slot: one of ``cnnbench.slots.SLOTS``.
-        name: the name that suites use: lower case, digits and underscores.
+        name: the name that suites use: a lower-case letter, then lower-case letters, digits, underscores, hyphens.
         requires: optional packages without which its trials are skipped.
 
     Raises:
@@ -67,8 +68,11 @@ def technique(slot: str, name: str, *, requires: tuple[Requirement, ...] = ()) -
         where = f"{cls.__module__}.{cls.__qualname__}"
         if slot not in SLOTS:
             raise PluginError(f"{where}: unknown slot {slot!r}; the slots are {', '.join(SLOTS)}")
-        if not (name.isidentifier() and name == name.lower()):
-            raise PluginError(f"{where}: technique name {name!r} is not lower-case letters, digits and underscores")
+        if not re.fullmatch(r"[a-z][a-z0-9_-]*", name):
+            raise PluginError(
+                f"{where}: technique name {name!r} is not a lower-case letter followed by lower-case letters, digits, "
+                "underscores and hyphens"
+            )
         if not inspect.cleandoc(cls.__dict__.get("__doc__") or ""):
             raise PluginError(f"{where}: technique {name!r} has no docstring")
         made = dataclasses.dataclass(frozen=True)(cls)
