@@ -1,0 +1,293 @@
+"""Swaps modules in any model, and says which operations a swap can't reach.
+
+A model calls some operations as modules (``self.relu(x)``) and some as functions (``F.relu(x)``). Only modules can be
+swapped; the functional calls are found by symbolic tracing and reported, so that a table never claims "SiLU
+everywhere" where half of the network still computes ReLU.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import fx, nn
+
+from cnnbench.errors import NoEffect, Unsupported
+from cnnbench.technique import card_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from cnnbench.slots import Surgery
+
+
+TARGETS: dict[str, tuple[type[nn.Module], ...]] = {
+    # LocalResponseNorm has no channels to hand over; 1d and 3d norms don't see images.
+    "norm": (nn.BatchNorm2d, nn.SyncBatchNorm, nn.InstanceNorm2d, nn.GroupNorm, nn.LayerNorm),
+    # Not Softmax, LogSoftmax, Softmin and LogSigmoid, which are outputs; not GLU, which halves the channels.
+    "activation": (
+        *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish),
+        *(nn.Hardswish, nn.Sigmoid, nn.Hardsigmoid, nn.Tanh, nn.Hardtanh, nn.Softplus, nn.Softsign, nn.Softshrink),
+        *(nn.Hardshrink, nn.Tanhshrink, nn.Threshold),
+    ),
+    # Windows and global pools alike: a technique that knows only one of the two returns the other as it came.
+    "pooling": (
+        *(nn.MaxPool2d, nn.AvgPool2d, nn.LPPool2d, nn.FractionalMaxPool2d),
+        *(nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d),
+    ),
+    "convolution": (nn.Conv2d,),
+}
+"""The classes that each slot's surgery replaces, subclasses included; ``norm`` takes torchvision's FrozenBatchNorm2d too.
+
+Functions and tensor methods of the same names are the functional calls that it can't reach.
+"""
+
+_GATES = (nn.Sigmoid, nn.Hardsigmoid)
+_PRODUCTS = frozenset({"mul", "multiply"})
+_RESHAPES = frozenset({"view", "reshape", "expand", "expandas", "unsqueeze", "squeeze", "getitem", "flatten"})
+_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+
+
+@dataclass(frozen=True)
+class SurgeryReport:
+    """What a surgery did.
+
+    Attributes:
+        swapped: module objects replaced; one that the model uses in several places counts once.
+        unreached: functional calls and modules of the slot's kind that stay as they were, one entry for each kind, e.g.
+            ``F.relu (94 calls, first in Conv2d_1a_3x3)``. Parts that can't be traced contribute no functional calls.
+    """
+
+    swapped: int
+    unreached: tuple[str, ...] = ()
+
+
+def replace_modules(
+    model: nn.Module, wanted: Callable[[nn.Module], bool], make: Callable[[nn.Module], nn.Module]
+) -> int:
+    """Replace modules at any depth, in place.
+
+    A module object that the model holds under several names has one replacement under all of them. A replacement takes
+    over training mode, device and dtype; its own submodules are not searched, so it may wrap the original.
+
+    Args:
+        model: any model.
+        wanted: says which modules to replace.
+        make: from the old module, the new one; the same object means: left alone.
+
+    Returns:
+        The number of module objects replaced.
+
+    Raises:
+        Unsupported: ``model`` itself is wanted, so that there is no place to put a replacement; or ``make`` raised it,
+            with the module's path put in front.
+    """
+    if wanted(model):
+        raise Unsupported(f"the model is itself a {type(model).__name__}: only modules inside a model can be swapped")
+    made: dict[nn.Module, nn.Module] = {}
+    swapped: tuple[str, ...] = ()
+    for path, old in list(model.named_modules(remove_duplicate=False)):
+        if path.startswith(swapped) or not wanted(old):
+            continue
+        if old not in made:
+            try:
+                made[old] = _fit(make(old), old, model)
+            except Unsupported as error:
+                error.args = (f"{path}: {error}",)
+                raise
+        if made[old] is not old:
+            model.set_submodule(path, made[old])
+            swapped += (f"{path}.",)
+    return sum(new is not old for old, new in made.items())
+
+
+def apply_surgery(slot: str, technique: Surgery, model: nn.Module) -> SurgeryReport:
+    """Put a technique's modules in place of the model's own, in place.
+
+    Sigmoids whose output does nothing but multiply other features (squeeze-and-excitation, attention gates) are no
+    activations and stay. In-place flags that the old modules tolerated and the new ones may not are switched off.
+
+    Args:
+        slot: ``norm``, ``activation``, ``pooling`` or ``convolution``.
+        technique: of that slot.
+        model: any model.
+
+    Raises:
+        NoEffect: no module was replaced; the message names functional calls that would have been meant.
+        Unsupported: the technique can't stand in for one of the modules.
+    """
+    kinds = _kinds(slot)
+    graphs = list(_graphs(model, "", kinds))
+    gates = _gates(model, graphs) if slot == "activation" else set()
+    aside = [
+        (path, module)
+        for path, module in model.named_modules()
+        if isinstance(module, kinds) and not _reachable(module) and path
+    ]
+    identities: list[nn.Module] = []
+
+    def make(old: nn.Module) -> nn.Module:
+        new = technique(old)
+        if isinstance(new, nn.Identity) and new is not old:
+            identities.append(new)
+        return new
+
+    swapped = replace_modules(model, lambda m: isinstance(m, kinds) and _reachable(m) and m not in gates, make)
+    unreached = _summary(
+        [(_label(node), path, "calls") for path, node in _functional(graphs, kinds)]
+        + [(type(module).__name__, path, "modules") for path, module in aside]
+    )
+    if not swapped:
+        hint = f"; out of reach are {', '.join(unreached)}" if unreached else ""
+        raise NoEffect(f"{slot} {card_of(technique).name!r} replaced no module of the model{hint}")
+    _undo_inplace(model, everywhere=bool(identities))
+    return SurgeryReport(swapped, unreached)
+
+
+def _fit(new: nn.Module, old: nn.Module, model: nn.Module) -> nn.Module:
+    """Give a replacement the mode, device and dtype of what it replaces, or of the model where that has none."""
+    if new is old:
+        return new
+    for module in (old, model):
+        for tensor in (*module.parameters(), *module.buffers()):
+            if tensor.is_floating_point():
+                return new.to(tensor.device, tensor.dtype).train(old.training)
+    return new.train(old.training)
+
+
+def _kinds(slot: str) -> tuple[type[nn.Module], ...]:
+    if slot != "norm":
+        return TARGETS[slot]
+    from torchvision.ops import FrozenBatchNorm2d
+
+    return (*TARGETS[slot], FrozenBatchNorm2d)
+
+
+def _reachable(module: nn.Module) -> bool:
+    """Whether a module of the right class does that one thing to images [N, C, H, W] and nothing else."""
+    if isinstance(module, nn.LayerNorm) and len(module.normalized_shape) != 3:
+        # Over the last axis of channels-last features or tokens, unless it is the subclass that permutes for itself.
+        return type(module).__name__ == "LayerNorm2d"
+    return (
+        next(module.children(), None) is None
+    )  # such as a norm with its activation built in, or a parametrized weight
+
+
+def _undo_inplace(model: nn.Module, *, everywhere: bool) -> None:
+    """Switch off in-place flags that could overwrite what a new module still needs.
+
+    Dropout after an activation is the common case: sigmoid, tanh and ELU need their output for the backward pass, ReLU
+    doesn't mind. It costs nothing, dropout being idle at inference. An Identity hands on its input itself, so anything
+    in place behind it would change the tensor that a skip connection still holds: then all flags go.
+    """
+    for module in model.modules():
+        if getattr(module, "inplace", False) is True and (everywhere or isinstance(module, _DROPOUTS)):
+            cast("Any", module).inplace = False
+
+
+class _Tracer(fx.Tracer):
+    """Stops at the modules that are to be swapped, wherever they come from."""
+
+    def __init__(self, kinds: tuple[type[nn.Module], ...]) -> None:
+        super().__init__()
+        self.kinds = kinds
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, self.kinds) or super().is_leaf_module(m, module_qualified_name)
+
+
+def _graphs(module: nn.Module, path: str, kinds: tuple[type[nn.Module], ...]) -> Iterator[tuple[str, fx.Graph]]:
+    """The traced graph of a model, or those of its largest parts that can be traced, each with its path."""
+    tracer = _Tracer(kinds)
+    try:
+        # A forward pass may draw from the global generator, which belongs to the weights' initialization.
+        with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+            warnings.simplefilter("ignore")
+            graph = tracer.trace(module)
+    except Exception:  # noqa: BLE001 - models fail to trace with any error there is; their parts may still do
+        for name, child in module.named_children():
+            if not tracer.is_leaf_module(child, name):
+                yield from _graphs(child, _join(path, name), kinds)
+    else:
+        yield path, graph
+
+
+def _functional(
+    graphs: list[tuple[str, fx.Graph]], kinds: tuple[type[nn.Module], ...]
+) -> Iterator[tuple[str, fx.Node]]:
+    """Functional calls that do what one of ``kinds`` does, each with the path of the module that calls."""
+    names = _names(kinds)
+    for path, graph in graphs:
+        for node in graph.nodes:
+            if _name(node) in names and not _is_gate_call(node):
+                stack = [str(inner) for inner, _ in node.meta.get("nn_module_stack", {}).values()]
+                yield _join(path, stack[-1] if stack else ""), node
+
+
+def _gates(model: nn.Module, graphs: list[tuple[str, fx.Graph]]) -> set[nn.Module]:
+    gates: set[nn.Module] = set()
+    for path, graph in graphs:
+        for node in graph.nodes:
+            if node.op == "call_module" and _only_multiplies(node):
+                module = model.get_submodule(_join(path, str(node.target)))
+                if isinstance(module, _GATES):
+                    gates.add(module)
+    return gates
+
+
+def _is_gate_call(node: fx.Node) -> bool:
+    # x * sigmoid(x) is SiLU written out: an activation, not a gate.
+    own_input = node.args[0] if node.args else None
+    return (
+        _name(node) in _names(_GATES)
+        and _only_multiplies(node)
+        and all(own_input not in user.args for user in node.users)
+    )
+
+
+def _only_multiplies(node: fx.Node) -> bool:
+    """Whether a value, perhaps reshaped, is used as a factor and in no other way."""
+    return bool(node.users) and all(
+        _name(user) in _PRODUCTS or (_name(user) in _RESHAPES and _only_multiplies(user)) for user in node.users
+    )
+
+
+def _name(node: fx.Node) -> str:
+    """Name of the function or method that a node calls, plain; empty for a node that calls none."""
+    return _plain(_called(node)) if node.op in ("call_function", "call_method") else ""
+
+
+def _called(node: fx.Node) -> str:
+    return node.target if isinstance(node.target, str) else str(getattr(node.target, "__name__", ""))
+
+
+def _names(kinds: tuple[type[nn.Module], ...]) -> set[str]:
+    return {_plain(kind.__name__) for kind in kinds}
+
+
+def _plain(name: str) -> str:
+    """One spelling for a class and its function: ``LeakyReLU`` is ``leaky_relu_``, ``BatchNorm2d`` is ``batch_norm``."""
+    return name.lower().replace("_", "").removesuffix("2d")
+
+
+def _label(node: fx.Node) -> str:
+    home = "Tensor" if node.op == "call_method" else str(getattr(node.target, "__module__", ""))
+    return f"{'F' if home.startswith('torch.') else home}.{_called(node)}"
+
+
+def _summary(found: list[tuple[str, str, str]]) -> tuple[str, ...]:
+    """One entry for each label: how often, and where first."""
+    places: dict[tuple[str, str], list[str]] = {}
+    for label, path, unit in found:
+        places.setdefault((label, unit), []).append(path)
+    return tuple(
+        f"{label} ({len(paths)} {unit if len(paths) > 1 else unit[:-1]}, "
+        f"{'first ' if len(paths) > 1 else ''}in {paths[0] or 'the model itself'})"
+        for (label, unit), paths in places.items()
+    )
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}".strip(".")
