@@ -1,0 +1,164 @@
+"""cpu, cuda, mps, xla and tpu behind one small adapter."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cnnbench.environment import cpu_model
+from cnnbench.errors import UsageError
+from cnnbench.lazy import torch
+from cnnbench.registry import nearest
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+NAMES = ("auto", "cpu", "cuda", "mps", "tpu", "xla")
+"""What a suite may name; ``cuda:1`` names one of several."""
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where a stage computes.
+
+    Attributes:
+        kind: ``cpu``, ``cuda``, ``mps``, ``xla`` or ``tpu``.
+        index: which of several, on ``cuda``.
+    """
+
+    kind: str
+    index: int | None = None
+
+    def __str__(self) -> str:
+        return self.kind if self.index is None else f"{self.kind}:{self.index}"
+
+    @property
+    def torch(self) -> torch.device:
+        """What tensors and modules are moved to."""
+        return torch.device("xla" if self._by_xla else str(self))
+
+    def synchronize(self) -> None:
+        """Wait until the work queued on the device is done; at once on the CPU."""
+        if self.kind == "cuda":
+            torch.cuda.synchronize(self.torch)
+        elif self.kind == "mps":
+            torch.mps.synchronize()
+        elif self._by_xla:
+            _torch_xla().sync()  # cuts the lazy graph; without it there is nothing to wait for
+            importlib.import_module("torch_xla.core.xla_model").wait_device_ops()
+
+    def autocast(self, precision: str) -> AbstractContextManager[object]:
+        """The context to compute the forward pass in.
+
+        Args:
+            precision: ``fp32`` (no autocast) or ``bf16``.
+
+        Raises:
+            UsageError: any other precision.
+        """
+        if precision == "fp32":
+            return contextlib.nullcontext()
+        if precision == "bf16":
+            return torch.autocast(self.torch.type, dtype=torch.bfloat16)
+        raise UsageError(f"recipe.precision: expected 'fp32' or 'bf16', found {precision!r}")
+
+    def describe(self) -> str:
+        """Model of the processor, for people."""
+        if self.kind == "cuda":
+            return torch.cuda.get_device_name(self.torch)
+        if self._by_xla:
+            return f"{_xla_hardware()} through torch_xla"
+        return f"{cpu_model()} GPU" if self.kind == "mps" else cpu_model()
+
+    @property
+    def channels_last_helps(self) -> bool:
+        """Whether small fp32 convolutions train faster in channels-last memory format here.
+
+        A rule, not a timing: a layout that depended on how busy the machine is would change the weights' last bits from
+        one run to the next. oneDNN on x86 with AVX-512 trains small CNNs (also grouped ones) 1.1 to 1.5 times as fast
+        in channels-last; with instance norm it is slower, which a recipe can say. Elsewhere the rule claims nothing.
+        """
+        return (
+            self.kind == "cpu"
+            and torch.backends.mkldnn.is_available()
+            and torch.backends.cpu.get_cpu_capability() == "AVX512"
+        )
+
+    def reset_memory_peak(self) -> int | None:
+        """Start a new peak; the bytes allocated now, or None where the device keeps no statistics."""
+        if self.kind != "cuda":
+            return None
+        torch.cuda.synchronize(self.torch)
+        torch.cuda.reset_peak_memory_stats(self.torch)
+        return torch.cuda.memory_allocated(self.torch)
+
+    def memory_peak(self) -> int | None:
+        """Most bytes allocated at once since ``reset_memory_peak``, or None where the device keeps no statistics."""
+        return torch.cuda.max_memory_allocated(self.torch) if self.kind == "cuda" else None
+
+    @property
+    def _by_xla(self) -> bool:
+        return self.kind in {"xla", "tpu"}
+
+
+def resolve(name: str) -> Device:
+    """The device that a suite or command line names.
+
+    Args:
+        name: one of ``NAMES``, or ``cuda:N``. ``auto`` takes the first of cuda, tpu, mps and cpu that is there.
+
+    Raises:
+        UsageError: no such name, or no such device on this machine.
+    """
+    kind, colon, number = name.strip().lower().partition(":")
+    if kind not in NAMES or (colon and (kind != "cuda" or not number.isdecimal())):
+        hint = "did you mean 'cuda'?" if kind in {"gpu", "nvidia"} else nearest(kind, NAMES)
+        raise UsageError(f"device: expected {', '.join(NAMES)} or cuda:N, found {name!r}: {hint}")
+    if kind == "cpu":
+        return Device("cpu")
+    there = available()
+    if kind == "auto":
+        return next(device for wanted in ("cuda", "tpu", "mps", "cpu") for device in there if device.kind == wanted)
+    for device in there:
+        if device.kind == kind and (not number or device.index == int(number)):
+            return device
+    raise UsageError(f"device {name!r}: not on this machine, which has {', '.join(map(str, there))}{_missing(kind)}")
+
+
+def available() -> list[Device]:
+    """Every device that torch can reach on this machine."""
+    there = [Device("cpu")]
+    there += [Device("cuda", index) for index in range(torch.cuda.device_count())]
+    if torch.backends.mps.is_available():
+        there.append(Device("mps"))
+    if hardware := _xla_hardware():
+        there.append(Device("xla"))
+        if hardware == "TPU":
+            there.append(Device("tpu"))
+    return there
+
+
+def _missing(kind: str) -> str:
+    """Why a kind may be absent, where a package is the likely reason."""
+    if kind in {"xla", "tpu"} and importlib.util.find_spec("torch_xla") is None:
+        return " (torch_xla is not installed)"
+    if kind == "cuda" and torch.version.cuda is None and torch.version.hip is None:
+        return " (this torch is built without CUDA)"
+    return ""
+
+
+def _torch_xla() -> Any:
+    return importlib.import_module("torch_xla")
+
+
+def _xla_hardware() -> str:
+    """What torch_xla drives, e.g. ``TPU`` or ``CPU``; empty where it is not installed or finds nothing."""
+    if importlib.util.find_spec("torch_xla") is None:
+        return ""
+    try:
+        return str(importlib.import_module("torch_xla.runtime").device_type() or "")
+    except (ImportError, RuntimeError):  # built for another torch, or no accelerator answers
+        return ""
