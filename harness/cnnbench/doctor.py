@@ -1,0 +1,109 @@
+"""``cnnbench doctor``: what this machine can run and measure, and what would make it better."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cnnbench.execute.cache import default_cache
+
+if TYPE_CHECKING:
+    from cnnbench.plugins import PluginHost
+
+CORE = ("torch", "torchvision", "pluggy", "pandas", "tabulate", "codecarbon", "pytest-benchmark")
+RAPL = Path("/sys/class/powercap")
+
+
+def diagnosis(host: PluginHost) -> str:
+    """The report as text, one section a topic."""
+    sections = {
+        "software": _software(),
+        "devices": _devices(),
+        "energy": _energy(),
+        "plugins": _plugins(host),
+        "extras": _extras(host),
+        "data": _data(host),
+        "folders": [f"stage cache: {default_cache()} (--cache or CNNBENCH_CACHE)"],
+    }
+    return "\n\n".join("\n".join([name, *(f"  {line}" for line in lines)]) for name, lines in sections.items())
+
+
+def _software() -> list[str]:
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in CORE)
+    return [f"cnnbench {importlib.metadata.version('cnnbench')}, Python {platform.python_version()}", versions]
+
+
+def _devices() -> list[str]:
+    from cnnbench.devices import available
+
+    return [f"{device}: {device.describe()}" for device in available()]
+
+
+def _energy() -> list[str]:
+    lines = []
+    counters = sorted(RAPL.glob("*/energy_uj")) if RAPL.exists() else []
+    readable = [counter for counter in counters if _readable(counter)]
+    if readable:
+        lines.append(f"CPU: measured by RAPL ({len(readable)} counters)")
+    elif counters:
+        lines.append(
+            f"CPU: RAPL is here but not readable: sudo chmod -R a+r {RAPL} makes it measured; estimated until then"
+        )
+    else:
+        lines.append("CPU: no RAPL counters here (virtual machines rarely have them); estimated as power x time")
+    import torch
+
+    if torch.cuda.is_available():
+        lines.append("GPU: measured by NVML, where the driver offers its energy counter")
+    lines.append("an estimate knows nothing beyond time; tables mark it est.")
+    return lines
+
+
+def _readable(path: Path) -> bool:
+    try:
+        path.read_text()
+    except OSError:
+        return False
+    return True
+
+
+def _plugins(host: PluginHost) -> list[str]:
+    owners = {str(entry.owner) for entry in host.registry}
+    counts = {owner: sum(str(entry.owner) == owner for entry in host.registry) for owner in sorted(owners)}
+    return [f"{owner}: {count} techniques" for owner, count in counts.items()] + [
+        f"not loaded: {problem}" for problem in host.problems
+    ]
+
+
+def _extras(host: PluginHost) -> list[str]:
+    needs = {need: entry for entry in host.registry for need in entry.card.requires}
+    lines = []
+    for need in sorted(needs, key=lambda n: n.module):
+        users = ", ".join(sorted(e.card.name for e in host.registry if need in e.card.requires))
+        state = "installed" if find_spec(need.module) else f"missing: pip install 'cnnbench[{need.extra}]'"
+        lines.append(f"{need.module} (for {users}): {state}")
+    return lines or ["no technique asks for an optional package"]
+
+
+def _data(host: PluginHost) -> list[str]:
+    """Datasets that need no options, and whether they are here."""
+    from cnnbench.errors import DataError
+
+    lines = []
+    for name in host.registry.names("dataset"):
+        entry = host.registry.get("dataset", name)
+        try:
+            dataset = entry.cls()
+        except TypeError:
+            lines.append(f"{name}: asks for options (cnnbench show {name})")
+            continue
+        try:
+            dataset.fingerprint()
+        except DataError as error:
+            lines.append(f"{name}: {error}")
+        else:
+            lines.append(f"{name}: found")
+    return lines

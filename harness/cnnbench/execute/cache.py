@@ -1,0 +1,88 @@
+"""Results of stages on disk, one folder a key.
+
+A stage's worker fills a folder of its own and renames it into place as its last act, so a result is there in full or
+not at all, whenever a process is killed. Only ``ok`` is kept: failures run again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cnnbench.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+RESULT = "result.json"
+
+
+def default_cache() -> Path:
+    """Where results of stages are kept when nobody says otherwise: ``CNNBENCH_CACHE`` or the user's cache folder."""
+    named = os.environ.get("CNNBENCH_CACHE")
+    if named:
+        return Path(named)
+    from platformdirs import user_cache_path
+
+    return user_cache_path("cnnbench", appauthor=False) / "stages"
+
+
+class StageCache:
+    """Folders of results by stage key."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(
+                f"cache folder {root} can't be made: {error.strerror}; choose another with --cache"
+            ) from error
+
+    def folder(self, key: str) -> Path:
+        """Where the result of ``key`` is, or would be."""
+        return self.root / key[:2] / key
+
+    def result(self, key: str) -> dict[str, Any] | None:
+        """The result of ``key``, or None where there is none that can be read."""
+        try:
+            text = (self.folder(key) / RESULT).read_text(encoding="utf-8")
+            result: dict[str, Any] = json.loads(text)
+        except (OSError, ValueError):
+            return None
+        return result
+
+    def forget(self, key: str) -> None:
+        """Remove the result of ``key``, if any."""
+        shutil.rmtree(self.folder(key), ignore_errors=True)
+
+
+@contextmanager
+def filling(folder: Path) -> Iterator[Path]:
+    """A new folder to write results into; it becomes ``folder`` if the block ends well, and vanishes otherwise."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name[:8]}-", dir=folder.parent))
+    try:
+        yield scratch
+        try:
+            scratch.rename(folder)
+        except OSError:
+            if not (folder / RESULT).exists():  # not another run that was faster, but a leftover without a result
+                shutil.rmtree(folder, ignore_errors=True)
+                scratch.rename(folder)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def write_result(folder: Path, result: Mapping[str, Any]) -> None:
+    """Write a stage's result as strict JSON.
+
+    Raises:
+        ValueError: a number in it is not finite.
+    """
+    (folder / RESULT).write_text(json.dumps(result, allow_nan=False), encoding="utf-8")

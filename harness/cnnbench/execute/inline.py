@@ -1,0 +1,66 @@
+"""Runs tasks in this very process: for debugging, profiling and a single place.
+
+A time limit is kept by an alarm where the system has one and this is the main thread. Nothing protects the run from a
+technique that ends the process; the local executor does.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from cnnbench.execute.interface import Epoch, Outcome, Task
+from cnnbench.execute.perform import perform
+from cnnbench.stages.bench import Bench
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from types import FrameType
+
+    from cnnbench.plugins import PluginHost
+
+
+class InlineExecutor:
+    """One task at a time, here."""
+
+    places = 1
+
+    def __init__(self, host: PluginHost) -> None:
+        self._bench = Bench(host.registry)
+        self._events: list[Outcome | Epoch] = []
+
+    def submit(self, task: Task) -> None:
+        """Run the task to its end."""
+        with _alarm(task.time_limit):
+            outcome = perform(task, self._bench, lambda progress: self._events.append(Epoch(task.key, progress)))
+        self._events.append(outcome)
+
+    def wait(self) -> Sequence[Outcome | Epoch]:
+        """What happened in ``submit``."""
+        events, self._events = self._events, []
+        return events
+
+    def close(self) -> None:
+        """Let go of the energy meter."""
+        self._bench.close()
+
+
+@contextmanager
+def _alarm(seconds: float | None) -> Iterator[None]:
+    """Raise TimeoutError in the block after ``seconds``."""
+    if seconds is None or not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ring(_number: int, _frame: FrameType | None) -> None:
+        raise TimeoutError(f"ran longer than its time limit of {seconds:g} s")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

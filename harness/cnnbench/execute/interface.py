@@ -1,0 +1,86 @@
+"""What passes between the scheduler and an executor.
+
+An executor has a number of places; the scheduler never hands it more tasks than that, and hands it an exclusive task
+only when all places are free. It answers with events: epochs as they end, and one outcome for each task, whatever
+became of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+Status = Literal["ok", "failed", "diverged", "skipped", "timeout", "crashed"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A stage on its way to a worker.
+
+    Attributes:
+        key: of the stage.
+        spec: the stage's task, JSON-ready.
+        inputs: result folders of the stages it starts from.
+        folder: where its results go.
+        time_limit: seconds, or None.
+    """
+
+    key: str
+    spec: Mapping[str, Any]
+    inputs: tuple[str, ...]
+    folder: str
+    time_limit: float | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a task.
+
+    Attributes:
+        key: of the stage.
+        status: ``ok``, or why not.
+        reason: one line for people where not ok.
+        trace: the traceback of an unexpected fault.
+        result: what the stage found (only where ok).
+        seconds: wall time.
+    """
+
+    key: str
+    status: Status
+    reason: str | None = None
+    trace: str | None = None
+    result: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """A training epoch ended.
+
+    Attributes:
+        key: of the stage.
+        progress: fields of ``types.Progress``.
+    """
+
+    key: str
+    progress: Mapping[str, Any]
+
+
+class TaskExecutor(Protocol):
+    """Runs tasks somewhere."""
+
+    @property
+    def places(self) -> int:
+        """How many tasks run at once."""
+
+    def submit(self, task: Task) -> None:
+        """Start a task; returns at once where tasks run elsewhere."""
+
+    def wait(self) -> Sequence[Outcome | Epoch]:
+        """Block until something happened, and return it."""
+
+    def close(self) -> None:
+        """Stop everything at once; what was running is lost."""

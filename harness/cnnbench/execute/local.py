@@ -1,0 +1,154 @@
+"""Runs tasks in worker processes of this machine that live on between tasks.
+
+Several single-threaded trials side by side beat one trial on all cores. Each worker has a pipe of its own: a worker
+that dies costs the task it held, is replaced, and the others never notice. A worker's life hangs on its parent's: when
+the parent is gone, however it went, the pipe closes and the worker ends itself, in mid-task too.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import TYPE_CHECKING, Any
+
+from cnnbench.execute.interface import Epoch, Outcome, Task
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from multiprocessing.process import BaseProcess
+
+GRACE_SECONDS = 1.0
+"""How long an idle worker may take to end by itself before it is killed."""
+
+
+class LocalExecutor:
+    """A fixed number of worker processes, started when first needed.
+
+    Args:
+        places: number of workers.
+    """
+
+    def __init__(self, places: int) -> None:
+        self.places = places
+        # A fork server imports torch once; each worker, and each replacement, starts from there at once.
+        method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+        self._context: Any = multiprocessing.get_context(method)
+        if method == "forkserver":
+            self._context.set_forkserver_preload(["cnnbench.execute.worker"])
+        self._idle: list[_Worker] = []
+        self._busy: list[_Worker] = []
+
+    def submit(self, task: Task) -> None:
+        """Hand the task to an idle worker, or to a new one."""
+        worker = self._idle.pop() if self._idle else self._start()
+        worker.task = task
+        worker.began = time.monotonic()
+        self._busy.append(worker)
+        with suppress(OSError):  # it died while idle: ``wait`` finds its pipe closed
+            worker.pipe.send(task)
+
+    def wait(self) -> Sequence[Outcome | Epoch]:
+        """Block until a worker said something, died, or overran its time limit."""
+        deadlines = [w.deadline for w in self._busy if w.deadline is not None]
+        timeout = max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
+        ready = set(wait([w.pipe for w in self._busy], timeout))
+        events: list[Outcome | Epoch] = []
+        for worker in list(self._busy):
+            if worker.pipe in ready:
+                events.append(self._receive(worker))
+            elif worker.deadline is not None and time.monotonic() >= worker.deadline:
+                assert worker.task is not None
+                reason = f"ran longer than its time limit of {worker.task.time_limit:g} s"
+                events.append(self._lost(worker, "timeout", reason))
+        return events
+
+    def close(self) -> None:
+        """End all workers: the idle by themselves, the rest at once."""
+        for worker in self._idle:
+            worker.pipe.close()
+        for worker in self._busy:
+            worker.kill()
+        for worker in self._idle:
+            worker.process.join(GRACE_SECONDS)
+            worker.kill()
+        self._idle, self._busy = [], []
+
+    def _start(self) -> _Worker:
+        from cnnbench.execute.worker import main
+
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(target=main, args=(theirs, list(sys.path)), daemon=False)
+        process.start()
+        theirs.close()
+        return _Worker(process, ours)
+
+    def _receive(self, worker: _Worker) -> Outcome | Epoch:
+        try:
+            event: Outcome | Epoch = worker.pipe.recv()
+        except (EOFError, OSError):
+            worker.process.join()
+            return self._lost(worker, "crashed", _cause_of_death(worker.process.exitcode))
+        if isinstance(event, Outcome):
+            self._busy.remove(worker)
+            worker.task = None
+            self._idle.append(worker)
+        return event
+
+    def _lost(self, worker: _Worker, status: Any, reason: str) -> Outcome:
+        assert worker.task is not None
+        worker.kill()
+        self._busy.remove(worker)
+        return Outcome(worker.task.key, status, reason, seconds=time.monotonic() - worker.began)
+
+
+@dataclass
+class _Worker:
+    process: BaseProcess
+    pipe: Connection[Any, Any]
+    task: Task | None = None
+    began: float = 0.0
+
+    @property
+    def deadline(self) -> float | None:
+        """When its task is overdue, on the monotonic clock."""
+        limit = self.task.time_limit if self.task else None
+        return None if limit is None else self.began + limit
+
+    def kill(self) -> None:
+        """End the process whatever it is doing."""
+        self.pipe.close()
+        if self.process.is_alive():
+            self.process.kill()
+        self.process.join()
+
+
+def _cause_of_death(exitcode: int | None) -> str:
+    """What an exit code says, for people."""
+    if exitcode is not None and exitcode < 0:
+        try:
+            name = signal.Signals(-exitcode).name
+        except ValueError:
+            name = f"signal {-exitcode}"
+        memory = " (out of memory, or killed by hand)" if name == "SIGKILL" else ""
+        return f"its worker process was ended by {name}{memory}"
+    return f"its worker process ended by itself with exit code {exitcode}"
+
+
+def end_with_parent(pipe: Connection[Any, Any], inbox: Any) -> None:
+    """Pass tasks from the pipe to the inbox; when the parent is gone, end this process, in mid-task too."""
+
+    def listen() -> None:
+        while True:
+            try:
+                inbox.put(pipe.recv())
+            except (EOFError, OSError):
+                os._exit(0)
+
+    threading.Thread(target=listen, name="cnnbench-parent", daemon=True).start()

@@ -1,0 +1,41 @@
+"""The life of a worker process: take a task, perform it, say what became of it, until the parent closes the pipe."""
+
+from __future__ import annotations
+
+import queue
+import signal
+import sys
+from typing import TYPE_CHECKING, Any
+
+import cnnbench.stages.bench  # noqa: F401 - the fork server imports torch and the stages through here, once
+from cnnbench.execute.interface import Epoch, Task
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from multiprocessing.connection import Connection
+
+
+def main(pipe: Connection[Any, Any], path: list[str]) -> None:
+    """Serve tasks from ``pipe``.
+
+    Args:
+        pipe: the parent's tasks come in; epochs and outcomes go out.
+        path: the parent's ``sys.path``, so that techniques are found here as they were there.
+    """
+    from cnnbench.execute.local import end_with_parent
+    from cnnbench.execute.perform import perform
+    from cnnbench.plugins import PluginHost
+    from cnnbench.stages.bench import Bench
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    sys.path[:] = path
+    inbox: queue.SimpleQueue[Task] = queue.SimpleQueue()
+    end_with_parent(pipe, inbox)
+    bench = Bench(PluginHost.discover().registry)
+    while True:
+        task = inbox.get()
+
+        def tell(progress: Mapping[str, Any], key: str = task.key) -> None:
+            pipe.send(Epoch(key, progress))
+
+        pipe.send(perform(task, bench, tell))

@@ -1,0 +1,95 @@
+"""``cnnbench plan``: what a run would do, before anything runs."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from tabulate import tabulate
+
+from cnnbench.plan import EXCLUSIVE, make_plan
+from cnnbench.quantities import quantities
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from cnnbench.execute.cache import StageCache
+    from cnnbench.plan import Place, Plan
+    from cnnbench.plugins import PluginHost
+    from cnnbench.store import Store
+    from cnnbench.suite import Suite
+
+
+def outlook(suite: Suite, host: PluginHost, place: Place, store: Store, cache: StageCache, workers: int) -> str:
+    """Arms, trials, stages after sharing, what is on disk already, and what the rest may cost.
+
+    Raises:
+        DataError: the dataset is missing or corrupt.
+    """
+    plan = make_plan(suite, host, place)
+    records = {r["key"]: r for r in store.read().records if r["status"] == "ok"}
+    recorded = {t.key for t in plan.trials if t.key in records}
+    cached = {key for key in plan.stages if cache.result(key) is not None}
+    wanted = {key for t in plan.trials if t.skip is None and t.key not in recorded for key in t.stages.values()}
+    to_run = [plan.stages[key] for key in plan.stages if key in wanted - cached]
+
+    seeds = len({t.trial.seed for t in plan.trials})
+    arms = list({t.trial.arm.name: t.trial.arm for t in plan.trials}.values())
+    columns = ", ".join(q.label for q in quantities(suite.measure.metrics, suite.measure.latency.batch_sizes))
+    lines = [
+        f"{suite.name}: {suite.question}",
+        "",
+        tabulate([[arm.name, arm.changes or "–"] for arm in arms], headers=["arm", "changes"], tablefmt="simple"),
+        "",
+        f"{len(arms)} arms x {seeds} seeds = {len(plan.trials)} trials on {place.device}, {workers} at a time",
+        f"columns: {columns}",
+        _stages(plan, cached, recorded),
+        _cost(to_run, records.values(), workers),
+        _seed_arithmetic(seeds, len(arms) - 1),
+    ]
+    skipped = Counter(f"{t.trial.arm.name}: {t.skip}" for t in plan.trials if t.skip)
+    lines += [f"will be skipped: {reason} ({count} trials)" for reason, count in skipped.items()]
+    return "\n".join(line for line in lines if line is not None)
+
+
+def _stages(plan: Plan, cached: set[str], recorded: set[str]) -> str:
+    kinds = Counter(stage.kind for stage in plan.stages.values())
+    listed = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+    saved = plan.unshared - len(plan.stages)
+    return (
+        f"stages: {len(plan.stages)} ({listed}); sharing saves {saved}\n"
+        f"on disk: {len(recorded)} of {len(plan.trials)} trials recorded, "
+        f"{len(cached)} of {len(plan.stages)} stages cached"
+    )
+
+
+def _cost(to_run: Sequence[Any], records: Any, workers: int) -> str:
+    """Wall time of what is left, from what stages of the same kind took in this suite's earlier records."""
+    if not to_run:
+        return "to run: nothing; the table is ready"
+    seconds: Mapping[str, list[float]] = defaultdict(list)
+    for record in records:
+        for kind, value in record["seconds"].items():
+            seconds[kind].append(value)
+    counts = Counter(stage.kind for stage in to_run)
+    unknown = [kind for kind in counts if not seconds[kind]]
+    if unknown:
+        return f"to run: {len(to_run)} stages; no earlier record of this suite says how long {', '.join(unknown)} takes"
+    total = sum(count * median(seconds[kind]) / (1 if kind in EXCLUSIVE else workers) for kind, count in counts.items())
+    return f"to run: {len(to_run)} stages, about {total:.0f} s by this suite's earlier records"
+
+
+def _seed_arithmetic(seeds: int, contrasts: int) -> str:
+    """From how many paired seeds an exact sign-flip test can reach 5 % at all: its smallest two-sided p is 2 / 2^n.
+
+    Holm's first step divides the level by the number of contrasts (MEASUREMENT: Statistics).
+    """
+    if contrasts < 1:
+        return "seeds: nothing to compare with one arm"
+    needed = next(n for n in range(1, 64) if 2 / 2**n <= 0.05 / contrasts)
+    verdict = "enough" if seeds >= needed else "a quick look only"
+    return (
+        f"seeds: {seeds} ({verdict}); with {contrasts} comparisons an exact sign-flip test can reach 5 % "
+        f"from {needed} paired seeds"
+    )

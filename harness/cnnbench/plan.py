@@ -1,0 +1,279 @@
+"""Trials become stages, each with a key that is the hash of all that can change its output.
+
+Equal keys are one stage: six compressors over one network train it once per seed. The order of arms, the seeds listed
+beside a seed and the number of workers never enter a key. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cnnbench
+from cnnbench.data import data_key
+from cnnbench.matrix import Trial, trials
+from cnnbench.options import make
+from cnnbench.plain import settings_plain
+from cnnbench.quantities import quantities
+from cnnbench.registry import digest_of_files
+from cnnbench.slots import SLOTS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cnnbench.plugins import PluginHost
+    from cnnbench.registry import Registry
+    from cnnbench.suite import Suite
+    from cnnbench.types import Choice, Measure, Settings
+
+EXCLUSIVE = frozenset({"latency", "energy"})
+"""Stages that run alone, after all others: anything beside them would change what they measure."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the run takes place, as far as keys depend on it.
+
+    Attributes:
+        device: the device to use, e.g. ``cpu`` or ``cuda:0``.
+        kind: its type, e.g. ``cpu``; quality is shared by all machines of a type.
+        machine: identity of the machine for latency and energy: processor or GPU model and threads.
+        threads: intra-op threads a training uses on CPU; weights depend on it in their last bits.
+    """
+
+    device: str
+    kind: str
+    machine: str
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One unit of work.
+
+    Attributes:
+        key: hash of everything that can change its output.
+        kind: train, compress, evaluate, profile, latency or energy.
+        task: all that a worker needs, as JSON-ready data.
+        inputs: keys of the stages whose model it starts from, the arm's trained model first.
+        label: for people, e.g. ``group norm, seed 3: train``.
+    """
+
+    key: str
+    kind: str
+    task: Mapping[str, Any]
+    inputs: tuple[str, ...]
+    label: str
+
+    @property
+    def exclusive(self) -> bool:
+        """It must run alone."""
+        return self.kind in EXCLUSIVE
+
+
+@dataclass(frozen=True)
+class PlannedTrial:
+    """A trial and the stages that it is made of.
+
+    Attributes:
+        trial: arm and seed.
+        key: hash of its stages' keys and its arm's role.
+        stages: stage key by kind, in order of running.
+        skip: why it will not run, or None.
+    """
+
+    trial: Trial
+    key: str
+    stages: Mapping[str, str]
+    skip: str | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All trials of a run with their stages.
+
+    Attributes:
+        trials: in the order of the table.
+        stages: by key, inputs before what needs them; stages shared by several trials stand once.
+        unshared: number of stages there would be if none were shared.
+    """
+
+    trials: tuple[PlannedTrial, ...]
+    stages: Mapping[str, Stage]
+    unshared: int = field(default=0)
+
+
+def digest(data: object) -> str:
+    """Key of JSON-ready data: 32 hex digits, independent of the order of keys in mappings."""
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"), default=_plain)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{value!r} can't be part of a key")
+
+
+@lru_cache(maxsize=1)
+def code_digest() -> str:
+    """Digest of the harness's own code that computes results: what trains, compresses and evaluates."""
+    root = Path(cnnbench.__file__).parent
+    names = ("artifact", "data", "devices", "seeds", "surgery", "options", "types")
+    files = [root / f"{name}.py" for name in names] + sorted((root / "stages").glob("*.py"))
+    return digest_of_files(files)
+
+
+def make_plan(suite: Suite, host: PluginHost, place: Place) -> Plan:
+    """The stages of every trial of a suite.
+
+    Args:
+        suite: validated.
+        host: its plugins may skip trials.
+        place: where it would run.
+
+    Raises:
+        DataError: the dataset is missing or corrupt.
+    """
+    keys = _Keys(host.registry, place, suite.measure)
+    planned: list[PlannedTrial] = []
+    stages: dict[str, Stage] = {}
+    unshared = 0
+    for trial in trials(suite):
+        made = keys.stages(trial)
+        skip = keys.missing(trial.arm.settings) or host.check_trial(
+            {
+                "arm": trial.arm.name,
+                "seed": trial.seed,
+                "device": place.device,
+                "settings": settings_plain(trial.arm.settings),
+            }
+        )
+        by_kind = {stage.kind: stage.key for stage in made}
+        planned.append(PlannedTrial(trial, digest([trial.arm.role, by_kind]), by_kind, skip))
+        if skip is None:
+            unshared += len(made)
+            for stage in made:
+                stages.setdefault(stage.key, stage)
+    return Plan(tuple(planned), stages, unshared)
+
+
+class _Keys:
+    """Makes the stages of trials; what many trials have in common is worked out once."""
+
+    def __init__(self, registry: Registry, place: Place, measure: Measure) -> None:
+        self._registry = registry
+        self._place = place
+        self._measure = measure
+        self._wanted = {q.stage for q in quantities(measure.metrics, measure.latency.batch_sizes)}
+        self._data: dict[str, str] = {}
+        self._provenance: dict[tuple[str, str], list[str]] = {}
+        self._base = {"code": code_digest(), "torch": version("torch"), "device": place.kind, "threads": place.threads}
+
+    def stages(self, trial: Trial) -> list[Stage]:
+        """The stages of one trial, inputs first."""
+        settings, measure = trial.arm.settings, self._measure
+        plain = settings_plain(settings)
+        family = "placebo" if trial.arm.role == "placebo" else ""
+        task = {
+            "settings": plain,
+            "seed": trial.seed,
+            "family": family,
+            "device": self._place.device,
+            "threads": self._place.threads,
+        }
+        made: list[Stage] = []
+
+        def add(kind: str, key: str, inputs: tuple[str, ...], **more: Any) -> str:
+            label = f"{trial.arm.name}, seed {trial.seed}: {kind}"
+            made.append(Stage(key, kind, {**task, "kind": kind, **more}, inputs, label))
+            return key
+
+        trained = add("train", digest(["train", self._base, self._trained(settings), trial.seed, family]), ())
+        models: tuple[str, ...] = (trained,)
+        compressors = settings.techniques.get("compressor", ())
+        if compressors:
+            chain = [self._choice(choice) for choice in compressors]
+            models = (trained, add("compress", digest(["compress", trained, chain]), (trained,)))
+        model = models[-1]
+        add("evaluate", digest(["evaluate", model]), models)
+        if "profile" in self._wanted:
+            add("profile", digest(["profile", model]), models)
+        served = [model, self._place.machine, [self._choice(c) for c in settings.techniques.get("runtime", ())]]
+        if "latency" in self._wanted:
+            options = asdict(measure.latency)
+            add("latency", digest(["latency", served, options]), models, latency=options)
+        if "energy" in self._wanted:
+            options = asdict(measure.energy)
+            add("energy", digest(["energy", served, options]), models, energy=options)
+        return made
+
+    def missing(self, settings: Settings) -> str | None:
+        """The install line of the first optional package that a technique of the arm needs and that is absent."""
+        from importlib.util import find_spec
+
+        from cnnbench.errors import MissingDependency
+
+        for choices in settings.techniques.values():
+            for choice in choices:
+                for need in self._registry.get(choice.slot, choice.name).card.requires:
+                    if find_spec(need.module) is None:
+                        return f"{choice.name} {MissingDependency(need.module, need.extra)}"
+        return None
+
+    def _trained(self, settings: Settings) -> dict[str, Any]:
+        """All that training depends on beside the base, seed and family."""
+        recipe = settings.recipe
+        techniques = {
+            slot: [self._choice(choice) for choice in choices]
+            for slot, choices in settings.techniques.items()
+            if SLOTS[slot].stage == "train" and choices
+        }
+        return {
+            "data": self._data_key(settings),
+            "model": self._choice(settings.model),
+            "epochs": recipe.epochs,
+            "batch_size": recipe.batch_size,
+            "precision": recipe.precision,
+            "channels_last": recipe.channels_last,
+            "optimizer": self._choice(recipe.optimizer),
+            "schedule": self._choice(recipe.schedule),
+            "loss": self._choice(recipe.loss),
+            "techniques": techniques,
+        }
+
+    def _choice(self, choice: Choice) -> list[Any]:
+        """A choice with the provenance of its code, and of the techniques named within its options."""
+        nested = [self._code(inner["slot"], inner["name"]) for inner in _nested(choice.options)]
+        return [choice.slot, choice.name, dict(choice.options), self._code(choice.slot, choice.name), nested]
+
+    def _code(self, slot: str, name: str) -> list[str]:
+        if (slot, name) not in self._provenance:
+            entry = self._registry.get(slot, name)
+            self._provenance[slot, name] = [entry.owner.distribution, entry.owner.version, entry.source_digest]
+        return self._provenance[slot, name]
+
+    def _data_key(self, settings: Settings) -> str:
+        name = digest([settings.dataset.plain(), asdict(settings.data)])
+        if name not in self._data:
+            dataset = make(settings.dataset, self._registry)
+            self._data[name] = data_key(settings.dataset, settings.data, dataset.fingerprint())
+        return self._data[name]
+
+
+def _nested(value: object) -> Iterator[Mapping[str, Any]]:
+    """Techniques named within an option's plain value, at any depth."""
+    if isinstance(value, Mapping):
+        if value.keys() == {"slot", "name", "options"}:
+            yield value
+        for inner in value.values():
+            yield from _nested(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _nested(inner)

@@ -1,0 +1,109 @@
+"""Compression after training: what compressors may use, and their application in order."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from cnnbench.stages.train import fit, model_inputs, validate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torch import nn
+
+    from cnnbench.seeds import Streams
+    from cnnbench.slots import Compressor, Observer
+    from cnnbench.stages.build import Builder
+    from cnnbench.stages.train import Procedure
+    from cnnbench.types import Choice, Progress
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a compressor may use beside the trained model; see ``slots.CompressionContext``.
+
+    Attributes:
+        builder: builds models as the arm does.
+        how: the arm's training procedure, with the trained model's own input normalization.
+        streams: of this compressor.
+        observers: told of every fine-tuning.
+    """
+
+    builder: Builder
+    how: Procedure
+    streams: Streams
+    observers: tuple[Observer, ...] = ()
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return self.how.splits.num_classes
+
+    @property
+    def example(self) -> torch.Tensor:
+        """One model input, [1, C, H, W]."""
+        return self.calibration(1)
+
+    @cached_property
+    def generator(self) -> torch.Generator:
+        """CPU generator of this compressor's own stream; it moves on as it is used."""
+        return self.streams.generator("compress")
+
+    def calibration(self, count: int) -> torch.Tensor:
+        """Training images as model inputs, a fixed random choice of the trial's seed."""
+        images = self.how.splits.train_images
+        rows = torch.randperm(len(images), generator=self.streams.generator("calibration"))[:count]
+        return model_inputs(images[rows.to(images.device)], self.how.input)
+
+    def build(self, model: Choice) -> nn.Module:
+        """A fresh model with the arm's surgery and initializer."""
+        return self.builder.with_model(model).model(self.streams.member(1))
+
+    def train(
+        self,
+        model: nn.Module,
+        *,
+        epochs: int,
+        learning_rate: float | None = None,
+        loss: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
+        observers: Sequence[Observer] = (),
+    ) -> list[Progress]:
+        """Train in place with the arm's procedure."""
+        how = replace(self.how, epochs=epochs)
+        if learning_rate is not None:
+            optimizer = how.optimizer
+            how = replace(how, optimizer=lambda m: _at_rate(optimizer(m), learning_rate))
+        return fit(model, how, self.streams, observers=(*self.observers, *observers), loss=loss)
+
+    def validation_accuracy(self, model: nn.Module) -> float:
+        """Top-1 accuracy on the validation split; NaN where it is empty."""
+        _, accuracy = validate(model, self.how)
+        return float("nan") if accuracy is None else accuracy
+
+
+def _at_rate(optimizer: torch.optim.Optimizer, rate: float) -> torch.optim.Optimizer:
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    return optimizer
+
+
+def compress(
+    model: nn.Module,
+    compressors: Sequence[Compressor],
+    builder: Builder,
+    how: Procedure,
+    streams: Streams,
+    observers: Sequence[Any] = (),
+) -> nn.Module:
+    """Apply compressors one after the other, each to a copy of what the one before it made."""
+    for index, compressor in enumerate(compressors):
+        # Streams by position: the same compressor twice in a chain draws anew.
+        context = Context(builder, how, replace(streams, family=f"{streams.family}/compress{index}"), tuple(observers))
+        model = compressor(copy.deepcopy(model), context)
+        model.eval()
+    return model

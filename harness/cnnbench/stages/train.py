@@ -1,0 +1,290 @@
+"""The training loop, and the run that strategies wrap.
+
+``fit`` reads top to bottom. Everything random in it comes from the trial's named streams, so that changing one
+technique leaves the draws of all others as they were; on CPU two runs of one trial give identical weights. Losses stay
+on the device until the epoch's end: no step waits for the device.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+
+from cnnbench.errors import Diverged
+from cnnbench.slots import REGULARIZER_METHODS, Observer
+from cnnbench.types import Progress, Trained
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torch import nn
+
+    from cnnbench.data import Splits
+    from cnnbench.devices import Device
+    from cnnbench.seeds import Streams
+    from cnnbench.slots import Augmentation, Loss, Optimizer, Schedule, Strategy, TrainingRun
+
+EVALUATION_BATCH = 1000
+"""Images a forward pass outside training; results do not depend on it."""
+
+
+@dataclass(frozen=True)
+class Procedure:
+    """How to train: the recipe and the arm's techniques, made and ready.
+
+    Attributes:
+        splits: uint8 images and int64 labels on the device.
+        input: maps float images in 0..1 to model inputs.
+        augmentations, regularizers: used in order.
+        optimizer, schedule, loss: the recipe's.
+        epochs, batch_size, precision, channels_last: the recipe's.
+        device: where everything lives.
+    """
+
+    splits: Splits
+    input: nn.Module
+    augmentations: Sequence[Augmentation]
+    regularizers: Sequence[Any]
+    optimizer: Optimizer
+    schedule: Schedule
+    loss: Loss
+    epochs: int
+    batch_size: int
+    precision: str
+    channels_last: bool
+    device: Device
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """Of images and weights in the loop."""
+        return torch.channels_last if self.channels_last else torch.contiguous_format
+
+
+def fit(  # noqa: PLR0915 - it reads top to bottom
+    model: nn.Module,
+    how: Procedure,
+    streams: Streams,
+    *,
+    observers: Sequence[Observer] = (),
+    loss: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
+) -> list[Progress]:
+    """Train ``model`` in place and leave it in eval mode.
+
+    Args:
+        model: the classifier, on the device.
+        how: the procedure.
+        streams: ``order``, ``augmentation``, ``dropout`` and ``gradients`` are drawn from.
+        observers: called after each step and epoch; one that returns True after an epoch ends the training.
+        loss: ``(inputs, logits, targets) -> scalar`` in place of the procedure's loss.
+
+    Returns:
+        One ``Progress`` an epoch.
+
+    Raises:
+        Diverged: an epoch's loss is not finite.
+    """
+    images, labels, device = how.splits.train_images, how.splits.train_labels, how.device
+    model.to(memory_format=how.memory_format)  # type: ignore[call-overload]
+    one_hot = torch.eye(how.splits.num_classes, device=device.torch)
+    optimizer = how.optimizer(model)
+    rates = [group["lr"] for group in optimizer.param_groups]
+    batches = _batches(len(images), how.batch_size)
+    total_steps = how.epochs * len(batches)
+    # A technique that is absent costs nothing in the loop: its list is empty.
+    acts = {name: [r for r in how.regularizers if hasattr(r, name)] for name in REGULARIZER_METHODS}
+    step_observers = [o for o in observers if type(o).after_step is not Observer.after_step]
+    order = streams.generator("order")
+    draws = streams.generator("augmentation", device.torch.type)
+    noise = streams.generator("gradients", device.torch.type)
+
+    def backward(inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Gradients of the whole loss at the present weights; returns the loss, detached."""
+        with device.autocast(how.precision):
+            logits = model(inputs)
+            value = loss(inputs, logits, targets) if loss is not None else how.loss(logits, targets)
+            for regularizer in acts["penalty"]:
+                value = value + regularizer.penalty(model, logits)
+        optimizer.zero_grad(set_to_none=True)
+        value.backward()  # type: ignore[no-untyped-call]
+        return value.detach()
+
+    history: list[Progress] = []
+    step = 0
+    with streams.default_generator("dropout"):
+        for epoch in range(how.epochs):
+            model.train()
+            rows = torch.randperm(len(images), generator=order).to(device.torch)
+            losses: list[torch.Tensor] = []
+            for start, stop in batches:
+                batch = rows[start:stop]
+                x = images[batch].float().div_(255)
+                targets = one_hot[labels[batch]]
+                for augmentation in how.augmentations:
+                    x, targets = augmentation(x, targets, draws)
+                for regularizer in acts["targets"]:
+                    targets = regularizer.targets(targets)
+                x = how.input(x).contiguous(memory_format=how.memory_format)
+
+                factor = how.schedule(step, total_steps)
+                for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                    group["lr"] = rate * factor
+                losses.append(backward(x, targets))
+                for regularizer in acts["perturb"]:
+                    regularizer.perturb(model)
+                    backward(x, targets)
+                    regularizer.restore(model)
+                for regularizer in acts["gradients"]:
+                    regularizer.gradients(model, noise)
+                optimizer.step()
+                for regularizer in acts["weights"]:
+                    regularizer.weights(model, optimizer.param_groups[0]["lr"])
+                for observer in step_observers:
+                    observer.after_step(model, step)
+                step += 1
+
+            train_loss = float(torch.stack(losses).mean())
+            if not math.isfinite(train_loss):
+                raise Diverged(f"training loss is {train_loss} in epoch {epoch + 1} of {how.epochs}")
+            validation_loss, validation_accuracy = validate(model, how)
+            progress = Progress(
+                epoch=epoch,
+                epochs=how.epochs,
+                step=step,
+                train_loss=train_loss,
+                validation_loss=validation_loss,
+                validation_accuracy=validation_accuracy,
+                learning_rate=optimizer.param_groups[0]["lr"],
+            )
+            history.append(progress)
+            stops = [observer.after_epoch(model, progress) for observer in observers]  # every one is told
+            if any(stops):
+                break
+    model.eval()
+    return history
+
+
+def _batches(count: int, size: int) -> list[tuple[int, int]]:
+    """Start and stop of each batch of an epoch.
+
+    A last batch of one image is dropped where there are others: batch statistics of a single sample are undefined.
+    """
+    bounds = [(start, min(start + size, count)) for start in range(0, count, size)]
+    return bounds[:-1] if len(bounds) > 1 and bounds[-1][1] - bounds[-1][0] == 1 else bounds
+
+
+def model_inputs(images: torch.Tensor, input_module: nn.Module) -> torch.Tensor:
+    """Model inputs from uint8 images [N, C, H, W], as evaluation and calibration use them."""
+    with torch.inference_mode():
+        parts = [input_module(part.float().div_(255)) for part in images.split(EVALUATION_BATCH)]
+        return torch.cat(parts)
+
+
+def validate(model: nn.Module, how: Procedure) -> tuple[float | None, float | None]:
+    """Cross-entropy in nats and top-1 accuracy on the validation split; None where it is empty. Sets eval mode."""
+    images, labels = how.splits.validation_images, how.splits.validation_labels
+    model.eval()
+    if len(images) == 0:
+        return None, None
+    loss = torch.zeros((), device=how.device.torch)
+    correct = torch.zeros((), device=how.device.torch)
+    with torch.inference_mode(), how.device.autocast(how.precision):
+        for x, y in zip(images.split(EVALUATION_BATCH), labels.split(EVALUATION_BATCH), strict=True):
+            logits = model(how.input(x.float().div_(255)).contiguous(memory_format=how.memory_format)).float()
+            loss += F.cross_entropy(logits, y, reduction="sum")
+            correct += (logits.argmax(1) == y).sum()
+    return float(loss) / len(labels), float(correct) / len(labels)
+
+
+@dataclass(frozen=True)
+class Run:
+    """The innermost training run: build a model from scratch and fit it.
+
+    Attributes:
+        build: makes a fresh model on the device from a trial's streams.
+        how: the procedure.
+        streams: the trial's.
+        observers: told of every fit, beside those that strategies bring.
+    """
+
+    build: Callable[[Streams], nn.Module]
+    how: Procedure
+    streams: Streams
+    observers: tuple[Observer, ...] = ()
+
+    @property
+    def epochs(self) -> int:
+        """Planned epochs."""
+        return self.how.epochs
+
+    def fit(self, *observers: Observer, member: int = 0) -> Trained:
+        """Build and train; ``member`` > 0 draws from streams of its own."""
+        streams = self.streams.member(member)
+        model = self.build(streams)
+        history = fit(model, self.how, streams, observers=(*self.observers, *observers))
+        return Trained(model, history)
+
+    def recalibrate(self, model: nn.Module) -> None:
+        """Recompute batch-norm statistics of ``model`` as averages over the training split, in place."""
+        norms = [m for m in model.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]  # noqa: SLF001
+        momenta = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # a cumulative average
+        model.train()
+        with torch.no_grad():
+            for batch in self.how.splits.train_images.split(self.how.batch_size):
+                if len(batch) > 1:
+                    model(self.how.input(batch.float().div_(255)))
+        model.eval()
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+
+
+@dataclass(frozen=True)
+class _Wrapped:
+    """A run with a strategy around it, which is again a run."""
+
+    inner: TrainingRun
+    strategy: Strategy
+
+    @property
+    def epochs(self) -> int:
+        return self.inner.epochs
+
+    def recalibrate(self, model: nn.Module) -> None:
+        self.inner.recalibrate(model)
+
+    def fit(self, *observers: Observer, member: int = 0) -> Trained:
+        return self.strategy(_Bound(self.inner, observers, member))
+
+
+@dataclass(frozen=True)
+class _Bound:
+    """A run that always brings an outer strategy's observers and member."""
+
+    inner: TrainingRun
+    observers: tuple[Observer, ...]
+    member: int
+
+    @property
+    def epochs(self) -> int:
+        return self.inner.epochs
+
+    def recalibrate(self, model: nn.Module) -> None:
+        self.inner.recalibrate(model)
+
+    def fit(self, *observers: Observer, member: int = 0) -> Trained:
+        # Cantor's pairing: distinct for every (outer, inner) and 0 for (0, 0), the trial's own streams.
+        pair = (self.member + member) * (self.member + member + 1) // 2 + member
+        return self.inner.fit(*self.observers, *observers, member=pair)
+
+
+def train(run: TrainingRun, strategies: Sequence[Strategy]) -> Trained:
+    """Run with the strategies around it, the first of the list outermost."""
+    for strategy in reversed(strategies):
+        run = _Wrapped(run, strategy)
+    return run.fit()
