@@ -8,7 +8,7 @@ import zlib
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from cnnbench.errors import DataError
 from cnnbench.lazy import torch
@@ -45,6 +45,8 @@ def decode(encoded: bytes, place: str, size: int | None) -> npt.NDArray[np.uint8
             if size is not None:
                 image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
             return np.asarray(image)
+    except UnidentifiedImageError:
+        raise DataError(f"{place}: not an image, or of a format that Pillow doesn't read") from None
     except (
         OSError,
         SyntaxError,
@@ -54,7 +56,7 @@ def decode(encoded: bytes, place: str, size: int | None) -> npt.NDArray[np.uint8
         zlib.error,
         Image.DecompressionBombError,
     ) as error:
-        raise DataError(f"{place}: not an image, or corrupt: {' '.join(str(error).split())}") from error
+        raise DataError(f"{place}: corrupt image: {' '.join(str(error).split())}") from error
 
 
 def stack(parts: Sequence[Sequence[npt.NDArray[np.uint8]]], places: Sequence[Iterable[str]]) -> list[torch.Tensor]:
