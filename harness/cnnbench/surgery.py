@@ -39,7 +39,7 @@ TARGETS: dict[str, tuple[type[nn.Module], ...]] = {
     ),
     "convolution": (nn.Conv2d,),
 }
-"""The classes that each slot's surgery replaces, subclasses included; ``norm`` takes torchvision's FrozenBatchNorm2d too.
+"""The classes that each slot's surgery replaces, subclasses included; ``norm`` has torchvision's FrozenBatchNorm2d too.
 
 Functions and tensor methods of the same names are the functional calls that it can't reach.
 """
@@ -170,9 +170,8 @@ def _reachable(module: nn.Module) -> bool:
     if isinstance(module, nn.LayerNorm) and len(module.normalized_shape) != 3:
         # Over the last axis of channels-last features or tokens, unless it is the subclass that permutes for itself.
         return type(module).__name__ == "LayerNorm2d"
-    return (
-        next(module.children(), None) is None
-    )  # such as a norm with its activation built in, or a parametrized weight
+    # One with children does more: a norm with its activation built in, a weight computed by a parametrization.
+    return next(module.children(), None) is None
 
 
 def _undo_inplace(model: nn.Module, *, everywhere: bool) -> None:
@@ -268,7 +267,7 @@ def _names(kinds: tuple[type[nn.Module], ...]) -> set[str]:
 
 
 def _plain(name: str) -> str:
-    """One spelling for a class and its function: ``LeakyReLU`` is ``leaky_relu_``, ``BatchNorm2d`` is ``batch_norm``."""
+    """One spelling for a class and its functions: LeakyReLU and ``leaky_relu_``, BatchNorm2d and ``batch_norm``."""
     return name.lower().replace("_", "").removesuffix("2d")
 
 

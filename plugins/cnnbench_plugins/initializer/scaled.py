@@ -42,7 +42,8 @@ def orthogonal(layer: Layer, gain: float, generator: torch.Generator) -> torch.T
     blocks = []
     for _ in range(layer.groups):
         # The QR decomposition of a Gaussian matrix is evenly distributed once R's diagonal is positive (Mezzadri 2007).
-        q, r = torch.linalg.qr(torch.empty(max(rows, columns), min(rows, columns)).normal_(generator=generator))
+        drawn = torch.empty(rows, columns).normal_(generator=generator)
+        q, r = torch.linalg.qr(drawn if rows >= columns else drawn.T)
         q = q * r.diagonal().sign()
         blocks.append(q if rows >= columns else q.T)
     return gain * torch.cat(blocks).reshape(layer.shape)

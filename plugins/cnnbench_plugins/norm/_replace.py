@@ -14,23 +14,17 @@ def channels_of(norm: nn.Module) -> int:
     """Number of channels that a norm of [N, C, H, W] was made for.
 
     Raises:
-        Unsupported: it does not say, or is lazy and does not know yet.
+        Unsupported: it does not say.
     """
     known = cast("Any", norm)
     for attribute in ("num_features", "num_channels"):
         if hasattr(norm, attribute):
-            channels = int(getattr(known, attribute))
-            break
-    else:
-        if hasattr(norm, "normalized_shape"):
-            channels = int(known.normalized_shape[0])
-        elif hasattr(norm, "weight"):  # torchvision's FrozenBatchNorm2d keeps nothing else
-            channels = int(known.weight.shape[0])
-        else:
-            channels = 0
-    if channels < 1:
-        raise Unsupported(f"{type(norm).__name__} does not say how many channels it has")
-    return channels
+            return int(getattr(known, attribute))
+    if hasattr(norm, "normalized_shape"):
+        return int(known.normalized_shape[0])
+    if hasattr(norm, "weight"):  # torchvision's FrozenBatchNorm2d keeps nothing else
+        return int(known.weight.shape[0])
+    raise Unsupported(f"{type(norm).__name__} does not say how many channels it has")
 
 
 def inherit(new: nn.Module, old: nn.Module) -> nn.Module:
@@ -39,6 +33,6 @@ def inherit(new: nn.Module, old: nn.Module) -> nn.Module:
     So a model keeps what it set on purpose, such as a scale of 0 on the last norm of each residual block.
     """
     state = new.state_dict()
-    kept = {k: v for k, v in old.state_dict().items() if k in state and v.shape == state[k].shape}
-    new.load_state_dict(state | kept)
+    kept = {k: v.clone() for k, v in old.state_dict().items() if k in state and v.shape == state[k].shape}
+    new.load_state_dict(state | kept, assign=True)  # assigned, not copied: float64 stays exact
     return new
