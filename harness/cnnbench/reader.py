@@ -38,10 +38,11 @@ class Reader:
         if (place, message) not in self.problems:
             self.problems.append((place, message))
 
-    def choice(self, slot: str, value: Any, place: Place) -> Choice | None:
+    def choice(self, slot: str, value: Any, place: Place, *, also: tuple[str, ...] = ()) -> Choice | None:
         """A technique as TOML names it, ``"group"`` or ``{ name = "group", groups = 8 }``, completed.
 
-        Returns None where it has mistakes, all of them reported.
+        Returns None where it has mistakes, all of them reported. Keys in ``also`` have been read already, and are only
+        suggested for a misspelt one.
         """
         table = {"name": value} if isinstance(value, str) else value
         if not isinstance(table, dict) or not isinstance(table.get("name"), str):
@@ -63,7 +64,7 @@ class Reader:
             return None
         before = len(self.problems)
         given = {key: item for key, item in table.items() if key != "name"}
-        values = {**defaults, **self.given(options, given, place, f"{slot} {name!r}")}
+        values = {**defaults, **self.given(options, given, place, f"{slot} {name!r}", also=also)}
         for option in options.values():
             if option.required and option.name not in given:
                 self.report(place, f"{slot} {name!r} needs {option.name!r}: expected {expectation(option.schema)}")
@@ -77,15 +78,21 @@ class Reader:
         return Choice(slot, name, {key: option.plain(values[key]) for key, option in options.items()})
 
     def given(
-        self, options: Mapping[str, Option], table: Mapping[str, Any], place: Place, owner: str
+        self,
+        options: Mapping[str, Option],
+        table: Mapping[str, Any],
+        place: Place,
+        owner: str,
+        *,
+        also: tuple[str, ...] = (),
     ) -> dict[str, Any]:
         """The values that a table gives, checked; unknown keys and wrong values are reported and left out."""
         values = {}
         for key, value in table.items():
             option = options.get(key)
             if option is None:
-                hint = nearest(key, options) or "it has none"
-                self.report((*place, key), f"unknown option {key!r} of {owner}: {hint}")
+                hint = nearest(key, (*options, *also)) or "it has none"
+                self.report((*place, key), f"{owner} has no option {key!r}: {hint}")
                 continue
             before = len(self.problems)
             raw = self._nested(option, value, (*place, key))

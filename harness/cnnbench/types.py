@@ -214,7 +214,7 @@ class Measure:
     """
 
     primary: str = "accuracy"
-    metrics: tuple[str, ...] = ("accuracy", "f1_macro", "params", "latency", "energy")
+    metrics: Annotated[tuple[str, ...], MinLen(1)] = ("accuracy", "f1_macro", "params", "latency", "energy")
     latency: LatencyOptions = field(default_factory=LatencyOptions)
     energy: EnergyOptions = field(default_factory=EnergyOptions)
-    margin: Mapping[str, float] = field(default_factory=dict)
+    margin: Mapping[str, Annotated[float, Gt(0)]] = field(default_factory=dict)

@@ -1,0 +1,55 @@
+"""The matrix of trials: every arm under every seed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cnnbench.errors import UsageError
+from cnnbench.registry import nearest
+from cnnbench.suite import Arm
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cnnbench.suite import Suite
+
+__all__ = ["Arm", "Trial", "arms", "trials"]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One cell of the matrix.
+
+    Attributes:
+        arm: what is tried.
+        seed: where its random streams start.
+    """
+
+    arm: Arm
+    seed: int
+
+
+def arms(suite: Suite, only: Sequence[str] = ()) -> list[Arm]:
+    """All arms: the baseline first, then the file's order, the placebo last.
+
+    Args:
+        suite: a validated suite.
+        only: names of arms to keep; the baseline stays, for every comparison is with it.
+
+    Raises:
+        UsageError: ``only`` names an arm that the suite has not.
+    """
+    every = [Arm("baseline", "baseline", suite.baseline, ""), *suite.arms]
+    if suite.placebo:
+        every.append(Arm("placebo", "placebo", suite.baseline, "other random streams"))
+    names = [arm.name for arm in every]
+    for name in only:
+        if name not in names:
+            raise UsageError(f"suite {suite.name!r} has no arm {name!r}: {nearest(name, names)}".rstrip(": "))
+    return [arm for arm in every if not only or arm.role == "baseline" or arm.name in only]
+
+
+def trials(suite: Suite, only: Sequence[str] = ()) -> list[Trial]:
+    """Every arm with every seed, arm by arm. Takes and raises what ``arms`` does."""
+    return [Trial(arm, seed) for arm in arms(suite, only) for seed in suite.seeds]

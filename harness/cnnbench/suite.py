@@ -1,0 +1,322 @@
+"""Suite files: bytes to a frozen, validated ``Suite``.
+
+Every mistake is told at once, each with its line, its place, what was expected, and the nearest right name. Nothing
+here imports torch: a mistake in a suite shows at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Le, MinLen
+from pydantic import StringConstraints
+
+from cnnbench.axes import DesignReader
+from cnnbench.changes import describe
+from cnnbench.draft import ARM_SLOTS, RECIPE_DEFAULTS, TOP, Draft, change, change_model, change_recipe, unknown_key
+from cnnbench.errors import DataError, Problem, SuiteError
+from cnnbench.expect import show
+from cnnbench.locate import dotted, line_of, lines_of
+from cnnbench.measuring import read_measure
+from cnnbench.options import make, options_of
+from cnnbench.plain import settings_plain
+from cnnbench.reader import Reader
+from cnnbench.toml import parse_toml, read_file
+from cnnbench.types import Choice, DataOptions, Measure, Recipe, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from cnnbench.axes import Axis
+    from cnnbench.design import Kind
+    from cnnbench.registry import Registry
+
+MOST_SEEDS = 10_000
+DEVICES = ("auto", "cpu", "cuda", "mps", "xla", "tpu")
+RESERVED = ("baseline", "placebo")
+"""Names of the arms that every suite has or can ask for."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One row of the ablation.
+
+    Attributes:
+        name: as the table shows it.
+        role: the baseline, an arm, or the baseline again with other random streams.
+        settings: all that it comes to.
+        changes: what differs from the baseline, in words.
+    """
+
+    name: str
+    role: Literal["baseline", "arm", "placebo"]
+    settings: Settings
+    changes: str
+
+
+@dataclass(frozen=True)
+class Design:
+    """The design that a suite's arms come from.
+
+    Attributes:
+        kind: which one.
+        axes: what it varies, in the file's order.
+    """
+
+    kind: Kind
+    axes: tuple[Axis, ...]
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A validated suite.
+
+    Attributes:
+        name: the file's name without its ending.
+        file: the path as the user gave it.
+        text: the file's text, for publishing beside the results.
+        sha256: digest of the file's bytes.
+        question: what the suite asks.
+        baseline: what all arms start from.
+        arms: the arms but baseline and placebo, in the file's (or the design's) order.
+        design: where the arms come from, if not from a list.
+        seeds: distinct, in order.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` ...
+        placebo: the baseline also runs under other random streams.
+        time_limit: seconds that one stage may take; None for no limit.
+        measure: what is measured and reported.
+    """
+
+    name: str
+    file: str
+    text: str = field(repr=False)
+    sha256: str
+    question: str
+    baseline: Settings
+    arms: tuple[Arm, ...]
+    design: Design | None
+    seeds: tuple[int, ...]
+    device: str
+    placebo: bool
+    time_limit: float | None
+    measure: Measure
+
+
+@dataclass(frozen=True)
+class Header:
+    """The plain values at the top of a suite file.
+
+    Attributes:
+        question: what the suite asks; the table's title.
+        seeds: a count (seeds 0 to n - 1) or a list of distinct seeds.
+        device: ``auto``, ``cpu``, ``cuda``, ``mps``, ``xla`` or ``tpu``; ``cuda:1`` names one of several.
+        placebo: run the baseline once more under other random streams, to see the run's own noise.
+        time_limit: seconds that one stage of a trial may take.
+    """
+
+    question: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+    seeds: Annotated[int, Ge(1), Le(MOST_SEEDS)] | Annotated[tuple[Annotated[int, Ge(0)], ...], MinLen(1)] = 3
+    device: str = "auto"
+    placebo: bool = False
+    time_limit: Annotated[float, Gt(0)] | None = None
+
+
+def load(file: str | Path, registry: Registry, *, data: bool = False) -> Suite:
+    """Read and validate a suite file.
+
+    Args:
+        file: its path.
+        registry: the techniques that it may name.
+        data: also look for the dataset, so that missing data is told among the other mistakes.
+
+    Raises:
+        SuiteError: it can't be read, is not TOML, or has mistakes; carries all of them in the order of the file.
+    """
+    return parse(read_file(file), str(file), registry, data=data)
+
+
+def parse(content: bytes, file: str, registry: Registry, *, data: bool = False) -> Suite:
+    """``load`` for bytes already read; ``file`` gives the name and the folder that paths start from."""
+    text, raw = parse_toml(content, file)
+    reader = Reader(registry, Path(file).absolute().parent)
+    suite = _read(raw, reader, file, text, hashlib.sha256(content).hexdigest(), data=data)
+    if reader.problems or suite is None:
+        raise SuiteError(_located(reader, file, text))
+    return suite
+
+
+def check_data(suite: Suite, registry: Registry) -> list[Problem]:
+    """Look for the suite's dataset: a mistake at place ``dataset`` where it is missing or corrupt, else nothing."""
+    message = _data_mistake(suite.baseline.dataset, registry)
+    line = line_of(lines_of(suite.text), ("dataset",))
+    return [Problem(suite.file, line, "dataset", message)] if message else []
+
+
+def _data_mistake(dataset: Choice, registry: Registry) -> str | None:
+    try:
+        make(dataset, registry).fingerprint()
+    except DataError as error:
+        return str(error)
+    return None
+
+
+def _located(reader: Reader, file: str, text: str) -> list[Problem]:
+    lines = lines_of(text)
+    problems = [Problem(file, line_of(lines, place), dotted(place), message) for place, message in reader.problems]
+    return sorted(problems, key=lambda problem: problem.line)
+
+
+def _read(raw: Mapping[str, Any], reader: Reader, file: str, text: str, sha256: str, *, data: bool) -> Suite | None:
+    for key in raw:
+        if key not in TOP:
+            reader.report((key,), unknown_key(key, "at the top of a suite", TOP))
+    header = _header(raw, reader)
+    base = _baseline(raw, reader)
+    if data and base.dataset is not None and (mistake := _data_mistake(base.dataset, reader.registry)):
+        reader.report(("dataset",), mistake)
+    measure = read_measure(raw, reader)
+    design = None
+    if "design" in raw and "arms" in raw:
+        reader.report(("design",), "a suite has [arms] or a [design], not both")
+        return None
+    if "design" in raw:
+        found = DesignReader(reader, base, raw).read()
+        if found is None:
+            return None
+        kind, axes, base, drafts = found
+        design = Design(kind, tuple(axes))
+    else:
+        drafts = _arms(raw, base, reader)
+    baseline = base.finish()
+    if header is None or baseline is None or measure is None:
+        return None
+    arms = _finished(drafts, baseline, reader, None if design is None else ("design",))
+    seeds = tuple(range(header.seeds)) if isinstance(header.seeds, int) else header.seeds
+    return Suite(
+        name=Path(file).stem,
+        file=file,
+        text=text,
+        sha256=sha256,
+        question=header.question,
+        baseline=baseline,
+        arms=tuple(arms),
+        design=design,
+        seeds=seeds,
+        device=header.device,
+        placebo=header.placebo,
+        time_limit=header.time_limit,
+        measure=measure,
+    )
+
+
+def _header(raw: Mapping[str, Any], reader: Reader) -> Header | None:
+    options = options_of(Header)
+    before = len(reader.problems)
+    values = reader.given(options, {key: raw[key] for key in options if key in raw}, (), "the suite")
+    if "question" not in raw:
+        reader.report(("question",), 'missing: expected the question that the suite answers, question = "..."')
+    device = values.get("device", "auto")
+    kind, _, index = device.partition(":")
+    if kind not in DEVICES or (":" in device and (kind == "auto" or not index.isdecimal())):
+        reader.report(("device",), f"expected one of {', '.join(DEVICES)}, or such as cuda:1, got {device!r}")
+    seeds = values.get("seeds", 1)
+    for i, seed in enumerate(seeds if isinstance(seeds, tuple) else ()):
+        if seed in seeds[:i]:
+            reader.report(("seeds", i), f"seed {seed} is listed twice")
+    return Header(**values) if len(reader.problems) == before else None
+
+
+def _baseline(raw: Mapping[str, Any], reader: Reader) -> Draft:
+    dataset, data = _dataset(raw, reader)
+    draft = Draft(dataset, data)
+    design = raw.get("design")
+    if "model" in raw:
+        value = raw["model"]
+        if isinstance(value, dict) and "name" not in value:
+            reader.choice("model", value, ("model",))
+        else:
+            draft = change_model(draft, value, ("model",), reader)
+    elif not (isinstance(design, dict) and isinstance(design.get("model"), list)):  # an axis sets it
+        reader.report(("model",), 'missing: expected a model, such as model = "resnet"')
+    recipe = raw.get("recipe", {})
+    defaults = {
+        key: value for key, value in RECIPE_DEFAULTS.items() if not (isinstance(recipe, dict) and key in recipe)
+    }
+    known = {key: option.default for key, option in options_of(Recipe).items() if not option.required}
+    draft = Draft(draft.dataset, draft.data, draft.model_table, draft.model, known)
+    draft = change_recipe(draft, defaults, ("recipe",), reader)
+    draft = change_recipe(draft, recipe, ("recipe",), reader)
+    table = raw.get("baseline", {})
+    if not isinstance(table, dict):
+        reader.report(("baseline",), f"expected a table of techniques by slot, got {show(table)}")
+        table = {}
+    for key, value in table.items():
+        if key in ARM_SLOTS:
+            draft = change(draft, key, value, ("baseline", key), reader)
+        else:
+            reader.report(("baseline", key), unknown_key(key, "in [baseline]", ARM_SLOTS))
+    return draft
+
+
+def _dataset(raw: Mapping[str, Any], reader: Reader) -> tuple[Choice | None, DataOptions | None]:
+    if "dataset" not in raw:
+        reader.report(("dataset",), 'missing: expected a dataset, such as dataset = "digits"')
+        return None, None
+    value = raw["dataset"]
+    common = options_of(DataOptions)
+    asked = {key: item for key, item in value.items() if key in common} if isinstance(value, dict) else {}
+    own = {key: item for key, item in value.items() if key not in common} if isinstance(value, dict) else value
+    data = DataOptions(**reader.given(common, asked, ("dataset",), "the dataset"))
+    return reader.choice("dataset", own, ("dataset",), also=tuple(common)), data
+
+
+def _arms(raw: Mapping[str, Any], base: Draft, reader: Reader) -> list[tuple[str, Draft]]:
+    table = raw.get("arms", {})
+    if not isinstance(table, dict):
+        reader.report(("arms",), f"expected a table of arms, got {show(table)}")
+        return []
+    arms = []
+    for name, changes in table.items():
+        place = ("arms", name)
+        if name.lower() in RESERVED:
+            reader.report(
+                place, f"the name {name!r} is taken: every suite has a baseline, and placebo = true adds a placebo"
+            )
+        elif not name.strip() or not name.isprintable():
+            reader.report(place, "expected a name that people can read on one line")
+        if not isinstance(changes, dict):
+            reader.report(place, f'expected a table of changes, such as {{ norm = "batch" }}, got {show(changes)}')
+            continue
+        before = len(reader.problems)
+        draft = base
+        for key, value in changes.items():
+            draft = change(draft, key, value, (*place, key), reader)
+        if len(reader.problems) == before:
+            arms.append((name, draft))
+    return arms
+
+
+def _finished(
+    drafts: Sequence[tuple[str, Draft]], baseline: Settings, reader: Reader, place: tuple[str, ...] | None
+) -> list[Arm]:
+    """Arms from drafts; one that equals the baseline or another arm is a mistake."""
+    arms = []
+    seen = {_key(baseline): "the baseline"}
+    for name, draft in drafts:
+        settings = draft.finish()
+        if settings is None:
+            continue  # its mistake is told already
+        at = place or ("arms", name)
+        twin = seen.setdefault(_key(settings), f"arm {name!r}")
+        if twin != f"arm {name!r}":
+            reader.report(at, f"arm {name!r} comes to the same settings as {twin}")
+        arms.append(Arm(name, "arm", settings, describe(baseline, settings, reader.registry)))
+    return arms
+
+
+def _key(settings: Settings) -> str:
+    return json.dumps(settings_plain(settings), sort_keys=True)
