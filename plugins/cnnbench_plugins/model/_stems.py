@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import nn
 
 
@@ -56,7 +55,8 @@ def set_channels(model: nn.Module, channels: int) -> None:
 
 def head_of(model: nn.Module) -> str:
     """Name of the last layer with weights that makes logits: the classifier."""
-    return [name for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)][-1]
+    names: list[str] = [name for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+    return names[-1]
 
 
 def _fresh(old: nn.Conv2d, *, in_channels: int | None = None, kernel: int | None = None, padding: int = 0) -> nn.Conv2d:

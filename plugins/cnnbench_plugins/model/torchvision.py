@@ -1,4 +1,4 @@
-"""torchvision's classification networks."""
+"""Torchvision's classification networks."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class TorchvisionModel:
             raise ValueError(f"unknown torchvision network {self.arch!r}: {hint}")
 
     def fingerprint(self) -> str:
-        """torchvision's version and the digest of the weights' file. Raises ``UsageError`` where that is missing."""
+        """Version of torchvision and digest of the weights' file. Raises ``UsageError`` where that is missing."""
         from importlib.metadata import version
 
         return f"{version('torchvision')}-{digest_of_files([self._file()] if self.weights else [])}"
