@@ -1,0 +1,127 @@
+"""A table's numbers as columns of text, the same in every format that people read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cnnbench.numerals import MISSING, Scale, interval_decimals, number, scale, significant, with_interval
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cnnbench.quantities import Quantity
+    from cnnbench.stats import Estimate
+    from cnnbench.tables import Measured, Row, Table
+
+_NOISE = 1e-9
+"""Spread below this share of the mean is rounding, not variation."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of text.
+
+    Attributes:
+        label: first line of the header.
+        unit: second line; empty for none.
+        cells: one for each row of the table.
+        follows: belongs beside the column before it (a difference beside its value).
+    """
+
+    label: str
+    unit: str
+    cells: tuple[str, ...]
+    follows: bool = False
+
+
+def text_columns(table: Table) -> list[Column]:
+    """``arm``, ``ok``, then for each quantity its value and, for those of quality, the difference from the baseline."""
+    columns = [
+        Column("arm", "", tuple(_named(row) for row in table.rows)),
+        Column("ok", "", tuple(f"{row.ok}/{row.planned}" for row in table.rows)),
+    ]
+    for quantity in table.quantities:
+        measured = [row.measured[quantity.key] for row in table.rows]
+        shown = scale(quantity, (m.value.mean for m in measured if m.value))
+        columns.append(Column(quantity.label, shown.unit, _values(table, quantity, shown, measured)))
+        if compared(table, quantity):
+            unit = "pp" if shown.unit == "%" else shown.unit
+            columns.append(Column(f"Δ {quantity.label}", unit, _differences(table, quantity, shown, measured), True))
+    return columns
+
+
+def compared(table: Table, quantity: Quantity) -> bool:
+    """Whether the columns for people hold the quantity's difference from the baseline; data formats hold every one."""
+    return any(row.role == "baseline" for row in table.rows) and (
+        quantity.stage == "evaluate" or quantity.key == table.primary
+    )
+
+
+def spread(estimate: Estimate) -> float:
+    """Half the interval's width; 0 where there is no interval or nothing but rounding."""
+    half = estimate.half or 0.0
+    return half if half > _NOISE * abs(estimate.mean) else 0.0
+
+
+def mark(method: str) -> str:
+    """What stands beside a value that was not measured."""
+    if "estimated" in method:
+        return "est."
+    return "" if method == "measured" else method
+
+
+def single(rows: Sequence[Row], quantity: Quantity) -> bool:
+    """Whether no arm has the quantity from more than one seed; a footnote says it then, not every cell."""
+    values = (row.measured[quantity.key].value for row in rows)
+    return max((value.n for value in values if value), default=0) == 1
+
+
+def _named(row: Row) -> str:
+    return row.arm if row.role in {"arm", row.arm} else f"{row.arm} ({row.role})"
+
+
+def _values(table: Table, quantity: Quantity, shown: Scale, measured: list[Measured]) -> tuple[str, ...]:
+    decimals = _decimals([m.value for m in measured], shown, 4 if quantity.stage == "profile" else 3)
+    # Parameters, multiply-adds and bytes hardly depend on the seed: that one seed gave them needs no mark.
+    marked = quantity.stage != "profile" and not single(table.rows, quantity)
+    cells = []
+    for m in measured:
+        words = [MISSING]
+        if m.value:
+            words = [_number(m.value, shown, decimals), mark(m.method), _lone(m.value) if marked else ""]
+        cells.append(" ".join(filter(None, words)))
+    return tuple(cells)
+
+
+def _differences(table: Table, quantity: Quantity, shown: Scale, measured: list[Measured]) -> tuple[str, ...]:
+    decimals = _decimals([m.difference for m in measured], shown, 3)
+    cells = []
+    for row, m in zip(table.rows, measured, strict=True):
+        if m.difference is None:
+            cells.append("" if row.role == "baseline" else MISSING)
+            continue
+        words = [_number(m.difference, shown, decimals, signed=True)]
+        if m.value and m.difference.n < m.value.n:
+            words.append(f"(n={m.difference.n})")  # the baseline lacks some of this arm's seeds
+        elif not single(table.rows, quantity):
+            words.append(_lone(m.difference))
+        cells.append(" ".join(filter(None, words)))
+    return tuple(cells)
+
+
+def _number(estimate: Estimate, shown: Scale, decimals: int, *, signed: bool = False) -> str:
+    mean, half = estimate.mean * shown.factor, spread(estimate) * shown.factor
+    return with_interval(mean, half, signed=signed) if half else number(mean, decimals, signed=signed)
+
+
+def _decimals(estimates: Sequence[Estimate | None], shown: Scale, digits: int) -> int:
+    """Decimals of the column's values that have no interval: never more than its intervals support."""
+    known = [estimate for estimate in estimates if estimate]
+    decimals = significant((e.mean * shown.factor for e in known if not spread(e)), digits)
+    supported = [interval_decimals(spread(e) * shown.factor) for e in known if spread(e)]
+    return min(decimals, max(supported, default=decimals))
+
+
+def _lone(estimate: Estimate) -> str:
+    return "(n=1)" if estimate.n == 1 else ""

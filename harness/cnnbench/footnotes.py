@@ -1,0 +1,156 @@
+"""What stands under a table: what its signs mean, how it was obtained, and which trials are missing from it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+from cnnbench.columns import mark, single, spread
+from cnnbench.frame import PENDING
+from cnnbench.text import listed, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from cnnbench.frame import TrialSet
+    from cnnbench.quantities import Quantity
+    from cnnbench.tables import Row
+
+_LONGEST_REASON = 200
+_MOST_REASONS = 20
+
+
+def footnotes(trials: TrialSet, rows: Sequence[Row], columns: Sequence[Quantity], source: Path | None) -> Iterator[str]:
+    """The notes in order: signs, missing trials, conditions, origin."""
+    yield from _signs(trials, rows, columns)
+    yield from _methods(rows)
+    yield from _missing(trials)
+    yield from _conditions(trials)
+    yield from _origin(trials, source)
+
+
+def _signs(trials: TrialSet, rows: Sequence[Row], columns: Sequence[Quantity]) -> Iterator[str]:
+    values = [row.measured[q.key].value for q in columns for row in rows]
+    if any(value and spread(value) for value in values):
+        yield "±: half the 95 % t interval of the mean over seeds; without it, all seeds agree."
+    once = [q.label for q in columns if single(rows, q) and q.stage != "profile"]
+    if len(trials.seeds) == 1:
+        yield "One seed: there are no intervals, and a difference may be chance alone."
+    elif once:
+        yield f"From one seed, so without interval: {listed(once)}."
+    if trials.baseline is None:
+        yield "No baseline in this run: there are no differences."
+    elif len(trials.arms) > 1:
+        if next(row for row in rows if row.arm == trials.baseline).ok:
+            yield (
+                f"Δ: difference from {printable(trials.baseline)} in the same seeds, ± its 95 % paired t interval; "
+                "not corrected for the number of arms."
+            )
+        else:
+            yield f"No trial of {printable(trials.baseline)} is ok: there are no differences."
+    for row in rows:
+        if row.role == "placebo":
+            yield f"{printable(row.arm)}: the baseline again with other random numbers; its Δ is the run's own noise."
+
+
+def _methods(rows: Sequence[Row]) -> Iterator[str]:
+    marks = {mark(m.method) for row in rows for m in row.measured.values() if m.value}
+    if "est." in marks:
+        yield "est.: estimated as an assumed power × time; it carries no information beyond time."
+    if "nominal" in marks:
+        yield "nominal: the bits that the format needs; it has no packed storage here."
+
+
+def _missing(trials: TrialSet) -> Iterator[str]:
+    """Every trial that is not ok, with its reason; arms and reasons together where they agree."""
+    reasons: dict[tuple[str, str], dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for arm in trials.arms:
+        for seed in trials.seeds:
+            record = trials.records.get((arm, seed))
+            status = record["status"] if record else PENDING
+            if status != "ok":
+                reason = printable(str(record.get("reason") or "")) if record else "has not run yet"
+                if len(reason) > _LONGEST_REASON:
+                    reason = reason[:_LONGEST_REASON] + " …"
+                reasons[status, reason][arm].append(seed)
+    for (status, reason), arms in list(reasons.items())[:_MOST_REASONS]:
+        whom = [
+            printable(arm) if len(seeds) == len(trials.seeds) else f"{printable(arm)} ({_seeds(seeds)})"
+            for arm, seeds in arms.items()
+        ]
+        yield f"{status}: {listed(whom)}" + (f": {reason}" if reason else "")
+    if len(reasons) > _MOST_REASONS:
+        yield f"{len(reasons) - _MOST_REASONS} more reasons stand in the records."
+
+
+def _conditions(trials: TrialSet) -> Iterator[str]:
+    """Seeds, budget, data, device, hardware, versions: of all records, so that differences show."""
+    budgets: dict[str, list[str]] = defaultdict(list)
+    for arm in trials.arms:
+        for text in dict.fromkeys(str(r["budget"]) for r in _of(trials, arm) if r.get("budget")):
+            budgets[text].append(printable(arm))
+    shared = max(budgets, key=lambda text: len(budgets[text]), default="")
+    others = [f"{listed(arms)}: {text}" for text, arms in budgets.items() if text != shared]
+    count = len(trials.seeds)
+    facts = [f"{count} {'seed' if count == 1 else 'seeds'} ({_numbers(trials.seeds)})", shared]
+    facts += [f"dataset {text}" for text in _distinct(trials, _dataset)]
+    facts += [f"device {text}" for text in _distinct(trials, lambda record: str(record.get("device") or ""))]
+    yield "; ".join(filter(None, facts)) + "."
+    if others:
+        yield f"Another budget than the other arms: {'; '.join(others)}."
+    for text in _distinct(trials, _machine):
+        yield text
+
+
+def _origin(trials: TrialSet, source: Path | None) -> Iterator[str]:
+    suite = trials.heading.get("suite") or {}
+    digest = str(suite.get("sha256") or "")[:12]
+    parts = []
+    if suite.get("file"):
+        parts.append(printable(f"suite {suite['file']}") + (f" (sha256 {digest})" if digest else ""))
+    if source is not None:
+        parts.append(f"records in {printable(str(source))}")
+    if parts:
+        text = "; ".join(parts)
+        yield f"{text[0].upper()}{text[1:]}."
+    if trials.left_out:
+        yield f"Left out: {trials.left_out} records of earlier plans or other devices in the same file."
+
+
+def _of(trials: TrialSet, arm: str) -> Iterator[Mapping[str, Any]]:
+    return (record for (name, _), record in trials.records.items() if name == arm)
+
+
+def _distinct(trials: TrialSet, of: Any) -> list[str]:
+    return [printable(text) for text in dict.fromkeys(map(of, trials.records.values())) if text]
+
+
+def _dataset(record: Mapping[str, Any]) -> str:
+    settings = record.get("settings") or {}
+    name = str((settings.get("dataset") or {}).get("name") or "")
+    asked = settings.get("data") or {}
+    sizes = [f"{key} {asked[key]}" for key in ("train_size", "test_size") if asked.get(key)]
+    return f"{name} ({', '.join(sizes)})" if name and sizes else name
+
+
+def _machine(record: Mapping[str, Any]) -> str:
+    """Hardware, then versions."""
+    facts = {str(key): str(value) for key, value in (record.get("environment") or {}).items() if value}
+    threads = f"threads {facts['threads']}" if facts.get("threads") else ""
+    hardware = filter(None, [facts.get("cpu", ""), facts.get("gpu", ""), threads])
+    versions = [
+        f"{name} {facts[name]}" for name in ("cnnbench", "torch", "torchvision", "python", "cuda") if facts.get(name)
+    ]
+    return "; ".join(filter(None, [", ".join(hardware), ", ".join(versions)])) + "." if facts else ""
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    return f"{'seed' if len(seeds) == 1 else 'seeds'} {_numbers(seeds)}"
+
+
+def _numbers(seeds: Sequence[int]) -> str:
+    """Seeds as text; a run of more than three as its ends."""
+    if len(seeds) > 3 and list(seeds) == list(range(seeds[0], seeds[0] + len(seeds))):
+        return f"{seeds[0]} to {seeds[-1]}"
+    return listed(seeds)

@@ -1,0 +1,108 @@
+"""Records to a frame: one row for each planned trial of the latest run, whether it has ended or not."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cnnbench.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import pandas as pd
+
+PENDING = "pending"
+"""Status of a planned trial that has no record yet."""
+
+
+@dataclass(frozen=True)
+class TrialSet:
+    """The trials that one table shows.
+
+    Attributes:
+        arms: planned arms, the baseline first.
+        seeds: planned seeds.
+        roles: role by arm.
+        records: the latest record by arm and seed.
+        heading: a record that speaks for what all share: suite, measure, device.
+        left_out: number of records of earlier plans, suites or other devices.
+    """
+
+    arms: tuple[str, ...]
+    seeds: tuple[int, ...]
+    roles: Mapping[str, str]
+    records: Mapping[tuple[str, int], Mapping[str, Any]]
+    heading: Mapping[str, Any]
+    left_out: int
+
+    @property
+    def baseline(self) -> str | None:
+        """The baseline's name, if the plan has one."""
+        return next((arm for arm in self.arms if self.roles[arm] == "baseline"), None)
+
+
+def current(records: Sequence[Mapping[str, Any]]) -> TrialSet:
+    """The trials that the last record belongs to: same suite, same plan, same device.
+
+    A results folder may hold more: an edited suite, more seeds, another device. A run enters again, under its own plan,
+    what it takes over from earlier ones; the rest is history and must not mix into the table.
+
+    Args:
+        records: in the order of the file.
+
+    Raises:
+        UsageError: there are none.
+    """
+    if not records:
+        raise UsageError("no records to show: run the suite first")
+    last = records[-1]
+    mine = [record for record in records if _plan_of(record) == _plan_of(last)]
+    found = {(record["arm"], record["seed"]): record for record in mine}
+    planned = last.get("planned") or {}
+    arms = list(dict.fromkeys([*planned.get("arms", ()), *(arm for arm, _ in found)]))
+    seeds = list(dict.fromkeys([*planned.get("seeds", ()), *sorted({seed for _, seed in found})]))
+    known = {record["arm"]: record["role"] for record in mine}
+    # Of an arm without any record the plan tells no role; but it lists the baseline first.
+    first = "arm" if "baseline" in known.values() else "baseline"
+    roles = {arm: known.get(arm, first if place == 0 else "arm") for place, arm in enumerate(arms)}
+    arms.sort(key=lambda arm: roles[arm] != "baseline")
+    return TrialSet(tuple(arms), tuple(seeds), roles, found, last, len(records) - len(mine))
+
+
+def _plan_of(record: Mapping[str, Any]) -> str:
+    suite = record.get("suite") or {}
+    return json.dumps([suite.get("name"), suite.get("sha256"), record.get("planned"), record.get("device")])
+
+
+def to_frame(trials: TrialSet) -> pd.DataFrame:
+    """One row for each planned trial, arm by arm.
+
+    Columns ``arm``, ``role``, ``changes``, ``seed``, ``status`` (``pending`` without a record), ``reason``, then one of
+    float64 for each recorded quantity by its key; a trial that is not ok has none, whatever it measured before.
+    """
+    import pandas as pd
+
+    rows: list[dict[str, Any]] = []
+    keys: dict[str, None] = {}
+    for arm in trials.arms:
+        for seed in trials.seeds:
+            record = trials.records.get((arm, seed), {})
+            status = record.get("status", PENDING)
+            measured = (record.get("metrics") or {}) if status == "ok" else {}
+            metrics = {key: value for key, value in measured.items() if isinstance(value, int | float)}
+            keys.update(dict.fromkeys(metrics))
+            rows.append(
+                {
+                    "arm": arm,
+                    "role": trials.roles[arm],
+                    "changes": record.get("changes") or "",
+                    "seed": seed,
+                    "status": status,
+                    "reason": record.get("reason") or "",
+                    **metrics,
+                }
+            )
+    frame = pd.DataFrame(rows, columns=["arm", "role", "changes", "seed", "status", "reason", *keys])
+    return frame.astype(dict.fromkeys(keys, "float64"))

@@ -1,0 +1,175 @@
+"""A table as text: for terminals, for Markdown, and as data in CSV and JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import shutil
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+from rich.cells import cell_len
+
+from cnnbench.columns import Column, text_columns
+from cnnbench.text import printable, wrapped
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from cnnbench.stats import Estimate
+    from cnnbench.tables import Measured, Table
+
+_GAP = 2
+"""Spaces between columns of tabulate's format ``simple``."""
+_WIDEST_NAME = 28
+
+
+def terminal(table: Table, width: int | None) -> str:
+    """Aligned columns; where they don't fit side by side, stacked blocks that each begin with the arms' names."""
+    from tabulate import tabulate
+
+    width = width or shutil.get_terminal_size((100, 24)).columns
+    arms, *others = text_columns(table)
+    names = ("\n".join(wrapped(printable(name), _WIDEST_NAME, "  ")) for name in arms.cells)
+    arms = replace(arms, cells=tuple(names))
+    columns = [replace(c, label=printable(c.label), cells=_aligned([*map(printable, c.cells)])) for c in others]
+    lines = wrapped(f"{printable(table.name)}: {printable(table.question)}".removesuffix(": "), width)
+    for block in _blocks(arms, columns, width):
+        lines += [
+            "",
+            tabulate(
+                list(zip(*(column.cells for column in block), strict=True)),
+                headers=[f"{column.label}\n{f'[{column.unit}]' if column.unit else ''}" for column in block],
+                colalign=["left", *["right"] * (len(block) - 1)],
+                disable_numparse=True,
+                preserve_whitespace=True,
+            ),
+        ]
+    lines.append("")
+    for note in table.notes:
+        lines += wrapped(note, width, "  ")
+    return "\n".join(line.rstrip() for line in "\n".join(lines).split("\n"))
+
+
+def _blocks(arms: Column, columns: Sequence[Column], width: int) -> Iterator[list[Column]]:
+    """Columns that fit the width beside the arms' names, a difference always in the block of its value."""
+    groups: list[list[Column]] = []
+    for column in columns:
+        if column.follows:
+            groups[-1].append(column)
+        else:
+            groups.append([column])
+    block, used = [arms], _width(arms)
+    for group in groups:
+        needed = sum(_GAP + _width(column) for column in group)
+        if len(block) > 1 and used + needed > width:
+            yield block
+            block, used = [arms], _width(arms)
+        block += group
+        used += needed
+    yield block
+
+
+def _width(column: Column) -> int:
+    lines = [column.label, f"[{column.unit}]", *(line for cell in column.cells for line in cell.split("\n"))]
+    return max(map(cell_len, lines))
+
+
+def _aligned(cells: Sequence[str]) -> tuple[str, ...]:
+    """Numbers padded so that decimal points and ± stand under each other; words after them at the left of their own."""
+    split = [_NUMBER.fullmatch(cell) for cell in cells]
+    parts = [[group or "" for group in match.groups()] if match else None for match in split]
+    widths = [max((len(p[i]) for p in parts if p), default=0) for i in range(5)]
+    aligned = []
+    for cell, p in zip(cells, parts, strict=True):
+        if p is None:
+            aligned.append(cell)
+        else:
+            whole, fraction, half, half_fraction, words = p
+            aligned.append(
+                whole.rjust(widths[0])
+                + fraction.ljust(widths[1])
+                + half.rjust(widths[2])
+                + half_fraction.ljust(widths[3])
+                + words.ljust(widths[4])
+            )
+    return tuple(aligned)
+
+
+_NUMBER = re.compile(r"([+−]?\d+)(\.\d+)?(?:( ± \d+)(\.\d+)?)?( .*)?")
+
+
+def markdown(table: Table, _width: int | None = None) -> str:
+    """A heading, the question, a pipe table and the notes as a list."""
+    columns = text_columns(table)
+    heads = [_escaped(column.label) + (f" [{column.unit}]" if column.unit else "") for column in columns]
+    lines = [f"### {_escaped(table.name)}", ""]
+    if table.question:
+        lines += [_escaped(table.question), ""]
+    lines += [_piped(heads), _piped([":---", *["---:"] * (len(columns) - 1)])]
+    lines += [_piped([_escaped(cell) for cell in cells]) for cells in zip(*(c.cells for c in columns), strict=True)]
+    lines += ["", *(f"- {_escaped(note)}" for note in table.notes)]
+    return "\n".join(lines)
+
+
+def _piped(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _escaped(text: str) -> str:
+    return re.sub(r"([\\`*_{}\[\]<>|~&$#])", r"\\\1", printable(text))
+
+
+def csv_text(table: Table, _width: int | None = None) -> str:
+    """One line for each arm and quantity, in the recorded unit (the key names it), with all digits."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, [*_ARM_FIELDS, "quantity", *_NUMBER_FIELDS, "method"], lineterminator="\n")
+    writer.writeheader()
+    for row in table.rows:
+        arm = {"arm": row.arm, "role": row.role, "changes": row.changes, "ok": row.ok, "planned": row.planned}
+        for quantity in table.quantities:
+            measured = row.measured[quantity.key]
+            numbers = {name: "" if value is None else value for name, value in _numbers(measured).items()}
+            writer.writerow({**arm, "quantity": quantity.key, **numbers, "method": measured.method})
+    return out.getvalue().removesuffix("\n")
+
+
+_ARM_FIELDS = ("arm", "role", "changes", "ok", "planned")
+_NUMBER_FIELDS = ("mean", "low", "high", "n", "diff", "diff_low", "diff_high", "diff_n")
+
+
+def json_text(table: Table, _width: int | None = None) -> str:
+    """The whole table as one JSON object: numbers in the recorded unit, with all digits, null where there is none."""
+    data = {
+        "suite": table.name,
+        "question": table.question,
+        "primary": table.primary,
+        "seeds": list(table.seeds),
+        "quantities": [asdict(quantity) for quantity in table.quantities],
+        "arms": [
+            {
+                "arm": row.arm,
+                "role": row.role,
+                "changes": row.changes,
+                "ok": row.ok,
+                "planned": row.planned,
+                "statuses": dict(row.statuses),
+                "quantities": {
+                    key: {**_numbers(measured), "method": measured.method or None}
+                    for key, measured in row.measured.items()
+                },
+            }
+            for row in table.rows
+        ],
+        "notes": list(table.notes),
+    }
+    return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def _numbers(measured: Measured) -> dict[str, Any]:
+    def ends(estimate: Estimate | None) -> list[float | int | None]:
+        return [estimate.mean, estimate.low, estimate.high, estimate.n] if estimate else [None, None, None, 0]
+
+    return dict(zip(_NUMBER_FIELDS, ends(measured.value) + ends(measured.difference), strict=True))
