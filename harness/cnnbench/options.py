@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Union, cast, get_args, get_ori
 from pydantic import TypeAdapter, ValidationError
 
 from cnnbench.errors import PluginError, UsageError
-from cnnbench.expect import mismatch, show
+from cnnbench.expect import expectation, mismatch, show
 from cnnbench.registry import nearest
 from cnnbench.types import Choice, InSlot
 
@@ -57,6 +57,13 @@ class Option:
         """JSON Schema of its values."""
         return self.adapter.json_schema()
 
+    @property
+    def expects(self) -> str:
+        """What it takes, in words."""
+        if self.slot:
+            return f"a list of techniques of slot {self.slot}" if self.many else f"a technique of slot {self.slot}"
+        return expectation(self.schema)
+
     def check(self, value: Any) -> Any:
         """``value`` as the field's type: a list becomes a tuple, text a path, a plain choice a ``Choice``.
 
@@ -76,6 +83,32 @@ class Option:
     def plain(self, value: Any) -> Any:
         """A value of the field's type as JSON-ready data."""
         return self.adapter.dump_python(value, mode="json", warnings="none")
+
+
+@dataclasses.dataclass(frozen=True)
+class OptionRow:
+    """An option as ``cnnbench show`` prints it.
+
+    Attributes:
+        name: the field's name.
+        expects: what it takes, in words.
+        default: in words; None where it is required.
+    """
+
+    name: str
+    expects: str
+    default: str | None
+
+
+def describe_options(cls: type[Any], registry: Registry) -> list[OptionRow]:
+    """The options of a technique class in words."""
+    rows = []
+    for name, option in options_of(cls).items():
+        default = None
+        if not option.required:
+            default = format_value(option.plain(default_of(option, registry)), option, registry) or "''"
+        rows.append(OptionRow(name, option.expects, default))
+    return rows
 
 
 def options_of(cls: type[Any]) -> Mapping[str, Option]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnbench.errors import PluginError, UsageError
-from cnnbench.expect import expectation, show
+from cnnbench.expect import show
 from cnnbench.options import Option, default_of, options_of
 from cnnbench.registry import nearest
 from cnnbench.types import Choice
@@ -67,7 +67,7 @@ class Reader:
         values = {**defaults, **self.given(options, given, place, f"{slot} {name!r}", also=also)}
         for option in options.values():
             if option.required and option.name not in given:
-                self.report(place, f"{slot} {name!r} needs {option.name!r}: expected {expectation(option.schema)}")
+                self.report(place, f"{slot} {name!r} needs {option.name!r}: expected {option.expects}")
         if len(self.problems) > before:
             return None
         try:
