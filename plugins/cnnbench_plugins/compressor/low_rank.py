@@ -139,22 +139,20 @@ def factorize(model: nn.Module, make: Callable[[nn.Module], nn.Module | None]) -
         Number of layers replaced.
 
     Raises:
-        NoEffect: every layer would have become larger, or there is none of the kind.
+        NoEffect: no layer would have become smaller, or there is none of the kind.
     """
-    candidates = replaced = 0
-    for parent in list(model.modules()):
-        for name, child in list(parent.named_children()):
-            factors = make(child)
-            if factors is None:
-                continue
-            candidates += 1
-            if _size(factors) < _size(child):
-                setattr(parent, name, factors)
-                replaced += 1
-    if not replaced:
-        reason = f"the rank makes all {candidates} layers larger" if candidates else "the model has no such layer"
+    # Each layer once, however many places hold it: a shared layer stays shared.
+    made = {child: make(child) for child in model.modules()}
+    candidates = {child: factors for child, factors in made.items() if factors is not None}
+    smaller = {child: factors for child, factors in candidates.items() if _size(factors) < _size(child)}
+    if not smaller:
+        reason = f"the rank makes none of {len(candidates)} layers smaller" if candidates else "there is no such layer"
         raise NoEffect(f"factorized nothing: {reason}")
-    return replaced
+    for name, child in list(model.named_modules(remove_duplicate=False)):
+        if child in smaller:
+            parent, _, last = name.rpartition(".")
+            setattr(model.get_submodule(parent), last, smaller[child])
+    return len(smaller)
 
 
 def _size(module: nn.Module) -> int:
