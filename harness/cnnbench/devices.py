@@ -83,7 +83,7 @@ class Device:
         """
         return (
             self.kind == "cpu"
-            and torch.backends.mkldnn.is_available()
+            and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
             and torch.backends.cpu.get_cpu_capability() == "AVX512"
         )
 

@@ -1,0 +1,124 @@
+"""Peak memory of a block of work, in MiB above the level before it."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from cnnbench.devices import Device
+
+MIB = 1024 * 1024
+SAMPLING_SECONDS = 0.005
+
+
+class PeakMemory:
+    """Context manager that tells the peak once its block has ended.
+
+    - CUDA: torch's allocator statistics; what the caching allocator merely holds in reserve does not count.
+    - CPU, mps: the process's resident set. Linux keeps its peak itself, which can be reset; elsewhere, or where that
+      is forbidden, a thread reads the present value every 5 ms and may miss a shorter peak. Memory that the process
+      had freed but not given back would hide a peak, so it is given back first, where the C library can.
+    - xla, tpu: nothing is known.
+
+    Attributes:
+        peak_mib: the peak in MiB above the level before the block; None where nothing is known, or before its end.
+        method: ``allocator``, ``resident peak``, ``resident sampled``, or ``unknown``.
+    """
+
+    def __init__(self, device: Device, proc: Path = Path("/proc/self")) -> None:
+        """Prepare.
+
+        Args:
+            device: where the work runs.
+            proc: this process's folder in Linux's process file system.
+        """
+        self.peak_mib: float | None = None
+        self.method = "unknown"
+        self._device = device
+        self._proc = proc
+        self._sampler: _Sampler | None = None
+        self._before = 0
+
+    def __enter__(self) -> PeakMemory:
+        gc.collect()
+        if self._device.kind in {"cpu", "mps"}:
+            _give_back()
+            self._before = _resident()
+            if self._reset_peak():
+                self.method = "resident peak"
+            else:
+                self.method = "resident sampled"
+                self._sampler = _Sampler()
+        elif (allocated := self._device.reset_memory_peak()) is not None:
+            self.method = "allocator"
+            self._before = allocated
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        peak = self._peak()
+        if peak is not None:
+            self.peak_mib = max(0, peak - self._before) / MIB
+
+    def _peak(self) -> int | None:
+        if self._sampler is not None:
+            return self._sampler.stop()
+        return self._high_water() if self.method == "resident peak" else self._device.memory_peak()
+
+    def _reset_peak(self) -> bool:
+        """Set Linux's record of the peak back to the present; whether that worked."""
+        try:
+            (self._proc / "clear_refs").write_text("5")
+        except OSError:
+            return False
+        return self._high_water() is not None
+
+    def _high_water(self) -> int | None:
+        try:
+            lines = (self._proc / "status").read_text().splitlines()
+        except OSError:
+            return None
+        fields = dict(line.split(":", 1) for line in lines if ":" in line)
+        return int(fields["VmHWM"].split()[0]) * 1024 if "VmHWM" in fields else None
+
+
+class _Sampler:
+    """Reads the resident set again and again in a thread of its own."""
+
+    def __init__(self) -> None:
+        self._done = threading.Event()
+        self._peak = _resident()
+        self._thread = threading.Thread(target=self._run, daemon=True, name="cnnbench-memory")
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._done.wait(SAMPLING_SECONDS):
+            self._peak = max(self._peak, _resident())
+
+    def stop(self) -> int:
+        """End the thread; the highest value that it saw."""
+        self._done.set()
+        self._thread.join()
+        return max(self._peak, _resident())
+
+
+def _resident() -> int:
+    """Bytes of the process in memory now."""
+    return int(psutil.Process().memory_info().rss)
+
+
+def _give_back() -> None:
+    """Return freed memory to the system, so that using it again shows; glibc only."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, OSError, TypeError):  # another C library, or none by that way
+        return
