@@ -38,7 +38,7 @@ class Arrays:
     def __call__(self) -> ImageData:
         """Load all images. Raises ``DataError``, naming the array."""
         try:
-            with np.load(self._file(), allow_pickle=False) as arrays:
+            with self._file().open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
                 content = {name: arrays[name] for name in arrays.files}
         except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, TypeError, AttributeError) as error:
             raise DataError(f"{self.path}: not an .npz file of plain arrays, or corrupt: {error}") from error
