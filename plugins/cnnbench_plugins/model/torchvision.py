@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import pickle
 import re
 from functools import cache
 from pathlib import Path
@@ -16,6 +15,8 @@ from cnnbench.technique import technique
 from cnnbench_plugins.model._probe import check_logits
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from cnnbench.lazy import nn
 
 _SMALL_BELOW = 64
@@ -50,8 +51,7 @@ class TorchvisionModel:
     def __post_init__(self) -> None:
         known = arch_names()
         if known and self.arch not in known:
-            hint = nearest(self.arch, known) or "torchvision.models.list_models() lists them"
-            raise ValueError(f"unknown torchvision network {self.arch!r}: {hint}")
+            raise ValueError(_unknown(self.arch, known))
 
     def fingerprint(self) -> str:
         """Version of torchvision and digest of the weights' file. Raises ``UsageError`` where that is missing."""
@@ -89,10 +89,12 @@ class TorchvisionModel:
         from cnnbench_plugins.model._stems import head_of
 
         try:
-            saved: dict[str, torch.Tensor] = torch.load(self._file(), map_location="cpu", weights_only=True)
-        except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+            saved: Any = torch.load(self._file(), map_location="cpu", weights_only=True)
+        except Exception as error:  # what is no pickle fails anywhere in the unpickler
             reason = str(error).strip().partition("\n")[0]
             raise UsageError(f"weights {self.weights}: not a state dict of plain tensors: {reason}") from error
+        if not isinstance(saved, dict) or not all(isinstance(value, torch.Tensor) for value in saved.values()):
+            raise UsageError(f"weights {self.weights}: not a state dict of plain tensors but a {type(saved).__name__}")
         own = model.state_dict()
         head = head_of(model)
         saved = {
@@ -128,10 +130,17 @@ def arch_names() -> frozenset[str]:
     return frozenset(name for file in files for name in _REGISTERED.findall(file.read_text(encoding="utf-8")))
 
 
+def _unknown(arch: str, known: Iterable[str]) -> str:
+    hint = nearest(arch, known) or "torchvision.models.list_models() lists them"
+    return f"unknown torchvision network {arch!r}: {hint}"
+
+
 def _build(arch: str, num_classes: int, size: tuple[int, int]) -> nn.Module:
     """The network as torchvision makes it, without auxiliary classifiers."""
     import torchvision.models
 
+    if arch not in (known := torchvision.models.list_models(module=torchvision.models)):
+        raise UsageError(_unknown(arch, known))
     options: dict[str, Any] = {}
     if arch in {"googlenet", "inception_v3"}:
         options = {"aux_logits": False, "init_weights": True}
