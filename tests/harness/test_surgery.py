@@ -316,6 +316,15 @@ class TestUnreached:
             "Tensor.sigmoid (2 calls, first in 0)",  # x * sigmoid(x) is SiLU; the other sigmoid is a gate
         )
 
+    def test_in_place_call_whose_result_is_not_used(self):
+        class Statement(nn.Module):
+            def forward(self, x):
+                x.sigmoid_()
+                return x
+
+        report = apply_surgery("activation", Swish(), nn.Sequential(nn.ReLU(), Statement()))
+        assert report.unreached == ("Tensor.sigmoid_ (1 call, in 1)",)
+
     def test_pooling(self):
         @technique("pooling", "any_pool")
         class Pool:
