@@ -88,7 +88,7 @@ def _conditions(trials: TrialSet) -> Iterator[str]:
     """Seeds, budget, data, device, hardware, versions: of all records, so that differences show."""
     budgets: dict[str, list[str]] = defaultdict(list)
     for arm in trials.arms:
-        for text in dict.fromkeys(str(r["budget"]) for r in _of(trials, arm) if r.get("budget")):
+        for text in dict.fromkeys(str(r["budget"]) for r in trials.of(arm) if r.get("budget")):
             budgets[text].append(printable(arm))
     shared = max(budgets, key=lambda text: len(budgets[text]), default="")
     others = [f"{listed(arms)}: {text}" for text, arms in budgets.items() if text != shared]
@@ -116,10 +116,6 @@ def _origin(trials: TrialSet, source: Path | None) -> Iterator[str]:
         yield f"{text[0].upper()}{text[1:]}."
     if trials.left_out:
         yield f"Left out: {trials.left_out} records of earlier plans or other devices in the same file."
-
-
-def _of(trials: TrialSet, arm: str) -> Iterator[Mapping[str, Any]]:
-    return (record for (name, _), record in trials.records.items() if name == arm)
 
 
 def _distinct(trials: TrialSet, of: Any) -> list[str]:

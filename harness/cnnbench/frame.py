@@ -42,6 +42,10 @@ class TrialSet:
         """The baseline's name, if the plan has one."""
         return next((arm for arm in self.arms if self.roles[arm] == "baseline"), None)
 
+    def of(self, arm: str) -> list[Mapping[str, Any]]:
+        """The records of one arm, in the order of the seeds."""
+        return [self.records[arm, seed] for seed in self.seeds if (arm, seed) in self.records]
+
 
 def current(records: Sequence[Mapping[str, Any]]) -> TrialSet:
     """The trials that the last record belongs to: same suite, same plan, same device.

@@ -21,15 +21,13 @@ if TYPE_CHECKING:
     from cnnbench.stats import Estimate
     from cnnbench.tables import Measured, Table
 
-_GAP = 2
-"""Spaces between columns of tabulate's format ``simple``."""
+_GAP = "  "
 _WIDEST_NAME = 28
+"""Terminal cells; longer names go on in the next line."""
 
 
 def terminal(table: Table, width: int | None) -> str:
     """Aligned columns; where they don't fit side by side, stacked blocks that each begin with the arms' names."""
-    from tabulate import tabulate
-
     width = width or shutil.get_terminal_size((100, 24)).columns
     arms, *others = text_columns(table)
     names = ("\n".join(wrapped(printable(name), _WIDEST_NAME, "  ")) for name in arms.cells)
@@ -37,44 +35,58 @@ def terminal(table: Table, width: int | None) -> str:
     columns = [replace(c, label=printable(c.label), cells=_aligned([*map(printable, c.cells)])) for c in others]
     lines = wrapped(f"{printable(table.name)}: {printable(table.question)}".removesuffix(": "), width)
     for block in _blocks(arms, columns, width):
-        lines += [
-            "",
-            tabulate(
-                list(zip(*(column.cells for column in block), strict=True)),
-                headers=[f"{column.label}\n{f'[{column.unit}]' if column.unit else ''}" for column in block],
-                colalign=["left", *["right"] * (len(block) - 1)],
-                disable_numparse=True,
-                preserve_whitespace=True,
-            ),
-        ]
+        lines += ["", *_grid(block)]
     lines.append("")
     for note in table.notes:
         lines += wrapped(note, width, "  ")
-    return "\n".join(line.rstrip() for line in "\n".join(lines).split("\n"))
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def _blocks(arms: Column, columns: Sequence[Column], width: int) -> Iterator[list[Column]]:
-    """Columns that fit the width beside the arms' names, a difference always in the block of its value."""
+    """Columns that fit the width beside the arms' names; a difference stays with its value as far as both fit."""
     groups: list[list[Column]] = []
     for column in columns:
-        if column.follows:
+        if column.follows and _total([arms, *groups[-1], column]) <= width:
             groups[-1].append(column)
         else:
             groups.append([column])
-    block, used = [arms], _width(arms)
+    block = [arms]
     for group in groups:
-        needed = sum(_GAP + _width(column) for column in group)
-        if len(block) > 1 and used + needed > width:
+        if len(block) > 1 and _total([*block, *group]) > width:
             yield block
-            block, used = [arms], _width(arms)
+            block = [arms]
         block += group
-        used += needed
     yield block
 
 
+def _total(columns: Sequence[Column]) -> int:
+    return sum(map(_width, columns)) + len(_GAP) * (len(columns) - 1)
+
+
 def _width(column: Column) -> int:
-    lines = [column.label, f"[{column.unit}]", *(line for cell in column.cells for line in cell.split("\n"))]
-    return max(map(cell_len, lines))
+    return max(map(cell_len, [*_heads(column), *(line for cell in column.cells for line in cell.split("\n"))]))
+
+
+def _heads(column: Column) -> tuple[str, str]:
+    return column.label, f"[{column.unit}]" if column.unit else ""
+
+
+def _grid(block: Sequence[Column]) -> Iterator[str]:
+    """Two header lines, a rule, and the rows; widths in terminal cells, as East Asian characters take two."""
+    widths = [_width(column) for column in block]
+    for heads in zip(*map(_heads, block), strict=True):
+        yield _line(heads, widths)
+    yield _GAP.join("─" * width for width in widths)
+    for name, *cells in zip(*(column.cells for column in block), strict=True):
+        first, *more = name.split("\n")
+        yield _line([first, *cells], widths)
+        yield from more
+
+
+def _line(texts: Sequence[str], widths: Sequence[int]) -> str:
+    """The first text at the left of its column, the others at the right of theirs."""
+    pads = [" " * (width - cell_len(text)) for text, width in zip(texts, widths, strict=True)]
+    return _GAP.join([texts[0] + pads[0], *(pad + text for pad, text in zip(pads[1:], texts[1:], strict=True))])
 
 
 def _aligned(cells: Sequence[str]) -> tuple[str, ...]:

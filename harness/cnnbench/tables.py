@@ -130,11 +130,8 @@ def _row(trials: TrialSet, arm: str, by_arm: Mapping[str, pd.DataFrame], columns
 
 def _method(trials: TrialSet, arm: str, key: str) -> str:
     """How an arm's quantity was obtained; all ways where its seeds differ."""
-    ways = {
-        str((record.get("methods") or {}).get(key) or "")
-        for (name, _), record in trials.records.items()
-        if name == arm and record["status"] == "ok"
-    }
+    ok = (record for record in trials.of(arm) if record["status"] == "ok")
+    ways = {str((record.get("methods") or {}).get(key) or "") for record in ok}
     return ", ".join(sorted(ways - {""}))
 
 

@@ -1,0 +1,372 @@
+"""Tables of made-up but realistic records.
+
+The files under tests/golden are what people see. After a change that is meant, write them anew and read the diff:
+
+    CNNBENCH_UPDATE_GOLDEN=1 pytest tests/harness/test_tables.py
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.stats
+from rich.cells import cell_len
+
+from cnnbench.errors import UsageError
+from cnnbench.tables import FORMATS, make_table, render
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+SOURCE = Path("results/quickstart/records.jsonl")
+
+ARMS: dict[str, tuple[float, float, dict[str, float]]] = {
+    # accuracy's shift from the baseline, factor on latency, other quantities' own values
+    "baseline": (0.0, 1.0, {}),
+    "group norm": (-0.012, 1.31, {}),
+    "silu": (0.003, 1.12, {}),
+    "mixup": (0.004, 1.0, {}),
+    "label smoothing": (0.001, 1.0, {}),
+    "prune 80 %": (-0.027, 1.0, {"params": 15_684, "size_bytes": 66_112}),
+    "int8": (-0.001, 0.47, {"size_bytes": 84_531}),
+    "distill": (-0.041, 0.22, {"params": 4_922, "flops": 310_464, "size_bytes": 21_907}),
+    "placebo": (0.0005, 1.0, {}),
+}
+CHANGES = {"group norm": "norm=group(groups=8)", "silu": "activation=silu", "mixup": "augmentation=+mixup(alpha=0.2)"}
+REASON = "needs torchao, which is not installed: pip install 'cnnbench[compress]'"
+
+
+def sample(seeds: int = 5) -> list[dict[str, Any]]:
+    """A run as it comes out of quickstart, with one diverged and one skipped trial."""
+    rng = np.random.default_rng(7)
+    luck = rng.normal(0, 0.004, seeds)
+    records = []
+    for arm, (shift, slower, own) in ARMS.items():
+        for seed in range(seeds):
+            accuracy = round((0.9731 + luck[seed] + shift + rng.normal(0, 0.002)) * 1797) / 1797
+            ms = 0.412 * slower * (1 + rng.normal(0, 0.02))
+            metrics = {
+                "accuracy": accuracy,
+                "f1_macro": accuracy - 0.0007 - abs(rng.normal(0, 0.0004)),
+                "params": 78_042.0,
+                "flops": 4_812_320.0,
+                "size_bytes": 316_873.0,
+                "latency_b1_ms": ms,
+                "latency_b32_ms": ms * 7.9 * (1 + rng.normal(0, 0.01)),
+                "energy_inference_mj": ms * 7.9 / 32 * 12.6,
+                **own,
+            }
+            record = {
+                "schema": 1,
+                "key": f"{arm}/{seed}",
+                "suite": {
+                    "name": "quickstart",
+                    "question": "Which cheap tricks help a small CNN on 8×8 digits, and what do they cost?",
+                    "sha256": "5f1d7e0a9b3c4d2e" * 4,
+                    "file": "quickstart.toml",
+                },
+                "arm": arm,
+                "role": arm if arm in {"baseline", "placebo"} else "arm",
+                "changes": CHANGES.get(arm, ""),
+                "seed": seed,
+                "status": "ok",
+                "reason": None,
+                "trace": None,
+                "planned": {"arms": list(ARMS), "seeds": list(range(seeds))},
+                "settings": {
+                    "dataset": {"slot": "dataset", "name": "digits", "options": {}},
+                    "data": {"train_size": None},
+                },
+                "measure": {
+                    "primary": "accuracy",
+                    "metrics": ["accuracy", "f1_macro", "params", "flops", "size", "latency", "energy"],
+                    "latency": {"batch_sizes": [1, 32]},
+                },
+                "device": "cpu",
+                "budget": "15 epochs, batch 64",
+                "metrics": metrics,
+                "methods": {
+                    "energy_inference_mj": "estimated",
+                    "size_bytes": "nominal" if arm == "int8" else "measured",
+                },
+                "environment": {
+                    "cpu": "AMD EPYC 7763 64-Core Processor",
+                    "threads": "1",
+                    "cnnbench": "0.1.0",
+                    "torch": "2.15.0",
+                    "torchvision": "0.29.0",
+                    "python": "3.11.7",
+                },
+            }
+            if (arm, seed) == ("group norm", 3):
+                record |= {"status": "diverged", "reason": "train: loss is nan in epoch 4", "metrics": {}}
+            if arm == "int8" and seed > 1:
+                record |= {"status": "skipped", "reason": REASON, "metrics": {}}
+            records.append(record)
+    return records
+
+
+def of(records: list[dict[str, Any]], *arms: str) -> list[dict[str, Any]]:
+    """The records of a run that planned these arms only."""
+    planned = {"arms": list(arms), "seeds": records[0]["planned"]["seeds"]}
+    return [{**r, "planned": planned} for r in records if r["arm"] in arms]
+
+
+def lines(text: str, start: str) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith(start)]
+
+
+def renamed(records: list[dict[str, Any]], old: str, new: str) -> list[dict[str, Any]]:
+    names = [new if name == old else name for name in records[0]["planned"]["arms"]]
+    return [
+        {**r, "arm": new if r["arm"] == old else r["arm"], "planned": {**r["planned"], "arms": names}} for r in records
+    ]
+
+
+class TestGolden:
+    @pytest.mark.parametrize(
+        ("file", "name", "width"),
+        [
+            ("table-80.txt", "terminal", 80),
+            ("table-120.txt", "terminal", 120),
+            ("table-200.txt", "terminal", 200),
+            ("table.md", "markdown", None),
+            ("table.csv", "csv", None),
+            ("table.json", "json", None),
+        ],
+    )
+    def test_as_people_last_read_it(self, file: str, name: str, width: int | None) -> None:
+        text = render(sample(), name, width, SOURCE) + "\n"
+        path = GOLDEN / file
+        if os.environ.get("CNNBENCH_UPDATE_GOLDEN"):
+            path.write_text(text, encoding="utf-8", newline="")
+        expected = path.read_bytes().decode()
+        if name in {"csv", "json"}:  # last bits of the numbers depend on the processor
+            number = re.compile(r"-?\d+\.\d+(?:e-?\d+)?")
+            assert number.sub("#", text) == number.sub("#", expected)
+            found = [float(word) for word in number.findall(text)]
+            assert found == pytest.approx([float(word) for word in number.findall(expected)], rel=1e-9, abs=1e-12)
+        else:
+            assert text == expected
+
+    @pytest.mark.parametrize("width", [40, 60, 80, 100, 120, 150, 200])
+    def test_no_line_is_wider_than_the_terminal(self, width: int) -> None:
+        text = render(sample(), "terminal", width, SOURCE)
+        assert max(map(cell_len, text.splitlines())) <= width
+        for arm in ARMS:
+            assert lines(text, arm)  # in every block
+
+
+class TestNumbers:
+    def test_intervals_are_those_of_scipy(self) -> None:
+        records = sample()
+        found = {(row["arm"], row["quantity"]): row for row in csv.DictReader(io.StringIO(render(records, "csv")))}
+        ok = {(r["arm"], r["seed"]): r["metrics"]["f1_macro"] for r in records if r["status"] == "ok"}
+        arm = [ok["group norm", seed] for seed in (0, 1, 2, 4)]
+        baseline = [ok["baseline", seed] for seed in (0, 1, 2, 4)]
+        row = found["group norm", "f1_macro"]
+        mean = scipy.stats.ttest_1samp(arm, 0).confidence_interval()
+        paired = scipy.stats.ttest_rel(arm, baseline).confidence_interval()
+        assert [float(row[c]) for c in ("mean", "low", "high")] == pytest.approx([np.mean(arm), mean.low, mean.high])
+        assert [float(row[c]) for c in ("diff_low", "diff_high")] == pytest.approx([paired.low, paired.high])
+        assert (row["n"], row["diff_n"], row["ok"], row["planned"]) == ("4", "4", "4", "5")
+        assert found["int8", "size_bytes"]["method"] == "nominal"
+        assert found["baseline", "accuracy"]["diff"] == ""
+
+    def test_json_is_strict_and_agrees_with_csv(self) -> None:
+        records = sample()
+        data = json.loads(render(records, "json"), parse_constant=pytest.fail)
+        flat = [
+            (arm["arm"], key, values["mean"], values["diff"])
+            for arm in data["arms"]
+            for key, values in arm["quantities"].items()
+        ]
+        rows = csv.DictReader(io.StringIO(render(records, "csv")))
+        number = lambda text: float(text) if text else None  # noqa: E731
+        assert flat == [(r["arm"], r["quantity"], number(r["mean"]), number(r["diff"])) for r in rows]
+        assert [arm["statuses"] for arm in data["arms"] if arm["arm"] == "int8"] == [{"skipped": 3, "ok": 2}]
+
+    def test_what_seeds_do_not_change_has_no_interval(self) -> None:
+        text = render(sample(), "markdown")
+        assert re.search(r"\| baseline .* \| 78.04 \| 4.812 \| 309.4 \|", text)
+
+    def test_every_estimate_is_marked(self) -> None:
+        rows = [line for line in lines(render(sample(), "markdown"), "| ")[1:] if "---" not in line]
+        assert len(rows) == len(ARMS)
+        assert all(row.endswith("est. |") for row in rows)
+
+    def test_unknown_method_is_said(self) -> None:
+        records = of(sample(), "baseline")
+        records = [{**r, "methods": {"energy_inference_mj": "unknown"}} for r in records]
+        assert lines(render(records, "markdown"), "| baseline")[0].endswith(" unknown |")
+
+    def test_units_follow_the_size_of_the_column(self) -> None:
+        records = [
+            {**r, "metrics": {**r["metrics"], "params": 25_557_032, "flops": 4.089e9, "size_bytes": 102.5e6}}
+            for r in of(sample(), "baseline", "silu")
+        ]
+        text = render(records, "markdown")
+        assert "params [M] | multiply-adds [G] | size [MiB]" in text
+        assert "| 25.56 | 4.089 | 97.75 |" in text
+
+    def test_difference_over_fewer_seeds_than_the_value_says_so(self) -> None:
+        records = of(sample(), "baseline", "silu")
+        for r in records[2:5]:
+            r.update(status="failed", metrics={}, reason="no luck")
+        row = lines(render(records, "markdown"), "| silu")[0]
+        assert row.count("(n=2)") == 2
+        for r in records[1:2]:
+            r.update(status="failed", metrics={}, reason="no luck")
+        text = render(records, "markdown")
+        # accuracy, F1, two latencies and energy hang on that one seed; params, multiply-adds and size do not.
+        assert lines(text, "| baseline")[0].count("(n=1)") == 5
+        assert lines(text, "| silu")[0].count("(n=1)") == 2
+
+
+class TestCasesAtTheEdge:
+    @pytest.mark.parametrize("name", FORMATS)
+    def test_everything_failed(self, name: str) -> None:
+        records = [{**r, "status": "failed", "reason": "no luck", "metrics": {}} for r in sample()]
+        text = render(records, name, 80)
+        assert "0/5" in text or '"ok": 0' in text or ",0,5," in text
+        if name in {"terminal", "markdown"}:
+            assert "No trial of baseline is ok: there are no differences." in text
+            assert "no luck" in text
+
+    def test_baseline_failed(self) -> None:
+        records = sample()
+        for r in records[:5]:
+            r.update(status="crashed", reason="killed", metrics={})
+        text = render(records, "markdown")
+        assert "| silu | 5/5 | 97.55 ± 0.41 | – |" in text
+        assert "- crashed: baseline: killed" in text
+
+    def test_one_seed(self) -> None:
+        text = render(sample(1), "markdown")
+        table, _, notes = text.partition("\n\n- ")
+        assert "±" not in table
+        assert "(n=1)" not in table
+        assert "One seed: there are no intervals" in notes
+        assert re.search(r"\| silu \| 1/1 \| \d\d\.\d \| [+−]0\.\d+ \|", table)
+
+    def test_trials_still_to_come(self) -> None:
+        records = [r for r in sample() if r["seed"] < 3 and r["arm"] != "mixup"]
+        text = render(records, "markdown")
+        assert "| mixup | 0/5 | – | – |" in text
+        assert "- pending: baseline (seeds 3, 4), group norm (seeds 3, 4)" in text
+        assert ", mixup, " in lines(text, "- pending")[0]
+
+    def test_a_baseline_alone_is_compared_with_nothing(self) -> None:
+        text = render(of(sample(), "baseline"), "markdown")
+        assert "Δ:" not in text
+
+    def test_placebo_is_explained(self) -> None:
+        assert "placebo: the baseline again with other random numbers" in render(sample(), "markdown")
+
+    @pytest.mark.parametrize(
+        "name", ["a|b", "*bold* _it_ `code`", "<script>", "[x](y)", "two\nlines", "$x$ \\", "#1 ~a~"]
+    )
+    def test_markdown_shows_names_as_they_are(self, name: str) -> None:
+        text = render(renamed(sample(), "silu", name), "markdown")
+        row = text.splitlines()[6 + 2]
+        cells = re.split(r"(?<!\\)(?:\\\\)*\|", row)
+        assert len(cells) == len(text.splitlines()[4].split("|"))
+        assert re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", cells[1]).strip() == name.replace("\n", " ")
+        assert not re.search(r"(?<!\\)[*_`<>\[\]$#~]", cells[1])
+
+    @pytest.mark.parametrize(
+        "name", ["正規化なし", "naïve – ½", "12 px", "+3.5", "–", "tab\there", "\x1b[31mred", "e" * 70, "wörter " * 12]
+    )
+    def test_terminal_stays_aligned_with_any_name(self, name: str) -> None:
+        text = render(renamed(sample(), "silu", name), "terminal", 120)
+        assert "\x1b" not in text
+        assert max(map(cell_len, text.splitlines())) <= 120
+        # The ok column ends in one place for every arm.
+        ends = {
+            cell_len(line[: match.end()]) for line in text.splitlines() if (match := re.search(r" \d/\d(?= )", line))
+        }
+        assert len(ends) == 1
+
+    def test_csv_and_json_keep_names_exactly(self) -> None:
+        name = 'a,"b"\n|c\r\x1b'
+        records = renamed(sample(), "silu", name)
+        text = render(records, "csv")
+        assert name in {row["arm"] for row in csv.DictReader(io.StringIO(text, newline=""))}
+        assert name in {arm["arm"] for arm in json.loads(render(records, "json"))["arms"]}
+
+    @pytest.mark.parametrize("name", FORMATS)
+    def test_hundreds_of_arms(self, name: str) -> None:
+        one = of(sample(2), "baseline", "silu")
+        arms = ["baseline", *(f"arm {i}" for i in range(300))]
+        planned = {"arms": arms, "seeds": [0, 1]}
+        records = [{**r, "planned": planned} for r in one[:2]]
+        records += [
+            {**r, "arm": arm, "planned": planned, "status": "failed", "reason": f"no luck {i % 50}"}
+            for i, arm in enumerate(arms[1:])
+            for r in one[2:]
+        ]
+        text = render(records, name, 80)
+        assert "arm 299" in text
+        if name == "markdown":
+            assert len(text.splitlines()) < 340
+
+    def test_no_arm_named_like_its_role_is_labelled_twice(self) -> None:
+        text = render(renamed(sample(), "baseline", "plain net"), "markdown")
+        assert "| plain net (baseline) |" in text
+        assert "Δ: difference from plain net in the same seeds" in text
+
+    def test_metric_of_an_absent_plugin(self) -> None:
+        records = [
+            {
+                **r,
+                "measure": {**r["measure"], "metrics": ["accuracy", "kappa"]},
+                "metrics": {"accuracy": 0.5, "kappa": 0.4},
+            }
+            for r in of(sample(), "baseline", "silu")
+        ]
+        assert "| kappa | Δ kappa |" in render(records, "markdown")
+
+    def test_primary_that_is_not_listed_leads(self) -> None:
+        records = [
+            {**r, "measure": {"primary": "latency", "metrics": ["accuracy"], "latency": {"batch_sizes": [1]}}}
+            for r in sample()
+        ]
+        assert "| arm | ok | latency b1 [ms] | Δ latency b1 [ms] | accuracy [%] |" in render(records, "markdown")
+        assert make_table(records).primary == "latency_b1_ms"
+
+    def test_arms_with_budgets_of_their_own_are_named(self) -> None:
+        records = sample()
+        for r in records:
+            if r["arm"] == "distill":
+                r["budget"] = "30 epochs, batch 64"
+        assert "Another budget than the other arms: distill: 30 epochs, batch 64." in render(records, "markdown")
+
+    def test_mixed_versions_all_show(self) -> None:
+        records = sample()
+        records[0]["environment"] = {**records[0]["environment"], "torch": "2.14.0"}
+        text = render(records, "markdown")
+        assert "torch 2.14.0" in text
+        assert "torch 2.15.0" in text
+
+
+def test_unknown_format_names_the_nearest() -> None:
+    with pytest.raises(UsageError, match="unknown format 'markdwn': did you mean 'markdown'"):
+        render(sample(), "markdwn")
+
+
+def test_no_records() -> None:
+    with pytest.raises(UsageError, match="no records"):
+        render([], "csv")
+
+
+def test_rendering_needs_no_torch() -> None:
+    code = "import sys, cnnbench.tables; sys.exit(bool({'torch', 'cnnbench_plugins'} & set(sys.modules)))"
+    subprocess.run([sys.executable, "-c", code], check=True)
