@@ -134,4 +134,10 @@ def unknown_key(key: str, where: str, known: tuple[str, ...]) -> str:
     home = next((name for name, keys in homes.items() if key in keys), None)
     if home is None and key == "metric":
         home = "in measure.metrics, by name"
-    return f"{key!r} belongs {home}" if home else f"unknown key {key!r} {where}: {nearest(key, known)}".rstrip(": ")
+    if home:
+        return f"{key!r} belongs {home}"
+    hint = nearest(key, known)
+    if "did you mean" not in hint:  # perhaps a slip in a name that belongs elsewhere
+        far = nearest(key, [name for keys in homes.values() for name in keys])
+        hint = far if "did you mean" in far else hint
+    return f"unknown key {key!r} {where}: {hint}".rstrip(": ")

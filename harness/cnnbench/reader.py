@@ -49,7 +49,7 @@ class Reader:
             known = ", ".join(self.registry.names(slot))
             self.report(
                 place,
-                f'expected the name of a technique of slot {slot}, or {{ name = "...", ... }}, got {show(value)}'
+                f'expected a name in slot {slot}, or {{ name = "...", ... }}, got {show(value)}'
                 + (f"; known are {known}" if known else ""),
             )
             return None

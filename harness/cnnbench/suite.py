@@ -283,9 +283,7 @@ def _arms(raw: Mapping[str, Any], base: Draft, reader: Reader) -> list[tuple[str
     for name, changes in table.items():
         place = ("arms", name)
         if name.lower() in RESERVED:
-            reader.report(
-                place, f"the name {name!r} is taken: every suite has a baseline, and placebo = true adds a placebo"
-            )
+            reader.report(place, f"the name {name!r} is taken by an arm that the harness adds itself")
         elif not name.strip() or not name.isprintable():
             reader.report(place, "expected a name that people can read on one line")
         if not isinstance(changes, dict):
