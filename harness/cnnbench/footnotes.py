@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _LONGEST_REASON = 200
 _MOST_REASONS = 20
+_VERSIONS = ("cnnbench", "torch", "torchvision", "python", "driver", "revision")
 
 
 def footnotes(trials: TrialSet, rows: Sequence[Row], columns: Sequence[Quantity], source: Path | None) -> Iterator[str]:
@@ -26,6 +27,7 @@ def footnotes(trials: TrialSet, rows: Sequence[Row], columns: Sequence[Quantity]
     yield from _signs(trials, rows, columns)
     yield from _methods(rows)
     yield from _missing(trials)
+    yield from _remarks(trials)
     yield from _conditions(trials)
     yield from _origin(trials, source)
 
@@ -60,6 +62,8 @@ def _methods(rows: Sequence[Row]) -> Iterator[str]:
         yield "est.: estimated as an assumed power × time; it carries no information beyond time."
     if "nominal" in marks:
         yield "nominal: the bits that the format needs; it has no packed storage here."
+    if "unknown" in marks:
+        yield "unknown: the source does not say whether it measured or estimated."
 
 
 def _missing(trials: TrialSet) -> Iterator[str]:
@@ -70,9 +74,7 @@ def _missing(trials: TrialSet) -> Iterator[str]:
             record = trials.records.get((arm, seed))
             status = record["status"] if record else PENDING
             if status != "ok":
-                reason = printable(str(record.get("reason") or "")) if record else "has not run yet"
-                if len(reason) > _LONGEST_REASON:
-                    reason = reason[:_LONGEST_REASON] + " …"
+                reason = _short(record.get("reason") or "") if record else "has not run yet"
                 reasons[status, reason][arm].append(seed)
     for (status, reason), arms in list(reasons.items())[:_MOST_REASONS]:
         whom = [
@@ -82,6 +84,19 @@ def _missing(trials: TrialSet) -> Iterator[str]:
         yield f"{status}: {listed(whom)}" + (f": {reason}" if reason else "")
     if len(reasons) > _MOST_REASONS:
         yield f"{len(reasons) - _MOST_REASONS} more reasons stand in the records."
+
+
+def _remarks(trials: TrialSet) -> Iterator[str]:
+    """What trials that are ok have to say, first of all why a value is absent; arms together where they agree."""
+    arms: dict[str, dict[str, None]] = defaultdict(dict)
+    for arm in trials.arms:
+        for record in trials.of(arm):
+            if record["status"] == "ok":
+                for note in (record.get("details") or {}).get("notes") or ():
+                    arms[_short(note)][printable(arm)] = None
+    yield from (f"{listed(names)}: {note}" for note, names in list(arms.items())[:_MOST_REASONS])
+    if len(arms) > _MOST_REASONS:
+        yield f"{len(arms) - _MOST_REASONS} more remarks stand in the records."
 
 
 def _conditions(trials: TrialSet) -> Iterator[str]:
@@ -118,6 +133,11 @@ def _origin(trials: TrialSet, source: Path | None) -> Iterator[str]:
         yield f"Left out: {trials.left_out} records of earlier plans or other devices in the same file."
 
 
+def _short(text: object) -> str:
+    line = printable(str(text))
+    return line if len(line) <= _LONGEST_REASON else f"{line[:_LONGEST_REASON]} …"
+
+
 def _distinct(trials: TrialSet, of: Any) -> list[str]:
     return [printable(text) for text in dict.fromkeys(map(of, trials.records.values())) if text]
 
@@ -133,12 +153,11 @@ def _dataset(record: Mapping[str, Any]) -> str:
 def _machine(record: Mapping[str, Any]) -> str:
     """Hardware, then versions."""
     facts = {str(key): str(value) for key, value in (record.get("environment") or {}).items() if value}
-    threads = f"threads {facts['threads']}" if facts.get("threads") else ""
-    hardware = filter(None, [facts.get("cpu", ""), facts.get("gpu", ""), threads])
-    versions = [
-        f"{name} {facts[name]}" for name in ("cnnbench", "torch", "torchvision", "python", "cuda") if facts.get(name)
-    ]
-    return "; ".join(filter(None, [", ".join(hardware), ", ".join(versions)])) + "." if facts else ""
+    hardware = dict.fromkeys(facts[name] for name in ("device", "cpu") if name in facts)  # on a CPU they are one
+    parts = [*hardware, *([f"{facts['cores_usable']} cores"] if "cores_usable" in facts else [])]
+    versions = [f"{name} {facts[name]}" for name in _VERSIONS if name in facts]
+    text = "; ".join(", ".join(group) for group in (parts, versions) if group)
+    return f"{text}." if text else ""
 
 
 def _seeds(seeds: Sequence[int]) -> str:

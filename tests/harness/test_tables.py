@@ -99,13 +99,17 @@ def sample(seeds: int = 5) -> list[dict[str, Any]]:
                 },
                 "environment": {
                     "cpu": "AMD EPYC 7763 64-Core Processor",
-                    "threads": "1",
+                    "device": "AMD EPYC 7763 64-Core Processor",
+                    "cores_usable": "2",
                     "cnnbench": "0.1.0",
                     "torch": "2.15.0",
                     "torchvision": "0.29.0",
                     "python": "3.11.7",
                 },
             }
+            if arm == "int8":
+                record["metrics"] = {**metrics, "flops": None}
+                record["details"] = {"notes": ["multiply-adds: GraphModule runs operators that can't be counted"]}
             if (arm, seed) == ("group norm", 3):
                 record |= {"status": "diverged", "reason": "train: loss is nan in epoch 4", "metrics": {}}
             if arm == "int8" and seed > 1:
@@ -202,6 +206,11 @@ class TestNumbers:
         rows = [line for line in lines(render(sample(), "markdown"), "| ")[1:] if "---" not in line]
         assert len(rows) == len(ARMS)
         assert all(row.endswith("est. |") for row in rows)
+
+    def test_what_an_ok_trial_could_not_measure_is_explained(self) -> None:
+        text = render(sample(), "markdown")
+        assert lines(text, "| int8")[0].split(" | ")[7] == "–"
+        assert "- int8: multiply-adds: GraphModule runs operators that can't be counted" in text
 
     def test_unknown_method_is_said(self) -> None:
         records = of(sample(), "baseline")
@@ -348,6 +357,10 @@ class TestCasesAtTheEdge:
             if r["arm"] == "distill":
                 r["budget"] = "30 epochs, batch 64"
         assert "Another budget than the other arms: distill: 30 epochs, batch 64." in render(records, "markdown")
+
+    def test_accelerator_stands_beside_the_processor(self) -> None:
+        records = [{**r, "environment": {**r["environment"], "device": "NVIDIA L4"}} for r in sample()]
+        assert "- NVIDIA L4, AMD EPYC 7763 64-Core Processor, 2 cores; cnnbench 0.1.0" in render(records, "markdown")
 
     def test_mixed_versions_all_show(self) -> None:
         records = sample()
