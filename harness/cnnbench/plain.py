@@ -8,24 +8,27 @@ from pydantic import TypeAdapter
 
 from cnnbench.types import Measure, Settings
 
+_SETTINGS = TypeAdapter(Settings)
+_MEASURE = TypeAdapter(Measure)
+
 
 def settings_plain(settings: Settings) -> dict[str, Any]:
     """JSON-ready data; equal settings give equal data."""
-    plain: dict[str, Any] = TypeAdapter(Settings).dump_python(settings, mode="json")
+    plain: dict[str, Any] = _SETTINGS.dump_python(settings, mode="json")
     return plain
 
 
 def settings_from_plain(data: Any) -> Settings:
     """The inverse of ``settings_plain``, also after a round trip through JSON."""
-    return TypeAdapter(Settings).validate_python(data)
+    return _SETTINGS.validate_python(data)
 
 
 def measure_plain(measure: Measure) -> dict[str, Any]:
     """JSON-ready data."""
-    plain: dict[str, Any] = TypeAdapter(Measure).dump_python(measure, mode="json")
+    plain: dict[str, Any] = _MEASURE.dump_python(measure, mode="json")
     return plain
 
 
 def measure_from_plain(data: Any) -> Measure:
     """The inverse of ``measure_plain``, also after a round trip through JSON."""
-    return TypeAdapter(Measure).validate_python(data)
+    return _MEASURE.validate_python(data)

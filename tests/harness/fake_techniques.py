@@ -87,6 +87,11 @@ class LeakyReLU:
     slope: float = 0.01
 
 
+@technique("activation", "tanh")
+class Tanh:
+    """Hyperbolic tangent."""
+
+
 @technique("augmentation", "hflip")
 class HFlip:
     """Mirrors left and right."""
@@ -183,7 +188,7 @@ class MCC:
 
 
 FAKES = (
-    *(Digits, Folder, ResNet, Plain, NoNorm, Batch, Group, ReLU, LeakyReLU, HFlip, Translate, Mixup, Dropout),
+    *(Digits, Folder, ResNet, Plain, NoNorm, Batch, Group, ReLU, LeakyReLU, Tanh, HFlip, Translate, Mixup, Dropout),
     *(EarlyStopping, Prune, Distill, Chain, SGD, Adam, Cosine, Constant, CrossEntropy, MCC),
 )
 

@@ -212,10 +212,8 @@ def test_slots_keep_one_order_however_they_are_written(fake_registry: Registry) 
             ["2: dataset.validation: expected a number >= 0 and <= 0.5, got 0.6"],
         ),
         (
-            HEAD.replace('"resnet"', "{ depth = 8 }"),
-            [
-                '3: model: expected a name in slot model, or { name = "...", ... }, got {depth = 8}; known are plain, resnet'
-            ],
+            HEAD.replace('"resnet"', "{ d = 8 }"),
+            ['3: model: expected a name in slot model, or { name = "...", ... }, got {d = 8}; known are plain, resnet'],
         ),
         (
             HEAD + "seeds = 0",
