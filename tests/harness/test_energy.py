@@ -154,10 +154,15 @@ def test_the_weakest_part_names_the_sum(parts, expected) -> None:
 
 @pytest.fixture
 def sealed(tmp_path, monkeypatch: pytest.MonkeyPatch):
-    """An empty working folder, no network, and a user's configuration that asks for every output there is."""
+    """An empty working folder, no network, and a user's configuration that asks for every output there is.
 
-    def refuse(*_args, **_more):
-        raise AssertionError("no connection may be opened")
+    Yields the folder; that no connection was tried is checked at the end, since codecarbon swallows such errors.
+    """
+    tried = []
+
+    def refuse(*where, **_more):
+        tried.append(where)
+        raise OSError("no network here")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "create_connection", refuse)
@@ -174,7 +179,8 @@ def sealed(tmp_path, monkeypatch: pytest.MonkeyPatch):
     }.items():
         monkeypatch.setenv(f"CODECARBON_{name}", value)
     monkeypatch.chdir(tmp_path)
-    return tmp_path
+    yield tmp_path
+    assert tried == []
 
 
 def _threads() -> set[str]:
@@ -195,6 +201,7 @@ def test_codecarbon_reads_offline_and_leaves_nothing_behind(sealed, capfd) -> No
         assert all(part.method in {"measured", "estimated"} for part in task.reading.components.values())
     assert first.reading.joules > 0
     assert first.reading.seconds > 0
+    assert meter._tracker._pue == 1  # joules of the machine, not of the building
     meter.close()
     assert list(sealed.iterdir()) == []
     assert _threads() == before
