@@ -26,11 +26,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 # Modules whose own functions only compute on tensors, so that a model may keep one as an attribute.
-_PURE_MODULES = ("torch.nn.functional",)
-# Where the functions that these modules offer say that they come from.
-_PURE_ORIGINS = ("torch.nn.functional", "torch._C._nn", "torch")
+_PURE_MODULES = ("torch.nn.functional", "torch._C._nn")
 
-_REMEDY = "a model that passes between stages may hold only importable nn.Module classes, tensors and plain values"
+_REMEDY = (
+    "a model that passes between stages may hold importable nn.Module classes, functions of torch.nn.functional, "
+    "tensors and plain values"
+)
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ def _harmless(path: Path, name: str) -> Any:
     if (
         module in _PURE_MODULES
         and isinstance(found, types.FunctionType | types.BuiltinFunctionType)
-        and found.__module__ in _PURE_ORIGINS
+        and found.__module__ == module
     ):
         return found
     raise StoreError(f"{path}: names {name}, which is no nn.Module class and is refused: {_REMEDY}")

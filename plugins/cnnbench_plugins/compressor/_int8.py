@@ -78,16 +78,16 @@ class Int8Model(nn.Module):
         logits: torch.Tensor = self.graph(images)
         return logits
 
-    def train(self, mode: bool = True) -> Int8Model:  # noqa: ARG002, FBT001, FBT002 - torch's signature
+    def train(self, mode: bool = True) -> Int8Model:  # noqa: ARG002 - torch's signature
         """Do nothing: a converted network has inference behaviour alone."""
         return self
 
     def deploy(self) -> Callable[[torch.Tensor], torch.Tensor]:
         """Compile int8 kernels where the platform has them.
 
-        The first call compiles for batch 1 and takes seconds to half a minute; each further input shape is compiled at its
-        first call. Where there is no C++ compiler, or the compiled graph turns out to hold no int8 kernel, the
-        reference graph is returned. ``kernels`` and ``kernels_reason`` say which.
+        Compiles for batch 1 at once, which takes seconds to half a minute, and for each further input shape at its first
+        call. Where there is no C++ compiler, or the compiled graph turns out to hold no int8 kernel, the reference
+        graph is returned. ``kernels`` and ``kernels_reason`` say which.
         """
         compiled = _Compiled(self)
         self.kernels, self.kernels_reason = compiled.probe(torch.zeros(1, *self._input_shape))
@@ -120,13 +120,11 @@ class _Compiled:
     def probe(self, example: torch.Tensor) -> tuple[Kernels, str]:
         """Compile for the example, and say what the kernels are and why."""
         from torch._dynamo.utils import counters
-        from torch._inductor.cpp_builder import get_cpp_compiler
 
+        if cpp_compiler() is None:
+            return "reference", "no C++ compiler"
+        before = _int8_kernels(counters)
         try:
-            compiler = get_cpp_compiler()
-            if shutil.which(compiler) is None:
-                return "reference", f"no C++ compiler ({compiler})"
-            before = _int8_kernels(counters)
             self(example)
         except Exception as error:  # noqa: BLE001 - a compiler may fail in any way; the reference graph still runs
             return "reference", f"torch.compile: {(str(error) or type(error).__name__).splitlines()[0]}"
@@ -144,6 +142,17 @@ class _Compiled:
             warnings.simplefilter("ignore")  # the compiler's own
             run(images)
         return run
+
+
+def cpp_compiler() -> str | None:
+    """Path of the C++ compiler that torch.compile would use, if there is one."""
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    try:
+        return shutil.which(get_cpp_compiler())
+    except InvalidCxxCompiler:
+        return None
 
 
 def _int8_kernels(counters: Any) -> int:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING
+
 from torchao.quantization.pt2e.observer import PerChannelMinMaxObserver
+
+if TYPE_CHECKING:
+    import torch
 
 
 class SharedScaleObserver(PerChannelMinMaxObserver):  # type: ignore[misc] # torchao ships no types

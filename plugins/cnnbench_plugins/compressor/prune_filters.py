@@ -31,7 +31,7 @@ def remove_channels(
     Args:
         model: on the example's device.
         example: one model input [1, C, H, W].
-        ratio: share of the channels of each group, 0..1; at least one channel stays.
+        ratio: of a group's n channels floor(n * (1 - ratio)) stay; where that is 0, all of them.
         importance: how channels are ranked; the lowest go.
         generator: CPU generator, drawn from by ``random`` alone.
 
@@ -68,8 +68,10 @@ def remove_channels(
             f"expected {tuple(output.shape)}"
         )
     if sum(parameter.numel() for parameter in model.parameters()) == before:
-        ranked = "; no prunable layer has a batch norm to rank it by" if importance == "bn_scale" else ""
-        raise NoEffect(f"removed no channel at ratio {ratio}{ranked}")
+        reason = "no layer would keep a channel"
+        if importance == "bn_scale":
+            reason += ", or none has a batch norm to rank it by"
+        raise NoEffect(f"removed no channel at ratio {ratio}: {reason}")
 
 
 def _output_layer(model: nn.Module, example: torch.Tensor) -> tuple[torch.Tensor, nn.Module]:
@@ -111,7 +113,8 @@ class PruneFilters:
 
     Li et al. 2017 (Pruning Filters for Efficient ConvNets, section 3) on the coupled groups of Fang et al. 2023
     (DepGraph): channels that must go together, as on the two sides of a residual sum, are ranked together. Of each
-    group's n channels the share ``ratio`` goes. Importance ``l1`` or ``l2`` is the mean over the group's layers of the
+    group's n channels floor(n * (1 - ratio)) stay; a group that would lose all is left whole, and a group norm loses
+    as many channels from each of its groups. Importance ``l1`` or ``l2`` is the mean over the group's layers of the
     norm of the weights that go with the channel, ``bn_scale`` the mean |gamma| (Liu et al. 2017), ``random`` the
     control. The classifier's outputs stay. With ratio r inner convolutions keep about (1 - r)^2 of their weights and
     FLOPs. Default ratio: Li prunes up to half of a layer. Fine-tuning at a tenth of SGD's usual rate follows their

@@ -21,7 +21,7 @@ Scope = Literal["global", "layer"]
 PruningSchedule = Literal["oneshot", "gradual"]
 
 
-def prunable_weights(model: nn.Module) -> dict[str, nn.Parameter]:
+def prunable_weights(model: nn.Module) -> dict[str, torch.Tensor]:
     """Weights of every convolution and linear layer, by module name; biases and norms are never pruned."""
     kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
     return {name: module.weight for name, module in model.named_modules() if isinstance(module, kinds)}
@@ -42,7 +42,7 @@ def smallest(scores: Mapping[str, torch.Tensor], share: float, scope: Scope) -> 
     if scope == "layer":
         return {name: _mask(score.flatten(), share).view(score.shape) for name, score in scores.items()}
     keep = _mask(torch.cat([score.flatten() for score in scores.values()]), share)
-    parts = keep.split([score.numel() for score in scores.values()])
+    parts = torch.split(keep, [score.numel() for score in scores.values()])
     return {name: part.view(score.shape) for (name, score), part in zip(scores.items(), parts, strict=True)}
 
 

@@ -46,7 +46,7 @@ def quantize(model: nn.Module, calibration: torch.Tensor, *, per_channel: bool =
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the exporter's and torchao's own deprecations
             prepared = prepare_pt2e(_exported(model, calibration), _quantizer(per_channel=per_channel))
-            for chunk in calibration.split(_CHUNK):
+            for chunk in torch.split(calibration, _CHUNK):
                 prepared(chunk)
             quantized = Int8Model.from_graph(convert_pt2e(prepared), tuple(calibration.shape[1:]))
     except Exception as error:
@@ -113,8 +113,8 @@ class QuantizePtq:
     reference graph where there is no C++ compiler. By torchao's PT2E and its quantizer for x86.
 
     Helps: size, about a quarter; latency on CPUs with VNNI, most at larger batches.
-    Known not to help: very small networks at batch 1; networks with outlier activations. Compiling alone makes a network
-    faster: set it beside the same network in a compiled runtime before crediting the integers.
+    Known not to help: very small networks at batch 1; networks with outlier activations. Compiling alone makes a
+    network faster: set it beside the same network in a compiled runtime before crediting the integers.
     """
 
     calibration_images: Annotated[int, Ge(1)] = 256

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -13,8 +13,12 @@ from sklearn.datasets import load_digits
 from torch import nn
 from torchvision.models.resnet import BasicBlock
 
-from cnnbench.slots import Observer
 from cnnbench.types import Choice, Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from cnnbench.slots import Observer
 
 
 def small_resnet() -> nn.Sequential:
@@ -87,7 +91,8 @@ class Context:
             model.eval()
             progress = Progress(epoch, epochs, batches * (epoch + 1), value.item(), None, None, rate)
             history.append(progress)
-            if any([observer.after_epoch(model, progress) for observer in observers]):
+            stops = [observer.after_epoch(model, progress) for observer in observers]
+            if any(stops):
                 break
         return history
 
@@ -96,23 +101,26 @@ class Context:
             return (model(self.test_images).argmax(1) == self.test_labels).float().mean().item()
 
 
-@pytest.fixture
-def context() -> Context:
+@pytest.fixture(scope="session")
+def _context() -> Context:
     digits = load_digits()
     images = torch.tensor(digits.images, dtype=torch.float32)[:, None] / 8 - 1
     labels = torch.tensor(digits.target)
     return Context(images[:1280], labels[:1280], images[1280:], labels[1280:])
 
 
+@pytest.fixture
+def context(_context: Context) -> Context:
+    """A context that no other test has drawn from or trained with."""
+    return replace(_context, generator=torch.Generator().manual_seed(1), trained_epochs=[])
+
+
 @pytest.fixture(scope="session")
-def _trained() -> nn.Sequential:
-    digits = load_digits()
-    images = torch.tensor(digits.images, dtype=torch.float32)[:, None] / 8 - 1
-    labels = torch.tensor(digits.target)
+def _trained(_context: Context) -> nn.Sequential:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = small_resnet()
-    Context(images[:1280], labels[:1280], images[1280:], labels[1280:]).train(model, epochs=6)
+    _context.train(model, epochs=6)
     return model
 
 

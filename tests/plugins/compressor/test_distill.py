@@ -22,9 +22,11 @@ def test_soft_term_is_the_sum_over_classes_averaged_over_images_times_t_squared(
     teacher = torch.randn(5, 7, generator=generator, dtype=torch.float64)
     p = torch.softmax(teacher / temperature, 1)
     q = torch.softmax(student / temperature, 1)
-    by_hand = sum(
-        p[i, k].item() * (math.log(p[i, k]) - math.log(q[i, k])) for i in range(5) for k in range(7)
-    ) / 5 * temperature**2
+    by_hand = (
+        sum(p[i, k].item() * (math.log(p[i, k]) - math.log(q[i, k])) for i in range(5) for k in range(7))
+        / 5
+        * temperature**2
+    )
     assert soft_loss(student, teacher, temperature).item() == pytest.approx(by_hand)
     reference = F.kl_div(q.log(), p, reduction="batchmean") * temperature * temperature
     assert soft_loss(student, teacher, temperature).item() == pytest.approx(reference.item())

@@ -88,10 +88,12 @@ def test_spatial_svd_shrinks_by_the_closed_formula_and_keeps_accuracy(model, con
     for layer in model.modules():
         if isinstance(layer, nn.Conv2d) and layer.kernel_size == (3, 3):
             n, c = layer.out_channels, layer.in_channels
-            rank = max(1, round(0.4 * min(3 * c, 3 * n)))
+            matrix = layer.weight.detach().numpy().transpose(1, 2, 0, 3).reshape(3 * c, 3 * n).astype(float)
+            energy = np.cumsum(np.linalg.svd(matrix, compute_uv=False) ** 2)
+            rank = 1 + np.searchsorted(energy / energy[-1], 0.8)
             expected -= max(0, 9 * n * c - rank * (3 * c + 3 * n))
-    small = SpatialSvd(share=0.4, epochs=1)(model, context)
-    assert params(small) == expected < before
+    small = SpatialSvd(share=0.8, of="energy", epochs=1)(model, context)
+    assert params(small) == expected < 0.7 * before
     assert context.trained_epochs == [1]
     assert context.validation_accuracy(small) > dense - 0.05
     assert not any(m.training for m in small.modules())
@@ -100,12 +102,12 @@ def test_spatial_svd_shrinks_by_the_closed_formula_and_keeps_accuracy(model, con
 def test_layers_that_would_grow_are_left_alone(model, context):
     copied = copy.deepcopy(model)
     with pytest.raises(NoEffect, match="none of 2 layers smaller"):
-        Svd(share=1.0, epochs=0)(model, context)
+        Svd(share=1.0, of="rank", epochs=0)(model, context)
     assert [str(m) for m in model.modules()] == [str(m) for m in copied.modules()]
 
 
 def test_svd_takes_linear_and_pointwise_layers_alone(model, context):
-    Svd(share=0.25, epochs=0)(model, context)
+    Svd(share=0.25, of="rank", epochs=0)(model, context)
     assert isinstance(model[7], nn.Sequential)  # the classifier
     assert isinstance(model[4].downsample[0], nn.Sequential)
     assert isinstance(model[0], nn.Conv2d)
@@ -120,6 +122,6 @@ def test_no_such_layer(context):
 def test_a_shared_layer_stays_shared(context):
     shared = nn.Linear(32, 32)
     model = nn.Sequential(shared, nn.Sequential(shared))
-    Svd(share=0.1, epochs=0)(model, context)
+    Svd(share=0.1, of="rank", epochs=0)(model, context)
     assert model[0] is model[1][0]
     assert isinstance(model[0], nn.Sequential)

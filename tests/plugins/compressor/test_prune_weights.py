@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 
 import pytest
 import torch
@@ -96,10 +97,10 @@ def test_masks_are_held_after_each_step(model, context):
 
 def test_cubic_schedule_starts_at_zero_ends_at_the_target_and_rises_fastest_first():
     levels = [cubic_sparsity(0.9, step, 10) for step in range(11)]
-    steps = [b - a for a, b in zip(levels, levels[1:], strict=False)]
+    steps = [b - a for a, b in itertools.pairwise(levels)]
     assert levels[0] == 0
     assert levels[-1] == pytest.approx(0.9)
-    assert all(a > b > 0 for a, b in zip(steps, steps[1:], strict=False))
+    assert all(a > b > 0 for a, b in itertools.pairwise(steps))
 
 
 def test_magnitude_beats_random_by_far_at_90_percent(model, context):
