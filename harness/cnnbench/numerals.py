@@ -61,13 +61,19 @@ def number(value: float, decimals: int, *, signed: bool = False) -> str:
 
 
 def with_interval(mean: float, half: float, *, signed: bool = False) -> str:
-    """``mean ± half``: the interval's half-width with two significant digits, the mean with as many decimals."""
-    decimals = interval_decimals(half)
-    return f"{number(mean, decimals, signed=signed)} ± {number(half, decimals)}"
+    """``mean ± half``: the interval's half-width with two significant digits, the mean with as many decimals.
+
+    A value that its interval drowns still shows two digits of its own, as that is what was seen; a difference (signed)
+    does not, as there the digits would be read as an effect.
+    """
+    decimals = own = interval_decimals(half)
+    if mean and not signed:
+        own = max(decimals, interval_decimals(abs(mean)))
+    return f"{number(mean, own, signed=signed)} ± {number(half, decimals)}"
 
 
 def interval_decimals(half: float) -> int:
-    """Decimals that leave a half-width two significant digits; negative for tens, hundreds ..."""
+    """Decimals that leave two significant digits; negative for tens, hundreds ..."""
     return 1 - int(f"{half:.1e}".partition("e")[2])  # of the rounded value: 0.0996 has the digits of 0.10
 
 

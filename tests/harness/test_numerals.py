@@ -17,7 +17,8 @@ from cnnbench.quantities import quantities
         (97.3123, 0.0996, "97.31 ± 0.10"),
         (97.3123, 9.96, "97 ± 10"),
         (4567.0, 123.0, "4570 ± 120"),
-        (-0.004, 0.13, "0.00 ± 0.13"),
+        (87.6, 1080, "88 ± 1100"),
+        (0.31, 1.08, "0.31 ± 1.1"),
         (-0.4, 0.13, "−0.40 ± 0.13"),
         (0.000123456, 0.00000123, "0.0001235 ± 0.0000012"),
         (0, 5e-7, "0.00000000 ± 0.00000050"),
@@ -25,6 +26,14 @@ from cnnbench.quantities import quantities
 )
 def test_interval_decides_the_digits(mean: float, half: float, expected: str) -> None:
     assert with_interval(mean, half) == expected
+
+
+@pytest.mark.parametrize(
+    ("mean", "half", "expected"),
+    [(-0.004, 0.13, "0.00 ± 0.13"), (0.4, 1.3, "+0.4 ± 1.3"), (87.6, 1080, "+100 ± 1100"), (-27, 4.5, "−27.0 ± 4.5")],
+)
+def test_differences_have_no_digits_beyond_their_interval(mean: float, half: float, expected: str) -> None:
+    assert with_interval(mean, half, signed=True) == expected
 
 
 @settings(deadline=None, max_examples=200)
