@@ -97,10 +97,11 @@ def test_l2_is_the_weight_decay_of_sgd(model, batch):
 
 
 def test_shared_weights_count_once_and_frozen_ones_not_at_all(model):
-    twice = nn.Sequential(model.fc, model.fc, model.conv)
+    tied = nn.Linear(64, 5)
+    tied.weight = model.fc.weight
     model.conv.weight.requires_grad_(False)
     expected = model.fc.weight.abs().sum()
-    torch.testing.assert_close(L1(strength=1.0).penalty(twice, LOGITS), expected)
+    torch.testing.assert_close(L1(strength=1.0).penalty(nn.Sequential(model.fc, tied, model.conv), LOGITS), expected)
 
 
 @pytest.mark.parametrize("call", [lambda m: L1().penalty(m, LOGITS), lambda m: WeightDecay().weights(m, 0.1)])
