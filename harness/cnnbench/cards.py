@@ -14,6 +14,7 @@ from cnnbench.registry import nearest
 from cnnbench.slots import SLOTS
 
 if TYPE_CHECKING:
+    from cnnbench.options import Option
     from cnnbench.registry import Entry, Registry
 
 
@@ -34,10 +35,11 @@ def listing(registry: Registry, slot: str | None = None) -> str:
     for name, members in groupby(entries, key=lambda e: e.card.slot):
         lines += ["", f"{name}: {SLOTS[name].summary}"]
         for entry in members:
-            owner = f"  [{entry.owner.distribution}]"
+            owner = "" if entry.owner.distribution == "cnnbench" else f"  [{entry.owner.distribution}]"
             room = columns - width - 4 - len(owner)
             summary = textwrap.shorten(_plain(entry.summary), max(room, 20), placeholder=" ...")
             lines.append(f"  {entry.card.name:<{width}}  {summary:<{max(room, 20)}}{owner}".rstrip())
+    lines += ["", f"{len(entries)} techniques; those without a [distribution] come with cnnbench itself"]
     return "\n".join(lines[1:])
 
 
@@ -66,21 +68,27 @@ def card_text(registry: Registry, name: str) -> str:
 
 
 def _card(entry: Entry, registry: Registry) -> str:
-    from cnnbench.options import describe_options
+    from cnnbench.expect import expectation
+    from cnnbench.options import options_of
 
     card = entry.card
     head = f"{card.slot} {card.name}  ({entry.owner}, {entry.cls.__module__})"
-    rows = describe_options(entry.cls, registry)
-    options = ["options:"] if rows else ["options: none"]
-    width = max((len(row.name) for row in rows), default=0)
-    options += [
-        f"  {row.name:<{width}}  {row.expects}{f', default {row.default}' if row.default else ', required'}"
-        for row in rows
-    ]
+    fields = options_of(entry.cls).values()
+    options = ["options:"] if fields else ["options: none"]
+    width = max((len(field.name) for field in fields), default=0)
+    for field in fields:
+        default = "required" if field.required else f"default {_default(field, registry)}"
+        options.append(f"  {field.name:<{width}}  {expectation(field.schema)}; {default}")
     needs = [f"needs {need.module}: pip install 'cnnbench[{need.extra}]'" for need in card.requires]
     usage = f'in a suite: {card.slot} = "{card.name}"'
     body = _plain(inspect.cleandoc(entry.cls.__doc__ or ""))
     return "\n".join([head, "=" * len(head), "", *options, *needs, usage, "", body])
+
+
+def _default(field: Option, registry: Registry) -> str:
+    from cnnbench.options import default_of, format_value
+
+    return format_value(field.plain(default_of(field, registry)), field, registry)
 
 
 def _plain(text: str) -> str:

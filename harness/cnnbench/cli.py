@@ -7,7 +7,9 @@ suite; 130 interrupted.
 from __future__ import annotations
 
 import argparse
+import io
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -50,6 +52,9 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without UTF-8 shows ? for ±, and the run is not lost
     parser = _parser()
     if not (sys.argv[1:] if arguments is None else arguments):
         parser.print_help()
@@ -130,7 +135,9 @@ def _parser() -> argparse.ArgumentParser:
 def _suite_overrides(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=int, metavar="N", help="seeds 0 to N-1 in place of the suite's")
     parser.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, mps, xla or auto in place of the suite's")
-    parser.add_argument("--only", action="append", metavar="ARM", help="the baseline and this arm (may be repeated)")
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="ARM", help="the baseline and this arm (may be repeated)"
+    )
 
 
 def _host() -> PluginHost:
@@ -144,10 +151,15 @@ def _host() -> PluginHost:
 
 
 def _load(path: Path, given: argparse.Namespace, host: PluginHost) -> Suite:
-    from cnnbench.suite import load_suite, override
+    """A suite with the command line's changes; its data is looked for too, so that nothing runs before all is there."""
+    from cnnbench.suite import load
 
-    suite = load_suite(path, host.registry)
-    return override(suite, seeds=given.seeds, device=given.device, only=given.only)
+    suite = load(path, host.registry, data=True)
+    if given.seeds is not None:
+        if given.seeds < 1:
+            raise UsageError(f"--seeds: expected at least 1, got {given.seeds}")
+        suite = replace(suite, seeds=tuple(range(given.seeds)))
+    return suite if given.device is None else replace(suite, device=given.device)
 
 
 def _results(given: argparse.Namespace, suite: Suite) -> Path:
@@ -183,10 +195,11 @@ def _run(given: argparse.Namespace) -> int:
             executor=given.executor,
             workers=given.workers,
             fresh=given.fresh,
+            only=tuple(given.only),
         )
         summary = run_suite(suite, host, options, make_progress(quiet=given.quiet))
         everything_ok &= summary.clean
-        print(render(list(summary.records), "terminal"))
+        print(render(list(summary.records), "terminal", source=str(options.results)))
     return OK if everything_ok else SOME_FAILED
 
 
@@ -200,7 +213,11 @@ def _plan(given: argparse.Namespace) -> int:
     suite = _load(given.suite, given, host)
     place = find_place(suite.device, suite.measure.latency.threads)
     store = Store(_results(given, suite))
-    print(outlook(suite, host, place, store, StageCache(given.cache or default_cache()), default_workers(place)))
+    print(
+        outlook(
+            suite, host, place, store, StageCache(given.cache or default_cache()), default_workers(place), given.only
+        )
+    )
     return OK
 
 
@@ -225,7 +242,7 @@ def _report(given: argparse.Namespace) -> int:
     found = open_results(given.results)
     for problem in found.problems:
         print(f"cnnbench: warning: {found.path}: {problem}", file=sys.stderr)
-    text = render(list(found.records), given.format)
+    text = render(list(found.records), given.format, source=str(found.path))
     if given.output is None:
         print(text)
         return OK

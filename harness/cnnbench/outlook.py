@@ -21,13 +21,22 @@ if TYPE_CHECKING:
     from cnnbench.suite import Suite
 
 
-def outlook(suite: Suite, host: PluginHost, place: Place, store: Store, cache: StageCache, workers: int) -> str:
+def outlook(
+    suite: Suite,
+    host: PluginHost,
+    place: Place,
+    store: Store,
+    cache: StageCache,
+    workers: int,
+    only: Sequence[str] = (),
+) -> str:
     """Arms, trials, stages after sharing, what is on disk already, and what the rest may cost.
 
     Raises:
+        UsageError: ``only`` names an arm that the suite has not.
         DataError: the dataset is missing or corrupt.
     """
-    plan = make_plan(suite, host, place)
+    plan = make_plan(suite, host, place, only)
     records = {r["key"]: r for r in store.read().records if r["status"] == "ok"}
     recorded = {t.key for t in plan.trials if t.key in records}
     cached = {key for key in plan.stages if cache.result(key) is not None}

@@ -25,7 +25,7 @@ from cnnbench.registry import digest_of_files
 from cnnbench.slots import SLOTS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from cnnbench.plugins import PluginHost
     from cnnbench.registry import Registry
@@ -130,22 +130,24 @@ def code_digest() -> str:
     return digest_of_files(files)
 
 
-def make_plan(suite: Suite, host: PluginHost, place: Place) -> Plan:
+def make_plan(suite: Suite, host: PluginHost, place: Place, only: Sequence[str] = ()) -> Plan:
     """The stages of every trial of a suite.
 
     Args:
         suite: validated.
         host: its plugins may skip trials.
         place: where it would run.
+        only: names of arms to keep; the baseline stays.
 
     Raises:
+        UsageError: ``only`` names an arm that the suite has not.
         DataError: the dataset is missing or corrupt.
     """
     keys = _Keys(host.registry, place, suite.measure)
     planned: list[PlannedTrial] = []
     stages: dict[str, Stage] = {}
     unshared = 0
-    for trial in trials(suite):
+    for trial in trials(suite, only):
         made = keys.stages(trial)
         skip = keys.missing(trial.arm.settings) or host.check_trial(
             {
@@ -210,8 +212,8 @@ class _Keys:
             options = asdict(measure.latency)
             add("latency", digest(["latency", served, options]), models, latency=options)
         if "energy" in self._wanted:
-            options = asdict(measure.energy)
-            add("energy", digest(["energy", served, options]), models, energy=options)
+            options, threads = asdict(measure.energy), measure.latency.threads
+            add("energy", digest(["energy", served, options, threads]), models, energy=options, serving_threads=threads)
         return made
 
     def missing(self, settings: Settings) -> str | None:

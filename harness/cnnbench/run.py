@@ -8,6 +8,7 @@ from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnbench.errors import UsageError
@@ -21,7 +22,6 @@ from cnnbench.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from cnnbench.execute.interface import Outcome, TaskExecutor
     from cnnbench.plugins import PluginHost
@@ -41,6 +41,7 @@ class RunOptions:
         executor: one of ``EXECUTORS``.
         workers: worker processes; None lets the machine decide.
         fresh: run everything again, whatever is on disk.
+        only: names of arms to run; the baseline always does. Empty means all.
     """
 
     results: Path
@@ -48,6 +49,7 @@ class RunOptions:
     executor: str = "local"
     workers: int | None = None
     fresh: bool = False
+    only: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -129,11 +131,11 @@ def run_suite(suite: Suite, host: PluginHost, options: RunOptions, progress: Pro
 
     began = time.monotonic()
     place = find_place(suite.device, suite.measure.latency.threads)
-    plan = make_plan(suite, host, place)
+    plan = make_plan(suite, host, place, options.only)
     store = Store(options.results)
     cache = StageCache(options.cache)
     with store.exclusive(), closing(make_executor(options, place, host)) as executor:
-        environment = {**manifest(place.device, suite.file), **host.describe_environment()}
+        environment = {**manifest(place.device, Path(suite.file).parent), **host.describe_environment()}
         ledger = _Ledger(suite, plan, place, environment, store)
         done = frozenset() if options.fresh else ledger.recall()
         scheduler = Scheduler(plan, done, cache, executor, time_limit=suite.time_limit, fresh=options.fresh)
@@ -269,13 +271,18 @@ class _Ledger:
         suite, arm = self._suite, planned.trial.arm
         recipe = arm.settings.recipe
         return {
-            "suite": {"name": suite.name, "question": suite.question, "sha256": suite.sha256, "file": suite.file.name},
+            "suite": {
+                "name": suite.name,
+                "question": suite.question,
+                "sha256": suite.sha256,
+                "file": Path(suite.file).name,
+            },
             "arm": arm.name,
             "role": arm.role,
             "changes": arm.changes,
             "planned": self._planned,
             "measure": measure_plain(suite.measure),
-            "budget": f"{recipe.epochs} epochs, batch {recipe.batch_size}",
+            "budget": f"{recipe.epochs} epoch{'s' * (recipe.epochs != 1)}, batch {recipe.batch_size}",
         }
 
     def _write(self, planned: PlannedTrial, body: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from cnnbench.execute.interface import Epoch, Outcome, Task
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from cnnbench.execute.cache import StageCache
     from cnnbench.execute.interface import TaskExecutor
@@ -30,7 +30,10 @@ class Started:
 
 @dataclass(frozen=True)
 class Ended:
-    """A stage has its outcome; ``cached`` says that it was on disk and did not run."""
+    """A stage is done with; ``cached`` says that it was on disk and did not run.
+
+    A stage that no open trial wants any more, because another of their stages failed, ends as ``skipped``.
+    """
 
     stage: Stage
     outcome: Outcome
@@ -107,44 +110,34 @@ class Scheduler:
         """Run everything; events come as they happen."""
         running: dict[str, Stage] = {}
         while True:
-            stage = self._next(running) if len(running) < self._executor.places else None
-            if stage is not None:
-                cached = None if self._fresh else self._cache.result(stage.key)
-                if cached is not None:
-                    yield from self._end(stage, Outcome(stage.key, "ok", result=cached), cached=True)
-                    continue
+            stage = self._next(bool(running)) if len(running) < self._executor.places else None
+            if stage is None:
+                if not running:
+                    return
+                for event in self._executor.wait():
+                    if isinstance(event, Epoch):
+                        yield event
+                    else:
+                        yield from self._end(running.pop(event.key), event)
+            elif not self._trials[stage.key]:
+                yield from self._end(stage, Outcome(stage.key, "skipped", "no trial needs it any more"))
+            elif not self._fresh and (cached := self._cache.result(stage.key)) is not None:
+                yield from self._end(stage, Outcome(stage.key, "ok", result=cached), cached=True)
+            else:
                 yield Started(stage)
                 running[stage.key] = stage
                 self._executor.submit(self._task(stage))
-                continue
-            if not running:
-                return
-            for event in self._executor.wait():
-                if isinstance(event, Epoch):
-                    yield event
-                else:
-                    yield from self._end(running.pop(event.key), event)
 
     def _push(self, key: str) -> None:
         heapq.heappush(self._ready[self._plan.stages[key].exclusive], (self._rank[key], key))
 
-    def _next(self, running: Mapping[str, Stage]) -> Stage | None:
+    def _next(self, others_run: bool) -> Stage | None:
         """The next stage that can start now, if any."""
-        ready = self._ready[False]
-        while ready:
-            stage = self._plan.stages[heapq.heappop(ready)[1]]
-            if self._trials[stage.key]:
-                return stage
-            self._parallel_left -= 1  # no open trial wants it any more
-            self._release(stage.key)
-        if self._parallel_left or running:
+        alone = self._parallel_left == 0
+        ready = self._ready[alone]
+        if not ready or (alone and others_run):
             return None
-        alone = self._ready[True]
-        while alone:
-            stage = self._plan.stages[heapq.heappop(alone)[1]]
-            if self._trials[stage.key]:
-                return stage
-        return None
+        return self._plan.stages[heapq.heappop(ready)[1]]
 
     def _task(self, stage: Stage) -> Task:
         if self._fresh:

@@ -7,6 +7,8 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
+import torch._dynamo  # noqa: F401 - optimizers import it at first use: better once, in the fork server
+
 import cnnbench.stages.bench  # noqa: F401 - the fork server imports torch and the stages through here, once
 from cnnbench.execute.interface import Epoch, Task
 

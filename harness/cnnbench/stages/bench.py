@@ -1,0 +1,241 @@
+"""What a worker keeps between stages, and how it runs each kind of stage.
+
+The bench loads a dataset once and keeps it; everything else is made anew for each stage from the plain data of its
+task, so that nothing leaks from one trial into the next.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from cnnbench.artifact import load_model, save_model
+from cnnbench.data import load, split
+from cnnbench.devices import resolve
+from cnnbench.environment import usable_cores
+from cnnbench.meters import CodecarbonMeter
+from cnnbench.options import make
+from cnnbench.plain import settings_from_plain
+from cnnbench.seeds import Streams
+from cnnbench.slots import Observer
+from cnnbench.stages.build import Builder
+from cnnbench.stages.compress import compress
+from cnnbench.stages.energy import inference_energy, training_energy
+from cnnbench.stages.evaluate import evaluate
+from cnnbench.stages.latency import make_batches, measure_latency
+from cnnbench.stages.memory import PeakMemory
+from cnnbench.stages.profile import profile
+from cnnbench.stages.train import Run, model_inputs, train
+from cnnbench.types import EnergyOptions, LatencyOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from torch import nn
+
+    from cnnbench.artifact import Artifact
+    from cnnbench.meters import EnergyMeter
+    from cnnbench.registry import Registry
+    from cnnbench.types import Choice, ImageData, Progress
+
+    Tell = Callable[[Mapping[str, Any]], None]
+
+MODEL = "model.pt"
+"""The artifact's name in the folder of a stage that makes a model."""
+
+
+class Bench:
+    """One process's workplace.
+
+    Args:
+        registry: where techniques come from.
+    """
+
+    def __init__(self, registry: Registry) -> None:
+        self.registry = registry
+        self.meter: EnergyMeter = CodecarbonMeter()
+        self._loaded: tuple[Choice, ImageData] | None = None
+
+    def close(self) -> None:
+        """Let go of the energy meter."""
+        self.meter.close()
+
+    def run(self, task: Mapping[str, Any], inputs: Sequence[Path], folder: Path, tell: Tell) -> dict[str, Any]:
+        """Run one stage.
+
+        Args:
+            task: the stage's plain data; see ``plan.Stage.task``.
+            inputs: result folders of the stages it starts from, the one whose model it takes last.
+            folder: where a stage that makes a model leaves it.
+            tell: called with the progress of each training epoch.
+
+        Returns:
+            JSON-ready ``metrics``, ``methods``, ``details``, ``notes`` and ``seconds`` (wall time).
+        """
+        began = time.perf_counter()
+        with _threads(task["threads"]):
+            work = _Work(self, task, inputs, folder, tell)
+            result: dict[str, Any] = getattr(work, task["kind"])()
+        return {"notes": [], **result, "seconds": time.perf_counter() - began}
+
+    def data(self, choice: Choice) -> ImageData:
+        """The dataset, loaded once for as long as stages ask for the same."""
+        if self._loaded is None or self._loaded[0] != choice:
+            self._loaded = None  # let go of the old before the new comes in
+            self._loaded = (choice, load(make(choice, self.registry)))
+        return self._loaded[1]
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Intra-op threads within the block: weights depend on them in their last bits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class _Teller(Observer):
+    """Passes each epoch's progress on."""
+
+    def __init__(self, tell: Tell) -> None:
+        self._tell = tell
+
+    def after_epoch(self, model: nn.Module, progress: Progress) -> bool:  # noqa: ARG002
+        self._tell(asdict(progress))
+        return False
+
+
+class _Work:
+    """One stage at work; a method for each kind of stage."""
+
+    def __init__(self, bench: Bench, task: Mapping[str, Any], inputs: Sequence[Path], folder: Path, tell: Tell) -> None:
+        self.meter = bench.meter
+        self.task = task
+        self.inputs = inputs
+        self.folder = folder
+        self.observers = (_Teller(tell),)
+        self.settings = settings_from_plain(task["settings"])
+        self.streams = Streams(task["seed"], task["family"])
+        self.device = resolve(task["device"])
+        data = bench.data(self.settings.dataset)
+        self.splits = split(data, self.settings.data, self.streams, self.device.torch)
+        self.builder = Builder(self.settings, bench.registry, self.splits, self.device)
+
+    def train(self) -> dict[str, Any]:
+        """Build and train; the model stays in the folder."""
+        notes: list[str] = []
+        input_module = self.builder.input_module()
+        run = Run(
+            build=lambda streams: self.builder.model(streams, notes),
+            how=self.builder.procedure(input_module),
+            streams=self.streams,
+            observers=self.observers,
+        )
+        strategies = self.builder.techniques("strategy")
+        with PeakMemory(self.device) as memory, self.meter.task(self.device) as metered:
+            began = time.perf_counter()
+            trained = train(run, strategies)
+            self.device.synchronize()
+            seconds = time.perf_counter() - began
+        energy = training_energy(metered.reading)
+        save_model(self.folder / MODEL, trained.model, input_module)
+        metrics = {"train_seconds": seconds, **energy.metrics}
+        if memory.peak_mib is not None:
+            metrics["memory_train_mib"] = memory.peak_mib
+        return {
+            "metrics": metrics,
+            "methods": energy.methods,
+            "details": {
+                "history": [asdict(progress) for progress in trained.history],
+                "training": trained.notes,
+                **energy.details,
+            },
+            "notes": list(dict.fromkeys([*notes, *energy.notes])),
+        }
+
+    def compress(self) -> dict[str, Any]:
+        """Compress the trained model; the result stays in the folder."""
+        trained = self._artifact()
+        how = self.builder.procedure(trained.input)
+        compressors = self.builder.techniques("compressor")
+        model = compress(trained.model, compressors, self.builder, how, self.streams, self.observers)
+        save_model(self.folder / MODEL, model, trained.input)
+        return {}
+
+    def evaluate(self) -> dict[str, Any]:
+        """Quality on the test split: the one place where a run reads it."""
+        artifact = self._artifact()
+        labels = self.splits.test_labels
+        found = evaluate(artifact.model, self._inputs(artifact), labels, self.splits.num_classes, self.device)
+        return {"metrics": found.metrics, "details": found.details}
+
+    def profile(self) -> dict[str, Any]:
+        """Parameters, multiply-adds, size."""
+        artifact = self._artifact()
+        found = profile(artifact.model, self._inputs(artifact, 1))
+        return {"metrics": found.metrics, "methods": found.methods, "notes": found.notes}
+
+    def latency(self) -> dict[str, Any]:
+        """Time of a call, and memory of one at the largest batch, on a machine that does nothing else."""
+        artifact = self._artifact()
+        options = LatencyOptions(**{**self.task["latency"], "batch_sizes": tuple(self.task["latency"]["batch_sizes"])})
+        inputs = self._inputs(artifact)
+        call, notes = self._served(artifact, inputs)
+        found = measure_latency(call, inputs, self.device, options)
+        (batch,) = make_batches(inputs, max(options.batch_sizes), most=1)
+        with torch.inference_mode(), PeakMemory(self.device) as memory:
+            call(batch)
+            self.device.synchronize()
+        metrics = {key: value for result in found.values() for key, value in result.metrics.items()}
+        if memory.peak_mib is not None:
+            metrics["memory_inference_mib"] = memory.peak_mib
+        samples = {str(size): result.details for size, result in found.items()}
+        return {"metrics": metrics, "details": {"latency": samples}, "notes": notes}
+
+    def energy(self) -> dict[str, Any]:
+        """Energy of an image, on a machine that does nothing else, with the threads that latency is taken with."""
+        artifact = self._artifact()
+        inputs = self._inputs(artifact)
+        options = EnergyOptions(**self.task["energy"])
+        with _threads(self.task["serving_threads"] or usable_cores()):
+            call, notes = self._served(artifact, inputs)
+            found = inference_energy(call, inputs, self.meter, options, self.device)
+        return {
+            "metrics": found.metrics,
+            "methods": found.methods,
+            "details": found.details,
+            "notes": [*notes, *found.notes],
+        }
+
+    def _artifact(self) -> Artifact:
+        """The model that this stage starts from, in eval mode on the device."""
+        artifact = load_model(self.inputs[-1] / MODEL, str(self.device.torch))
+        artifact.model.eval()
+        return artifact
+
+    def _inputs(self, artifact: Artifact, count: int | None = None) -> torch.Tensor:
+        """The test split, or the first of it, as the model takes it."""
+        return model_inputs(self.splits.test_images[:count], artifact.input)
+
+    def _served(
+        self, artifact: Artifact, inputs: torch.Tensor
+    ) -> tuple[Callable[[torch.Tensor], torch.Tensor], list[str]]:
+        """The model as it is served: by the arm's runtime, else by kernels of its own, else as it is."""
+        model = artifact.model
+        for runtime in self.builder.techniques("runtime"):
+            return runtime(model, inputs[:1]), []
+        deploy = getattr(model, "deploy", None)
+        if deploy is None:
+            return model, []
+        call = deploy()
+        kernels = getattr(model, "kernels", "its own")
+        reason = getattr(model, "kernels_reason", "")
+        return call, [f"served by {kernels} kernels" + (f" ({reason})" if reason else "")]
