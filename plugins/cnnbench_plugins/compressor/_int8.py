@@ -85,9 +85,9 @@ class Int8Model(nn.Module):
     def deploy(self) -> Callable[[torch.Tensor], torch.Tensor]:
         """Compile int8 kernels where the platform has them.
 
-        Compiles for batch 1 at once, which takes seconds to half a minute, and for each further input shape at its first
-        call. Where there is no C++ compiler, or the compiled graph turns out to hold no int8 kernel, the reference
-        graph is returned. ``kernels`` and ``kernels_reason`` say which.
+        Compiles for batch 1 at once, which takes seconds to half a minute, and for each further input shape at its
+        first call. Where there is no C++ compiler, or the compiled graph turns out to hold no int8 kernel, the
+        reference graph is returned. ``kernels`` and ``kernels_reason`` say which.
         """
         compiled = _Compiled(self)
         self.kernels, self.kernels_reason = compiled.probe(torch.zeros(1, *self._input_shape))
