@@ -90,6 +90,9 @@ def test_every_seed_sees_the_same_images_and_draws_its_own_validation_split() ->
     assert everything[0] == everything[1]
     assert torch.equal(first.test_images, other.test_images)
     assert everything[0] != list(range(90))
+    for made in (first, other):  # 25, 50 and 15 images, of which a fifth
+        assert torch.bincount(made.validation_labels).tolist() == [5, 10, 3]
+        assert torch.bincount(made.train_labels).tolist() == [20, 40, 12]
 
 
 def test_the_placebo_family_draws_another_validation_split() -> None:
