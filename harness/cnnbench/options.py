@@ -71,7 +71,7 @@ class Option:
             ValueError: not of the type, or outside its constraints; the text says what was expected.
         """
         try:
-            checked = self.adapter.validate_json(json.dumps(value, allow_nan=False), strict=True)
+            checked = self.adapter.validate_json(json.dumps(value), strict=True)
             json.dumps(self.plain(checked), allow_nan=False)
         except ValidationError as error:
             own = [e["msg"] for e in error.errors() if e["type"] in ("value_error", "predicate_failed")]

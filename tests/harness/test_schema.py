@@ -72,6 +72,7 @@ REFUSED = [
     HEAD.replace('model = "resnet"\n', ""),
     HEAD.replace("digits", "digit"),
     HEAD.replace('"digits"', '"folder"'),
+    HEAD.replace('"digits"', '{ name = "folder" }'),
     HEAD.replace('"digits"', '{ name = "digits", tran_size = 3 }'),
     HEAD.replace('"resnet"', '{ name = "resnet", depth = "8" }'),
     HEAD.replace('"resnet"', "{ depth = 8 }"),
