@@ -19,6 +19,7 @@ from cnnbench.errors import CnnbenchError, SuiteError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from cnnbench.errors import Problem
     from cnnbench.plugins import PluginHost
     from cnnbench.suite import Suite
 
@@ -170,7 +171,8 @@ def _results(given: argparse.Namespace, suite: Suite) -> Path:
 def _run(given: argparse.Namespace) -> int:
     host = _host()
     # Every suite is read before the first one runs: a mistake in the last must not show after an hour.
-    suites, problems = [], []
+    suites: list[Suite] = []
+    problems: list[Problem] = []
     for path in given.suites:
         try:
             suites.append(_load(path, given, host))
@@ -199,7 +201,7 @@ def _run(given: argparse.Namespace) -> int:
         )
         summary = run_suite(suite, host, options, make_progress(quiet=given.quiet))
         everything_ok &= summary.clean
-        print(render(list(summary.records), "terminal", source=str(options.results)))
+        print(render(list(summary.records), "terminal", source=options.results))
     return OK if everything_ok else SOME_FAILED
 
 
@@ -242,7 +244,7 @@ def _report(given: argparse.Namespace) -> int:
     found = open_results(given.results)
     for problem in found.problems:
         print(f"cnnbench: warning: {found.path}: {problem}", file=sys.stderr)
-    text = render(list(found.records), given.format, source=str(found.path))
+    text = render(list(found.records), given.format, source=found.path)
     if given.output is None:
         print(text)
         return OK

@@ -59,7 +59,7 @@ def outlook(
     ]
     skipped = Counter(f"{t.trial.arm.name}: {t.skip}" for t in plan.trials if t.skip)
     lines += [f"will be skipped: {reason} ({count} trials)" for reason, count in skipped.items()]
-    return "\n".join(line for line in lines if line is not None)
+    return "\n".join(lines)
 
 
 def _stages(plan: Plan, cached: set[str], recorded: set[str]) -> str:

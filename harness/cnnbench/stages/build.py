@@ -67,7 +67,7 @@ class Builder:
                 for technique in self.techniques(slot):
                     report = apply_surgery(slot, technique, model)
                     if report.unreached and notes is not None:
-                        notes.append(f"{slot}: could not reach functional calls {', '.join(report.unreached)}")
+                        notes.append(f"{slot}: could not reach {', '.join(report.unreached)}")
         for regularizer in self.techniques("regularizer"):
             if hasattr(regularizer, "prepare") and not regularizer.prepare(model, streams.generator("layers")):
                 raise NoEffect(f"{type(regularizer).__name__} found no layer to act on in {self.settings.model.name!r}")

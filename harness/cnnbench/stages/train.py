@@ -88,7 +88,7 @@ def fit(  # noqa: PLR0915 - it reads top to bottom
         Diverged: an epoch's loss is not finite.
     """
     images, labels, device = how.splits.train_images, how.splits.train_labels, how.device
-    model.to(memory_format=how.memory_format)  # type: ignore[call-overload]
+    model.to(memory_format=how.memory_format)
     one_hot = torch.eye(how.splits.num_classes, device=device.torch)
     optimizer = how.optimizer(model)
     rates = [group["lr"] for group in optimizer.param_groups]
@@ -179,7 +179,7 @@ def _batches(count: int, size: int) -> list[tuple[int, int]]:
 def model_inputs(images: torch.Tensor, input_module: nn.Module) -> torch.Tensor:
     """Model inputs from uint8 images [N, C, H, W], as evaluation and calibration use them."""
     with torch.inference_mode():
-        parts = [input_module(part.float().div_(255)) for part in images.split(EVALUATION_BATCH)]
+        parts = [input_module(part.float().div_(255)) for part in torch.split(images, EVALUATION_BATCH)]
         return torch.cat(parts)
 
 
@@ -192,7 +192,7 @@ def validate(model: nn.Module, how: Procedure) -> tuple[float | None, float | No
     loss = torch.zeros((), device=how.device.torch)
     correct = torch.zeros((), device=how.device.torch)
     with torch.inference_mode(), how.device.autocast(how.precision):
-        for x, y in zip(images.split(EVALUATION_BATCH), labels.split(EVALUATION_BATCH), strict=True):
+        for x, y in zip(torch.split(images, EVALUATION_BATCH), torch.split(labels, EVALUATION_BATCH), strict=True):
             logits = model(how.input(x.float().div_(255)).contiguous(memory_format=how.memory_format)).float()
             loss += F.cross_entropy(logits, y, reduction="sum")
             correct += (logits.argmax(1) == y).sum()
@@ -236,7 +236,7 @@ class Run:
             norm.momentum = None  # a cumulative average
         model.train()
         with torch.no_grad():
-            for batch in self.how.splits.train_images.split(self.how.batch_size):
+            for batch in torch.split(self.how.splits.train_images, self.how.batch_size):
                 if len(batch) > 1:
                     model(self.how.input(batch.float().div_(255)))
         model.eval()
