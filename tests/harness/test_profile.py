@@ -24,8 +24,9 @@ def _published(name: str) -> tuple[nn.Module, int, float, torch.Tensor]:
     weights = torchvision.models.get_model_weights(name).DEFAULT
     (size,) = weights.transforms().crop_size
     options = {"googlenet": {"aux_logits": False, "init_weights": False}, "inception_v3": {"init_weights": False}}
-    with torch.device("meta"):
-        model = torchvision.models.get_model(name, weights=None, **options.get(name, {}))
+    # RegNet's constructor computes widths with tensors, which must hold values.
+    with torch.device("cpu" if name.startswith("regnet") else "meta"):
+        model = torchvision.models.get_model(name, weights=None, **options.get(name, {})).to("meta")
     example = torch.empty(1, 3, size, size, device="meta")
     return model.eval(), weights.meta["num_params"], weights.meta["_ops"], example
 
