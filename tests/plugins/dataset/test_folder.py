@@ -153,7 +153,10 @@ def test_fingerprint_follows_names_and_bytes_not_place(tmp_path: Path) -> None:
     moved = Folder(tmp_path / "two")
     assert moved.fingerprint() == before
     (tmp_path / "two" / "a" / "0.png").rename(tmp_path / "two" / "b" / "9.png")
-    assert moved.fingerprint() != before
+    without = moved.fingerprint()
+    assert without != before
+    (tmp_path / "two" / "a").rename(tmp_path / "two" / "aa")
+    assert moved.fingerprint() != without
 
 
 def test_fingerprint_follows_the_split(tmp_path: Path) -> None:

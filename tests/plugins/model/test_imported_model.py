@@ -34,6 +34,10 @@ class Two(Net):
     def forward(self, images):
         return super().forward(images), images
 
+class Draws(Net):
+    def forward(self, images):
+        return super().forward(images + torch.rand_like(images))
+
 constant = 3
 """
 
@@ -97,6 +101,18 @@ def test_faults_are_one_line(target: str, options: dict[str, object], error: typ
 def test_a_fault_inside_the_users_code_keeps_its_traceback() -> None:
     with pytest.raises(TypeError, match="NoneType"):
         Imported("ownpackage.networks:faulty")((1, 8, 8), 4)
+
+
+def test_probing_leaves_the_default_generator_alone() -> None:
+    with torch.random.fork_rng():
+        following = []
+        for name in ("Net", "Draws"):
+            torch.manual_seed(0)
+            Imported(f"ownpackage.networks:{name}")((1, 8, 8), 4)
+            following.append(torch.rand(1))
+        torch.manual_seed(0)
+        sys.modules["ownpackage.networks"].Net((1, 8, 8), 4)
+        assert following == [torch.rand(1)] * 2
 
 
 @pytest.mark.parametrize("target", ["", "Net", "ownpackage.networks", "own package:Net", "a:b:c", ":Net", "a/b.py:Net"])
