@@ -5,16 +5,15 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cnnbench.environment import RAPL, rapl_counters
 from cnnbench.execute.cache import default_cache
 
 if TYPE_CHECKING:
     from cnnbench.plugins import PluginHost
 
 CORE = ("torch", "torchvision", "pluggy", "pandas", "tabulate", "codecarbon", "pytest-benchmark")
-RAPL = Path("/sys/class/powercap")
 
 
 def diagnosis(host: PluginHost) -> str:
@@ -44,11 +43,10 @@ def _devices() -> list[str]:
 
 def _energy() -> list[str]:
     lines = []
-    counters = sorted(RAPL.glob("*/energy_uj")) if RAPL.exists() else []
-    readable = [counter for counter in counters if _readable(counter)]
+    there, readable = rapl_counters()
     if readable:
         lines.append(f"CPU: measured by RAPL ({len(readable)} counters)")
-    elif counters:
+    elif there:
         lines.append(
             f"CPU: RAPL is here but not readable: sudo chmod -R a+r {RAPL} makes it measured; estimated until then"
         )
@@ -60,14 +58,6 @@ def _energy() -> list[str]:
         lines.append("GPU: measured by NVML, where the driver offers its energy counter")
     lines.append("an estimate knows nothing beyond time; tables mark it est.")
     return lines
-
-
-def _readable(path: Path) -> bool:
-    try:
-        path.read_text()
-    except OSError:
-        return False
-    return True
 
 
 def _plugins(host: PluginHost) -> list[str]:

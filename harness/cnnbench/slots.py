@@ -188,7 +188,9 @@ class Compressor(Protocol):
         """Return the compressed model; ``model`` is a copy that may be changed in place.
 
         The result must pickle with importable classes alone. It may carry ``deployed_bytes`` (int), the size of a
-        format that has no packed storage here; the tables mark such a size ``nominal``.
+        format that has no packed storage here, which the tables mark ``nominal``; ``flops_of_source`` (int),
+        multiply-adds counted before a conversion that hides them; and ``deploy() -> callable``, kernels of its own to
+        be served by, for latency and energy.
         """
 
 
