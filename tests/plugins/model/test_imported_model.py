@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SOURCE = """
+import torch
 from torch import nn
 
 class Net(nn.Sequential):

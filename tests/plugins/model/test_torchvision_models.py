@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -13,9 +13,6 @@ from cnnbench.errors import Unsupported, UsageError
 from cnnbench_plugins.model import torchvision as module
 from cnnbench_plugins.model._stems import head_of
 from cnnbench_plugins.model.torchvision import TorchvisionModel, arch_names
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 LIGHT = ["mobilenet_v2", "mobilenet_v3_small", "shufflenet_v2_x0_5", "squeezenet1_1", "efficientnet_b0"]
 OTHERS = ["densenet121", "googlenet", "mnasnet0_5", "regnet_x_400mf", "resnet18"]
