@@ -83,7 +83,7 @@ class PlannedTrial:
 
     Attributes:
         trial: arm and seed.
-        key: hash of its stages' keys and its arm's role.
+        key: hash of its stages' keys, its arm's role, and its runtime, which no stage may depend on.
         stages: stage key by kind, in order of running.
         skip: why it will not run, or None.
     """
@@ -125,7 +125,7 @@ def _plain(value: object) -> object:
 def code_digest() -> str:
     """Digest of the harness's own code that computes results: what trains, compresses and evaluates."""
     root = Path(cnnbench.__file__).parent
-    names = ("artifact", "data", "devices", "seeds", "surgery", "options", "types")
+    names = ("artifact", "data", "devices", "meters", "options", "plain", "seeds", "slots", "surgery", "types")
     files = [root / f"{name}.py" for name in names] + sorted((root / "stages").glob("*.py"))
     return digest_of_files(files)
 
@@ -158,7 +158,10 @@ def make_plan(suite: Suite, host: PluginHost, place: Place, only: Sequence[str] 
             }
         )
         by_kind = {stage.kind: stage.key for stage in made}
-        planned.append(PlannedTrial(trial, digest([trial.arm.role, by_kind]), by_kind, skip))
+        # Without a metric that it serves, a runtime is in no stage's key; its arm is a trial of its own all the same.
+        runtimes = [choice.plain() for choice in trial.arm.settings.techniques.get("runtime", ())]
+        key = digest([trial.arm.role, by_kind, runtimes])
+        planned.append(PlannedTrial(trial, key, by_kind, skip))
         if skip is None:
             unshared += len(made)
             for stage in made:
@@ -217,16 +220,16 @@ class _Keys:
         return made
 
     def missing(self, settings: Settings) -> str | None:
-        """The install line of the first optional package that a technique of the arm needs and that is absent."""
+        """The install line of the first optional package that something in the arm needs and that is absent."""
         from importlib.util import find_spec
 
         from cnnbench.errors import MissingDependency
 
-        for choices in settings.techniques.values():
-            for choice in choices:
-                for need in self._registry.get(choice.slot, choice.name).card.requires:
-                    if find_spec(need.module) is None:
-                        return f"{choice.name} {MissingDependency(need.module, need.extra)}"
+        for choice in _nested(settings_plain(settings)):
+            for need in self._registry.get(choice["slot"], choice["name"]).card.requires:
+                # A dotted name is looked for by its package: ``find_spec`` would import that, or raise without it.
+                if find_spec(need.module.partition(".")[0]) is None:
+                    return f"{choice['name']} {MissingDependency(need.module, need.extra)}"
         return None
 
     def _trained(self, settings: Settings) -> dict[str, Any]:
