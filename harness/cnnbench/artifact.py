@@ -100,10 +100,13 @@ def load_model(path: Path, device: str = "cpu") -> Artifact:
         allowed = [(_harmless(path, name), name) for name in unknown]
         with torch.serialization.safe_globals(allowed):  # type: ignore[arg-type] # pairs are documented
             content = torch.load(path, map_location=device, weights_only=True)
-        return Artifact(content["model"], content["input"], json.loads(content["notes"]))
+        artifact = Artifact(content["model"], content["input"], json.loads(content["notes"]))
+        if not (isinstance(artifact.model, nn.Module) and isinstance(artifact.input, nn.Module)):
+            raise TypeError("its model or input is no nn.Module")
+        return artifact
     except FileNotFoundError:
         raise StoreError(f"{path}: no such model file") from None
-    except (EOFError, KeyError, OSError, RuntimeError, TypeError, ValueError, pickle.UnpicklingError) as error:
+    except (EOFError, LookupError, OSError, RuntimeError, TypeError, ValueError, pickle.UnpicklingError) as error:
         damaged = "is damaged" if zipfile.is_zipfile(path) else "is not a model file"
         raise StoreError(f"{path}: {damaged}: {_first_line(error)}") from error
 

@@ -135,6 +135,16 @@ def test_what_cannot_be_read_back_fails_when_it_is_saved(tmp_path, kind, named):
     assert list(tmp_path.iterdir()) == [path]  # no temporary file stays behind
 
 
+def test_a_reader_never_sees_half_a_file(tmp_path):
+    path = tmp_path / "model.pt"
+    save_model(path, nn.Linear(2, 2), nn.Identity())
+    before = path.read_bytes()
+    with path.open("rb") as reader:
+        save_model(path, nn.Linear(9, 9), nn.Identity())
+        assert reader.read() == before
+    assert load_model(path).model.in_features == 9
+
+
 def test_notes_must_be_plain(tmp_path):
     with pytest.raises(TrialError, match="notes are not plain data"):
         save_model(tmp_path / "model.pt", nn.Identity(), nn.Identity(), {"history": torch.ones(2)})
@@ -175,9 +185,10 @@ def test_a_truncated_or_foreign_archive(tmp_path):
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(StoreError, match=r"model\.pt: is"):
         load_model(path)
-    torch.save([1, 2], path)
-    with pytest.raises(StoreError, match=r"model\.pt: is damaged"):
-        load_model(path)
+    for content in ([1, 2], {"model": nn.Identity()}, {"model": 1, "input": nn.Identity(), "notes": "{}"}):
+        torch.save(content, path)
+        with pytest.raises(StoreError, match=r"model\.pt: is damaged"):
+            load_model(path)
 
 
 def test_a_missing_file(tmp_path):

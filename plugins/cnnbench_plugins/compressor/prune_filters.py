@@ -102,6 +102,7 @@ def _importance(name: Importance, generator: torch.Generator) -> Callable[[Any],
     if name == "bn_scale":
         made = importance.BNScaleImportance()
     else:
+        # Not divided by the group's mean, which changes no order and fails where all weights are zero.
         made = importance.GroupMagnitudeImportance(p=int(name[1]), normalizer=None)
     ranked: Callable[[Any], torch.Tensor | None] = made
     return ranked

@@ -77,10 +77,8 @@ class _Pruner(Observer):
         self._masks: dict[str, torch.Tensor] = {}
 
     def advance(self, position: int) -> None:
-        """Prune to the schedule's ``position``-th sparsity; what is pruned already stays so."""
+        """Prune to the schedule's ``position``-th sparsity; scores must rank what is pruned already lowest."""
         scores = {name: self._score(name, weight.detach()) for name, weight in self._weights.items()}
-        for name, mask in self._masks.items():
-            scores[name] = scores[name].masked_fill(~mask, -torch.inf)
         self._masks = smallest(scores, self._sparsities[position], self._scope)
         self.enforce()
 
@@ -109,7 +107,8 @@ def prune(
 
     Args:
         model: changed in place.
-        score: from a layer's name and weight to a score of the weight's shape; the lowest are pruned.
+        score: from a layer's name and weight to a score of the weight's shape; the lowest are pruned. On a schedule
+            of several steps a weight that was pruned must keep scoring below those that were not.
         sparsities: share of zeros before the first, second, ... epoch; the last one stays.
         scope: see ``smallest``.
         train: fine-tunes the model under the observer that it is given; None leaves the weights as they are.

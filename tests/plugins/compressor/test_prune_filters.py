@@ -41,16 +41,40 @@ def test_tensors_shrink_and_the_classes_stay(model, context, importance):
     assert not small.training
 
 
-@pytest.mark.parametrize("norm", [1, 2])
-def test_the_filters_with_the_smallest_norm_go(norm):
-    # One inner group: 6 filters of the first convolution with the matching inputs of the second.
+@pytest.mark.parametrize(("importance", "kept"), [("l1", [1, 3, 5]), ("l2", [0, 2, 4])])
+def test_the_filters_with_the_smallest_norm_go(importance, kept):
+    # Even filters hold one large weight (sum 3, squares 9), odd ones 27 small ones (sum 5.4, squares 1.08).
     model = nn.Sequential(nn.Conv2d(3, 6, 3, bias=False), nn.Conv2d(6, 4, 1, bias=False)).eval()
+    with torch.no_grad():
+        model[0].weight[1::2] = 0.2
+        model[0].weight[::2] = 0
+        model[0].weight[::2, 0, 0, 0] = 3
+        model[1].weight.fill_(0.1)
+        model[1].weight[:, 2] = torch.tensor([0.1, -0.1, 0.1, -0.1])[:, None, None]
     first, second = (layer.weight.detach().clone() for layer in model)
-    scores = (first.abs().pow(norm).sum((1, 2, 3)) + second.abs().pow(norm).sum((0, 2, 3))) / 2
-    keep = scores.argsort()[3:].sort().values
-    remove_channels(model, torch.zeros(1, 3, 8, 8), 0.5, "l1" if norm == 1 else "l2", generator())
-    torch.testing.assert_close(model[0].weight, first[keep], rtol=0, atol=0)
-    torch.testing.assert_close(model[1].weight, second[:, keep], rtol=0, atol=0)
+    remove_channels(model, torch.zeros(1, 3, 8, 8), 0.5, importance, generator())
+    torch.testing.assert_close(model[0].weight, first[kept], rtol=0, atol=0)
+    torch.testing.assert_close(model[1].weight, second[:, kept], rtol=0, atol=0)
+
+
+def test_the_norm_counts_every_layer_that_loses_the_channel():
+    model = nn.Sequential(nn.Conv2d(3, 4, 1, bias=False), nn.Conv2d(4, 4, 1, bias=False)).eval()
+    with torch.no_grad():
+        model[0].weight.fill_(1)
+        model[0].weight[:2] = 2
+        model[1].weight.fill_(0)
+        model[1].weight[:, 2:] = 5
+    remove_channels(model, torch.zeros(1, 3, 8, 8), 0.5, "l1", generator())
+    assert (model[0].weight == 1).all()
+    assert (model[1].weight == 5).all()
+
+
+def test_a_network_of_zeros_is_pruned_all_the_same():
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1)).eval()
+    for parameter in model.parameters():
+        parameter.data.zero_()
+    remove_channels(model, torch.zeros(1, 3, 8, 8), 0.5, "l1", generator())
+    assert model[0].out_channels == 2
 
 
 def test_bn_scale_removes_the_smallest_gamma():
