@@ -21,7 +21,7 @@ from cnnbench.registry import nearest
 from cnnbench.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from cnnbench.execute.interface import Outcome, TaskExecutor
     from cnnbench.plugins import PluginHost
@@ -134,10 +134,11 @@ def run_suite(suite: Suite, host: PluginHost, options: RunOptions, progress: Pro
     plan = make_plan(suite, host, place, options.only)
     store = Store(options.results)
     cache = StageCache(options.cache)
+    cache.prepare()
     with store.exclusive(), closing(make_executor(options, place, host)) as executor:
         environment = {**manifest(place.device, Path(suite.file).parent), **host.describe_environment()}
         ledger = _Ledger(suite, plan, place, environment, store)
-        done = frozenset() if options.fresh else ledger.recall()
+        done = ledger.recall(fresh=options.fresh)
         scheduler = Scheduler(plan, done, cache, executor, time_limit=suite.time_limit, fresh=options.fresh)
         host.plan_ready(
             {
@@ -149,7 +150,8 @@ def run_suite(suite: Suite, host: PluginHost, options: RunOptions, progress: Pro
                 "workers": executor.places,
             }
         )
-        _execute(scheduler, plan, ledger, host, progress, executor.places)
+        to_run = [t for t in plan.trials if t.skip is None and t.key not in done]
+        _execute(scheduler, to_run, ledger, host, progress, executor.places)
     records = ledger.records()
     statuses = Counter(record["status"] for record in records)
     summary = RunSummary(records, dict(statuses), time.monotonic() - began)
@@ -166,10 +168,15 @@ def run_suite(suite: Suite, host: PluginHost, options: RunOptions, progress: Pro
 
 
 def _execute(
-    scheduler: Scheduler, plan: Plan, ledger: _Ledger, host: PluginHost, progress: Progress, workers: int
+    scheduler: Scheduler,
+    to_run: Sequence[PlannedTrial],
+    ledger: _Ledger,
+    host: PluginHost,
+    progress: Progress,
+    workers: int,
 ) -> None:
     """Drive the scheduler to its end, recording trials and telling everyone who listens."""
-    first = {key: t for t in reversed(plan.trials) for key in t.stages.values()}
+    first = {key: t for t in reversed(to_run) for key in t.stages.values()}
     begun: set[str] = set()
     progress.start(scheduler.pending(), workers)
     try:
@@ -216,26 +223,30 @@ class _Ledger:
             "seeds": list(dict.fromkeys(t.trial.seed for t in plan.trials)),
         }
 
-    def recall(self) -> frozenset[str]:
-        """Keys of trials that are ok on disk already.
+    def recall(self, *, fresh: bool) -> frozenset[str]:
+        """Keys of trials that are ok on disk already: none if ``fresh``. Trials that are skipped are entered.
 
         What the present suite says of them (names, order, margins) may have changed while the trial itself has not:
         such a record is entered again under the present heading, so that the file's end always describes one run.
         """
         on_disk = {record["key"]: record for record in self._store.read().records}
+        done: set[str] = set()
         for planned in self._plan.trials:
-            record = on_disk.get(planned.key)
-            if record is None or record["status"] != "ok":
-                continue
+            record = on_disk.get(planned.key, {"status": None})
             heading = self._heading(planned)
-            if any(record.get(name) != value for name, value in heading.items()):
-                record = {**record, **heading}
-                self._store.append(record)
-            self._records[planned.key] = record
-        for planned in self._plan.trials:
             if planned.skip is not None:
-                self._write(planned, {"status": "skipped", "reason": planned.skip})
-        return frozenset(key for key, record in self._records.items() if record["status"] == "ok")
+                skipped = {"status": "skipped", "reason": planned.skip}
+                if any(record.get(name) != value for name, value in {**heading, **skipped}.items()):
+                    record = self._write(planned, skipped)
+            elif record["status"] != "ok" or fresh:
+                continue
+            else:
+                done.add(planned.key)
+                if any(record.get(name) != value for name, value in heading.items()):
+                    record = {**record, **heading}
+                    self._store.append(record)
+            self._records[planned.key] = record
+        return frozenset(done)
 
     def enter(self, planned: PlannedTrial, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
         """Record a trial from the outcomes of its stages."""

@@ -37,11 +37,20 @@ class StageCache:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+
+    def prepare(self) -> None:
+        """Make the folder.
+
+        Raises:
+            UsageError: it can't be made, or not be written in.
+        """
         try:
-            root.mkdir(parents=True, exist_ok=True)
+            self.root.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.root):
+                pass
         except OSError as error:
             raise UsageError(
-                f"cache folder {root} can't be made: {error.strerror}; choose another with --cache"
+                f"cache folder {self.root} can't be written in: {error.strerror}; choose another with --cache"
             ) from error
 
     def folder(self, key: str) -> Path:
@@ -66,7 +75,7 @@ class StageCache:
 def filling(folder: Path) -> Iterator[Path]:
     """A new folder to write results into; it becomes ``folder`` if the block ends well, and vanishes otherwise."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name[:8]}-", dir=folder.parent))
+    scratch = Path(tempfile.mkdtemp(prefix=_scratch_prefix(folder, os.getpid()), dir=folder.parent))
     try:
         yield scratch
         try:
@@ -77,6 +86,16 @@ def filling(folder: Path) -> Iterator[Path]:
                 scratch.rename(folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def clear_scratch(folder: Path, process: int) -> None:
+    """Remove what a process that is no more, or about to end, left behind while filling ``folder``."""
+    for scratch in folder.parent.glob(f"{_scratch_prefix(folder, process)}*"):
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _scratch_prefix(folder: Path, process: int) -> str:
+    return f".{folder.name[:8]}-{process}-"
 
 
 def write_result(folder: Path, result: Mapping[str, Any]) -> None:

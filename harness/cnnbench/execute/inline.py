@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
+import traceback
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -33,8 +35,13 @@ class InlineExecutor:
 
     def submit(self, task: Task) -> None:
         """Run the task to its end."""
-        with _alarm(task.time_limit):
-            outcome = perform(task, self._bench, lambda progress: self._events.append(Epoch(task.key, progress)))
+        began = time.monotonic()
+        try:
+            with _alarm(task.time_limit):
+                outcome = perform(task, self._bench, lambda progress: self._events.append(Epoch(task.key, progress)))
+        except _OutOfTime:
+            reason = f"ran longer than its time limit of {task.time_limit:g} s"
+            outcome = Outcome(task.key, "timeout", reason, traceback.format_exc(), seconds=time.monotonic() - began)
         self._events.append(outcome)
 
     def wait(self) -> Sequence[Outcome | Epoch]:
@@ -47,15 +54,19 @@ class InlineExecutor:
         self._bench.close()
 
 
+class _OutOfTime(BaseException):
+    """The alarm rang. Not an ``Exception``, so that a technique which catches all of those can't swallow it."""
+
+
 @contextmanager
 def _alarm(seconds: float | None) -> Iterator[None]:
-    """Raise TimeoutError in the block after ``seconds``."""
+    """Raise ``_OutOfTime`` in the block after ``seconds``."""
     if seconds is None or not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def ring(_number: int, _frame: FrameType | None) -> None:
-        raise TimeoutError(f"ran longer than its time limit of {seconds:g} s")
+        raise _OutOfTime
 
     before = signal.signal(signal.SIGALRM, ring)
     signal.setitimer(signal.ITIMER_REAL, seconds)

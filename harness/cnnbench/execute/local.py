@@ -13,17 +13,21 @@ import signal
 import sys
 import threading
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnnbench.execute.cache import clear_scratch
 from cnnbench.execute.interface import Epoch, Outcome, Task
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from multiprocessing.process import BaseProcess
 
+BEGUN = "begun"
+"""A worker says so when it takes up a task: its time limit counts from there, not from the worker's own start."""
 GRACE_SECONDS = 1.0
 """How long an idle worker may take to end by itself before it is killed."""
 
@@ -49,7 +53,7 @@ class LocalExecutor:
         """Hand the task to an idle worker, or to a new one."""
         worker = self._idle.pop() if self._idle else self._start()
         worker.task = task
-        worker.began = time.monotonic()
+        worker.began = None
         self._busy.append(worker)
         with suppress(OSError):  # it died while idle: ``wait`` finds its pipe closed
             worker.pipe.send(task)
@@ -62,7 +66,7 @@ class LocalExecutor:
         events: list[Outcome | Epoch] = []
         for worker in list(self._busy):
             if worker.pipe in ready:
-                events.append(self._receive(worker))
+                events += self._receive(worker)
             elif worker.deadline is not None and time.monotonic() >= worker.deadline:
                 assert worker.task is not None
                 reason = f"ran longer than its time limit of {worker.task.time_limit:g} s"
@@ -85,27 +89,32 @@ class LocalExecutor:
 
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=main, args=(theirs, list(sys.path)), daemon=False)
-        process.start()
+        with _without_interrupts():
+            process.start()
         theirs.close()
         return _Worker(process, ours)
 
-    def _receive(self, worker: _Worker) -> Outcome | Epoch:
+    def _receive(self, worker: _Worker) -> list[Outcome | Epoch]:
         try:
-            event: Outcome | Epoch = worker.pipe.recv()
+            event: Outcome | Epoch | str = worker.pipe.recv()
         except (EOFError, OSError):
             worker.process.join()
-            return self._lost(worker, "crashed", _cause_of_death(worker.process.exitcode))
+            return [self._lost(worker, "crashed", _cause_of_death(worker.process.exitcode))]
+        if isinstance(event, str):
+            worker.began = time.monotonic()
+            return []
         if isinstance(event, Outcome):
             self._busy.remove(worker)
             worker.task = None
             self._idle.append(worker)
-        return event
+        return [event]
 
     def _lost(self, worker: _Worker, status: Any, reason: str) -> Outcome:
         assert worker.task is not None
         worker.kill()
         self._busy.remove(worker)
-        return Outcome(worker.task.key, status, reason, seconds=time.monotonic() - worker.began)
+        seconds = 0.0 if worker.began is None else time.monotonic() - worker.began
+        return Outcome(worker.task.key, status, reason, seconds=seconds)
 
 
 @dataclass
@@ -113,20 +122,47 @@ class _Worker:
     process: BaseProcess
     pipe: Connection[Any, Any]
     task: Task | None = None
-    began: float = 0.0
+    began: float | None = None
 
     @property
     def deadline(self) -> float | None:
         """When its task is overdue, on the monotonic clock."""
         limit = self.task.time_limit if self.task else None
-        return None if limit is None else self.began + limit
+        return None if limit is None or self.began is None else self.began + limit
 
     def kill(self) -> None:
-        """End the process whatever it is doing."""
+        """End the process whatever it is doing, and remove what it had half done."""
         self.pipe.close()
         if self.process.is_alive():
             self.process.kill()
         self.process.join()
+        if self.task is not None and self.process.pid is not None:
+            clear_scratch(Path(self.task.folder), self.process.pid)
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Ctrl-C waits until the block ends.
+
+    Processes started in it never see one: a fork server that is still importing would die of it with a traceback.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+_MEANING = {
+    "SIGKILL": " (out of memory, or killed by hand)",
+    "SIGSEGV": " (a fault in compiled code)",
+    "SIGBUS": " (a fault in compiled code, or shared memory is full)",
+    "SIGABRT": " (compiled code gave up)",
+    "SIGILL": " (compiled for another processor)",
+}
 
 
 def _cause_of_death(exitcode: int | None) -> str:
@@ -136,8 +172,7 @@ def _cause_of_death(exitcode: int | None) -> str:
             name = signal.Signals(-exitcode).name
         except ValueError:
             name = f"signal {-exitcode}"
-        memory = " (out of memory, or killed by hand)" if name == "SIGKILL" else ""
-        return f"its worker process was ended by {name}{memory}"
+        return f"its worker process was ended by {name}{_MEANING.get(name, '')}"
     return f"its worker process ended by itself with exit code {exitcode}"
 
 
@@ -145,10 +180,14 @@ def end_with_parent(pipe: Connection[Any, Any], inbox: Any) -> None:
     """Pass tasks from the pipe to the inbox; when the parent is gone, end this process, in mid-task too."""
 
     def listen() -> None:
+        task: Task | None = None
         while True:
             try:
-                inbox.put(pipe.recv())
+                task = pipe.recv()
             except (EOFError, OSError):
+                if task is not None:
+                    clear_scratch(Path(task.folder), os.getpid())
                 os._exit(0)
+            inbox.put(task)
 
     threading.Thread(target=listen, name="cnnbench-parent", daemon=True).start()

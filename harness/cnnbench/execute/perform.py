@@ -7,6 +7,8 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from cnnbench.errors import CnnbenchError, Diverged, Unsupported
 from cnnbench.execute.cache import filling, write_result
 from cnnbench.execute.interface import Outcome, Status, Task
@@ -17,13 +19,22 @@ if TYPE_CHECKING:
     from cnnbench.stages.bench import Bench
 
 
-def perform(task: Task, bench: Bench, tell: Callable[[Mapping[str, Any]], None]) -> Outcome:
+_TORCH = Path(torch.__file__).parent
+
+
+def perform(
+    task: Task,
+    bench: Bench,
+    tell: Callable[[Mapping[str, Any]], None],
+    faults: tuple[type[BaseException], ...] = (Exception, SystemExit),
+) -> Outcome:
     """Run a stage and keep its result.
 
     Args:
         task: what to do.
         bench: this process's data, device and meters.
         tell: called with the progress of each epoch.
+        faults: what costs the task alone; anything else that is raised goes through.
     """
     began = time.perf_counter()
 
@@ -41,14 +52,18 @@ def perform(task: Task, bench: Bench, tell: Callable[[Mapping[str, Any]], None])
         return outcome("skipped", str(error))
     except CnnbenchError as error:
         return outcome("failed", str(error))
-    except TimeoutError as error:
-        return outcome("timeout", str(error) or "timed out", traceback.format_exc())
     except MemoryError:
         return outcome("failed", "out of memory", traceback.format_exc())
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - a technique is another's code: anything may come out
+    except faults as error:  # a technique is another's code: anything may come out
         return outcome("failed", _one_line(error), traceback.format_exc())
 
 
 def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
+    """What was raised and where: the innermost line that is not torch's own."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # noqa: BLE001 - the text of another's exception is another's code too
+        text = ""
+    what = f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not Path(f.filename).is_relative_to(_TORCH)]
+    return f"{what} ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else what

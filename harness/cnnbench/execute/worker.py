@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import signal
 import sys
@@ -24,20 +25,22 @@ def main(pipe: Connection[Any, Any], path: list[str]) -> None:
         pipe: the parent's tasks come in; epochs and outcomes go out.
         path: the parent's ``sys.path``, so that techniques are found here as they were there.
     """
-    from cnnbench.execute.local import end_with_parent
+    from cnnbench.execute.local import BEGUN, end_with_parent
     from cnnbench.execute.perform import perform
     from cnnbench.plugins import PluginHost
     from cnnbench.stages.bench import Bench
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    os.dup2(2, 1)  # what a technique prints must not end up in the table that stdout is redirected for
     sys.path[:] = path
     inbox: queue.SimpleQueue[Task] = queue.SimpleQueue()
     end_with_parent(pipe, inbox)
     bench = Bench(PluginHost.discover().registry)
     while True:
         task = inbox.get()
+        pipe.send(BEGUN)
 
         def tell(progress: Mapping[str, Any], key: str = task.key) -> None:
             pipe.send(Epoch(key, progress))
 
-        pipe.send(perform(task, bench, tell))
+        pipe.send(perform(task, bench, tell, faults=(BaseException,)))
