@@ -100,10 +100,10 @@ def load_model(path: Path, device: str = "cpu") -> Artifact:
         allowed = [(_harmless(path, name), name) for name in unknown]
         with torch.serialization.safe_globals(allowed):  # type: ignore[arg-type] # pairs are documented
             content = torch.load(path, map_location=device, weights_only=True)
-        artifact = Artifact(content["model"], content["input"], json.loads(content["notes"]))
-        if not (isinstance(artifact.model, nn.Module) and isinstance(artifact.input, nn.Module)):
+        model, input_module = content["model"], content["input"]
+        if not (isinstance(model, nn.Module) and isinstance(input_module, nn.Module)):
             raise TypeError("its model or input is no nn.Module")
-        return artifact
+        return Artifact(model, input_module, json.loads(content["notes"]))
     except FileNotFoundError:
         raise StoreError(f"{path}: no such model file") from None
     except (EOFError, LookupError, OSError, RuntimeError, TypeError, ValueError, pickle.UnpicklingError) as error:
