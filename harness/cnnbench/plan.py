@@ -23,6 +23,7 @@ from cnnbench.plain import settings_plain
 from cnnbench.quantities import quantities
 from cnnbench.registry import digest_of_files
 from cnnbench.slots import SLOTS
+from cnnbench.types import Choice
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from cnnbench.plugins import PluginHost
     from cnnbench.registry import Registry
     from cnnbench.suite import Suite
-    from cnnbench.types import Choice, Measure, Settings
+    from cnnbench.types import Measure, Settings
 
 EXCLUSIVE = frozenset({"latency", "energy"})
 """Stages that run alone, after all others: anything beside them would change what they measure."""
@@ -178,7 +179,7 @@ class _Keys:
         self._measure = measure
         self._wanted = {q.stage for q in quantities(measure.metrics, measure.latency.batch_sizes)}
         self._data: dict[str, str] = {}
-        self._provenance: dict[tuple[str, str], list[str]] = {}
+        self._sources: dict[str, list[str]] = {}
         self._base = {"code": code_digest(), "torch": version("torch"), "device": place.kind, "threads": place.threads}
 
     def stages(self, trial: Trial) -> list[Stage]:
@@ -254,15 +255,20 @@ class _Keys:
         }
 
     def _choice(self, choice: Choice) -> list[Any]:
-        """A choice with the provenance of its code, and of the techniques named within its options."""
-        nested = [self._code(inner["slot"], inner["name"]) for inner in _nested(choice.options)]
-        return [choice.slot, choice.name, dict(choice.options), self._code(choice.slot, choice.name), nested]
+        """A choice with the sources behind it and behind the techniques named within its options."""
+        nested = [Choice.from_plain(inner) for inner in _nested(choice.options)]
+        return [choice.slot, choice.name, dict(choice.options), [self._source(c) for c in (choice, *nested)]]
 
-    def _code(self, slot: str, name: str) -> list[str]:
-        if (slot, name) not in self._provenance:
-            entry = self._registry.get(slot, name)
-            self._provenance[slot, name] = [entry.owner.distribution, entry.owner.version, entry.source_digest]
-        return self._provenance[slot, name]
+    def _source(self, choice: Choice) -> list[str]:
+        """Where a technique's code comes from, and what it says of code or files of the user's that it will use."""
+        name = digest(choice.plain())
+        if name not in self._sources:
+            entry = self._registry.get(choice.slot, choice.name)
+            known = [entry.owner.distribution, entry.owner.version, entry.source_digest]
+            if hasattr(entry.cls, "fingerprint"):
+                known.append(make(choice, self._registry).fingerprint())
+            self._sources[name] = known
+        return self._sources[name]
 
     def _data_key(self, settings: Settings) -> str:
         name = digest([settings.dataset.plain(), asdict(settings.data)])

@@ -202,7 +202,11 @@ class Runtime(Protocol):
 
 
 class Model(Protocol):
-    """A network family."""
+    """A network family.
+
+    A technique of any slot that uses code or files of the user's (a model by import path, a file of weights) also has
+    ``fingerprint() -> str``: a digest of them, taken without importing torch, that becomes part of the trial's key.
+    """
 
     def __call__(self, image_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
         """Build for images (C, H, W); module initialization draws from torch's default generator."""
