@@ -44,7 +44,10 @@ class Streams:
 
         For what torch draws without asking: layers' own initialization, dropout.
         """
-        with torch.random.fork_rng():
+        # Looking at the generators of GPUs that nobody uses would take memory on each of them.
+        used = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+        gpus = range(torch.cuda.device_count()) if used else ()
+        with torch.random.fork_rng(gpus):
             torch.manual_seed(self.number(name))
             yield
 

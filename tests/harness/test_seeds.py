@@ -92,6 +92,20 @@ def test_the_default_generator_nests():
         assert first + torch.rand(2).tolist() == expected
 
 
+@pytest.mark.parametrize("used", [False, True])
+def test_only_gpus_in_use_are_looked_at(monkeypatch, used):
+    """A trial on the CPU of a machine with GPUs must not open a context on each of them."""
+    read, written = [], []
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: used)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: None)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: read.append(device) or torch.zeros(1))
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: written.append(device))
+    with Streams(1).default_generator("init"):
+        assert written == []
+    assert read == written == ([0, 1] if used else [])
+
+
 def test_the_first_member_is_the_trial_itself_and_others_draw_anew():
     streams = Streams(3, "placebo")
     assert streams.member(0) is streams

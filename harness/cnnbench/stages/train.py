@@ -170,15 +170,15 @@ def fit(  # noqa: PLR0915 - it reads top to bottom
 def _batches(count: int, size: int) -> list[tuple[int, int]]:
     """Start and stop of each batch of an epoch.
 
-    A last batch of one image is dropped where there are others: batch statistics of a single sample are undefined.
+    A last batch of one image is dropped where the others are larger: batch statistics of a single sample are undefined.
     """
     bounds = [(start, min(start + size, count)) for start in range(0, count, size)]
-    return bounds[:-1] if len(bounds) > 1 and bounds[-1][1] - bounds[-1][0] == 1 else bounds
+    return bounds[:-1] if count > size > 1 and count % size == 1 else bounds
 
 
 def model_inputs(images: torch.Tensor, input_module: nn.Module) -> torch.Tensor:
     """Model inputs from uint8 images [N, C, H, W], as evaluation and calibration use them."""
-    with torch.inference_mode():
+    with torch.no_grad():  # not inference mode: a compressor may take gradients on calibration images
         parts = [input_module(part.float().div_(255)) for part in torch.split(images, EVALUATION_BATCH)]
         return torch.cat(parts)
 
@@ -228,13 +228,19 @@ class Run:
         return Trained(model, history)
 
     def recalibrate(self, model: nn.Module) -> None:
-        """Recompute batch-norm statistics of ``model`` as averages over the training split, in place."""
+        """Recompute batch-norm statistics of ``model`` as averages over the training split, in place.
+
+        All else is in eval mode: the statistics are for inference, where dropout draws nothing.
+        """
+        model.eval()
         norms = [m for m in model.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]  # noqa: SLF001
+        if not norms:
+            return
         momenta = [norm.momentum for norm in norms]
         for norm in norms:
             norm.reset_running_stats()
             norm.momentum = None  # a cumulative average
-        model.train()
+            norm.train()
         with torch.no_grad():
             for batch in torch.split(self.how.splits.train_images, self.how.batch_size):
                 if len(batch) > 1:

@@ -1,0 +1,807 @@
+"""The training loop against plain PyTorch, and the order in which it calls what takes part."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from cnnbench.data import Splits
+from cnnbench.devices import Device
+from cnnbench.errors import Diverged
+from cnnbench.seeds import Streams
+from cnnbench.slots import Observer
+from cnnbench.stages.train import Procedure, Run, _batches, fit, model_inputs, train, validate
+from cnnbench.types import Trained
+from cnnbench_plugins.strategy.averaging import Ema
+from cnnbench_plugins.strategy.early_stopping import EarlyStopping
+
+CLASSES = 3
+RATE = 0.1
+
+
+def make_splits(count: int = 50, validation: int = 20, size: int = 6) -> Splits:
+    """Noise on which the class shows as brightness, so that training has something to find."""
+    generator = torch.Generator().manual_seed(1)
+
+    def images(labels: torch.Tensor) -> torch.Tensor:
+        noise = torch.randint(0, 120, (len(labels), 1, size, size), generator=generator)
+        return (noise + 60 * labels.view(-1, 1, 1, 1)).to(torch.uint8)
+
+    parts = [torch.randint(0, CLASSES, (n,), generator=generator) for n in (count, validation, 10)]
+    tensors = [tensor for labels in parts for tensor in (images(labels), labels)]
+    return Splits(*tensors, class_names=("a", "b", "c"))
+
+
+class Halve(nn.Module):
+    """An input normalization that shows whether it was used."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images * 2 - 1
+
+
+def cosine(step: int, total: int) -> float:
+    return (1 + math.cos(math.pi * step / total)) / 2
+
+
+def procedure(splits: Splits | None = None, **changes: Any) -> Procedure:
+    return Procedure(
+        **{
+            "splits": splits or make_splits(),
+            "input": Halve(),
+            "augmentations": [],
+            "regularizers": [],
+            "optimizer": lambda model: torch.optim.SGD(model.parameters(), lr=RATE, momentum=0.9),
+            "schedule": cosine,
+            "loss": F.cross_entropy,
+            "epochs": 3,
+            "batch_size": 16,
+            "precision": "fp32",
+            "channels_last": False,
+            "device": Device("cpu"),
+            **changes,
+        }
+    )
+
+
+def make_model(dropout: float = 0.0) -> nn.Module:
+    with Streams(0).default_generator("init"):
+        return nn.Sequential(
+            nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Dropout(dropout), nn.Linear(128, CLASSES)
+        )
+
+
+def weights(model: nn.Module) -> torch.Tensor:
+    """Parameters and buffers as one vector."""
+    return torch.cat([tensor.detach().double().flatten() for tensor in model.state_dict().values()])
+
+
+def indices(how: Procedure, seed: int = 0) -> list[torch.Tensor]:
+    """The rows of every epoch as the documented stream gives them."""
+    order = Streams(seed).generator("order")
+    return [torch.randperm(len(how.splits.train_images), generator=order) for _ in range(how.epochs)]
+
+
+@dataclass
+class Recorder:
+    """An augmentation that changes nothing and keeps what it saw."""
+
+    seen: list[torch.Tensor] = field(default_factory=list)
+    draws: list[float] = field(default_factory=list)
+
+    def __call__(
+        self, images: torch.Tensor, targets: torch.Tensor, generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        self.seen.append(images.clone())
+        self.draws.append(torch.rand((), generator=generator).item())
+        return images, targets
+
+
+# Against a loop written by hand.
+
+
+def test_weights_equal_those_of_a_plain_loop():
+    how = procedure()
+    model, plain = make_model(), make_model()
+    history = fit(model, how, Streams(0))
+
+    images, labels = how.splits.train_images, how.splits.train_labels
+    optimizer = torch.optim.SGD(plain.parameters(), lr=RATE, momentum=0.9)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=3 * 4)
+    expected = []
+    for rows in indices(how):
+        plain.train()
+        losses = []
+        for batch in rows.split(16):
+            loss = F.cross_entropy(plain(images[batch] / 255 * 2 - 1), labels[batch])
+            optimizer.zero_grad()
+            loss.backward()
+            rate = optimizer.param_groups[0]["lr"]
+            optimizer.step()
+            schedule.step()
+            losses.append(loss.item())
+        plain.eval()
+        with torch.no_grad():
+            logits = plain(how.splits.validation_images / 255 * 2 - 1)
+        expected.append(
+            (
+                sum(losses) / len(losses),
+                F.cross_entropy(logits, how.splits.validation_labels).item(),
+                (logits.argmax(1) == how.splits.validation_labels).double().mean().item(),
+                rate,
+            )
+        )
+    torch.testing.assert_close(weights(model), weights(plain), rtol=1e-4, atol=1e-5)
+    found = [(p.train_loss, p.validation_loss, p.validation_accuracy, p.learning_rate) for p in history]
+    for mine, other in zip(found, expected, strict=True):
+        assert mine == pytest.approx(other, rel=1e-4, abs=1e-6)
+    assert [(p.epoch, p.epochs, p.step) for p in history] == [(0, 3, 4), (1, 3, 8), (2, 3, 12)]
+    assert history[-1].train_loss < history[0].train_loss
+    assert not model.training
+
+
+def test_the_schedule_is_a_factor_of_each_group_s_own_rate():
+    rates: list[tuple[float, ...]] = []
+
+    def optimizer(model: nn.Module) -> torch.optim.Optimizer:
+        groups = [{"params": [p], "lr": RATE * (index + 1)} for index, p in enumerate(model.parameters())]
+        return torch.optim.SGD(groups, lr=1.0)
+
+    class Rates:
+        def weights(self, model: nn.Module, learning_rate: float) -> None:
+            rates.append((learning_rate,))
+
+    fit(make_model(), procedure(optimizer=optimizer, regularizers=[Rates()], schedule=lambda s, t: s / t), Streams(0))
+    assert [rate for (rate,) in rates] == pytest.approx([RATE * s / 12 for s in range(12)])
+
+
+# Common random numbers and repeatability.
+
+
+def test_two_runs_give_identical_weights_whatever_the_global_generator_holds():
+    results = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        model = make_model(dropout=0.5)
+        before = torch.get_rng_state()
+        fit(model, procedure(), Streams(0))
+        assert torch.equal(torch.get_rng_state(), before), "training drew from the global generator"
+        results.append(weights(model))
+    assert torch.equal(*results)
+
+
+@pytest.mark.parametrize("streams", [Streams(1), Streams(0, "placebo"), Streams(0).member(1)])
+def test_other_streams_give_another_order_and_other_masks(streams):
+    runs = []
+    for own in (Streams(0), streams):
+        recorder, model = Recorder(), make_model(dropout=0.5)
+        fit(model, procedure(augmentations=[recorder]), own)
+        runs.append((torch.cat(recorder.seen), weights(model), recorder.draws))
+    (images, model, draws), (others, other_model, other_draws) = runs
+    assert images.shape == others.shape
+    assert not torch.equal(images, others)
+    assert not torch.equal(model, other_model)
+    assert not set(draws) & set(other_draws)
+
+
+def test_order_augmentation_dropout_and_gradients_draw_from_streams_of_their_own():
+    """However much one of them draws, the others see what they saw before."""
+
+    class Greedy:
+        def __call__(self, images: Any, targets: Any, generator: torch.Generator) -> Any:
+            torch.rand(1000, generator=generator)
+            return images, targets
+
+    class Noise:
+        def __init__(self, extra: int) -> None:
+            self.extra, self.draws = extra, []
+
+        def gradients(self, model: nn.Module, generator: torch.Generator) -> None:
+            self.draws.append(torch.rand((), generator=generator).item())
+            torch.rand(self.extra, generator=generator)
+
+    class Masks(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.seen: list[torch.Tensor] = []
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if self.training:
+                self.seen.append(torch.rand(3))  # from the default generator, as dropout does
+            return x
+
+    runs = []
+    for augmentations, extra in (([], 0), ([Greedy()], 0), ([], 50)):
+        recorder, noise, masks = Recorder(), Noise(extra), Masks()
+        fit(
+            nn.Sequential(make_model(), masks),
+            procedure(augmentations=[recorder, *augmentations], regularizers=[noise]),
+            Streams(0),
+        )
+        runs.append((torch.cat(recorder.seen), torch.stack(masks.seen), recorder.draws[0], noise.draws[0], noise.draws))
+    for images, masks, first_draw, first_noise, _ in runs[1:]:
+        assert torch.equal(images, runs[0][0])
+        assert torch.equal(masks, runs[0][1])
+        assert (first_draw, first_noise) == (runs[0][2], runs[0][3])
+    assert runs[1][4] == runs[0][4]
+    assert runs[2][4] != runs[0][4]  # only who draws more sees other draws
+    own = Streams(0)
+    assert runs[0][2] == torch.rand((), generator=own.generator("augmentation")).item()
+    assert runs[0][3] == torch.rand((), generator=own.generator("gradients")).item()
+    assert torch.equal(torch.cat(indices(procedure())).bincount(), torch.full((50,), 3))
+
+
+def test_each_epoch_sees_every_image_once_in_the_documented_order():
+    recorder = Recorder()
+    how = procedure(augmentations=[recorder])
+    fit(make_model(), how, Streams(0))
+    expected = torch.cat([how.splits.train_images[rows] for rows in indices(how)]).float() / 255
+    assert torch.equal(torch.cat(recorder.seen), expected)
+    assert [len(batch) for batch in recorder.seen] == [16, 16, 16, 2] * 3
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.integers(1, 200), st.integers(1, 70))
+def test_batches_cover_everything_but_a_single_last_image(count, size):
+    bounds = _batches(count, size)
+    covered = [row for start, stop in bounds for row in range(start, stop)]
+    dropped = size > 1 and count > size and count % size == 1
+    assert covered == list(range(count - dropped))
+    assert all(stop - start == size for start, stop in bounds[:-1])
+    assert all(1 <= stop - start <= size for start, stop in bounds)
+
+
+# The hooks.
+
+
+class Spy:
+    """A regularizer with every method, which keeps a log."""
+
+    def __init__(self, log: list[str], name: str = "") -> None:
+        self.log, self.name = log, name
+
+    def targets(self, targets: torch.Tensor) -> torch.Tensor:
+        self.log.append(f"{self.name}targets")
+        return targets
+
+    def penalty(self, model: nn.Module, logits: torch.Tensor) -> torch.Tensor:
+        self.log.append(f"{self.name}penalty")
+        return logits.sum() * 0
+
+    def perturb(self, model: nn.Module) -> None:
+        self.log.append(f"{self.name}perturb")
+
+    def restore(self, model: nn.Module) -> None:
+        self.log.append(f"{self.name}restore")
+
+    def gradients(self, model: nn.Module, generator: torch.Generator) -> None:
+        assert all(p.grad is not None for p in model.parameters())
+        self.log.append(f"{self.name}gradients")
+
+    def weights(self, model: nn.Module, learning_rate: float) -> None:
+        self.log.append(f"{self.name}weights")
+
+
+class SpyObserver(Observer):
+    def __init__(self, log: list[str], name: str = "", stop_after: int | None = None) -> None:
+        self.log, self.name, self.stop_after = log, name, stop_after
+
+    def after_step(self, model: nn.Module, step: int) -> None:
+        self.log.append(f"{self.name}step {step}")
+
+    def after_epoch(self, model: nn.Module, progress: Any) -> bool:
+        self.log.append(f"{self.name}epoch {progress.epoch}")
+        return progress.epoch == self.stop_after
+
+
+class LoggedSGD(torch.optim.SGD):
+    log: list[str]
+
+    def step(self, *args: Any, **kwargs: Any) -> Any:
+        self.log.append("update")
+        return super().step(*args, **kwargs)
+
+
+class LoggedModel(nn.Sequential):
+    log: list[str]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.log.append("forward" if self.training else "evaluate")
+        return super().forward(x)
+
+
+def logged(log: list[str], **changes: Any) -> tuple[nn.Module, Procedure]:
+    model = LoggedModel(*make_model())
+    model.log = log
+
+    def optimizer(model: nn.Module) -> torch.optim.Optimizer:
+        made = LoggedSGD(model.parameters(), lr=RATE)
+        made.log = log
+        return made
+
+    def augmentation(name: str) -> Any:
+        def augment(images: torch.Tensor, targets: torch.Tensor, generator: torch.Generator) -> Any:
+            log.append(f"augment {name}")
+            return images, targets
+
+        return augment
+
+    changes = {"augmentations": [augmentation("1"), augmentation("2")], "epochs": 2, "batch_size": 50, **changes}
+    return model, procedure(optimizer=optimizer, **changes)
+
+
+def test_everything_is_called_in_the_documented_order():
+    log: list[str] = []
+    model, how = logged(log, regularizers=[Spy(log)])
+    fit(model, how, Streams(0), observers=[SpyObserver(log, "A "), SpyObserver(log, "B ")])
+    step = [
+        *("augment 1", "augment 2", "targets", "forward", "penalty"),
+        *("perturb", "forward", "penalty", "restore", "gradients", "update", "weights"),
+    ]
+    assert log == [
+        *(*step, "A step 0", "B step 0", "evaluate", "A epoch 0", "B epoch 0"),
+        *(*step, "A step 1", "B step 1", "evaluate", "A epoch 1", "B epoch 1"),
+    ]
+
+
+def test_regularizers_act_in_the_order_of_the_list():
+    log: list[str] = []
+    model, how = logged(log, augmentations=[], epochs=1, regularizers=[Spy(log, "1 "), Spy(log, "2 ")])
+    fit(model, how, Streams(0))
+    both = ["forward", "1 penalty", "2 penalty"]
+    assert log == [
+        *("1 targets", "2 targets", *both),
+        *("1 perturb", *both, "1 restore", "2 perturb", *both, "2 restore"),
+        *("1 gradients", "2 gradients", "update", "1 weights", "2 weights", "evaluate"),
+    ]
+
+
+def test_what_each_hook_does_reaches_the_weights():
+    """One step of plain SGD on a linear model, against the closed form."""
+    splits = make_splits(8, 0)
+    lr, decay, shift = 0.5, 0.03, 0.2
+
+    class Everything:
+        def targets(self, targets: torch.Tensor) -> torch.Tensor:
+            return targets * 0.5
+
+        def penalty(self, model: nn.Module, logits: torch.Tensor) -> torch.Tensor:
+            return decay / 2 * model[1].weight.square().sum()
+
+        def gradients(self, model: nn.Module, generator: torch.Generator) -> None:
+            model[1].weight.grad += shift * torch.randn(model[1].weight.shape, generator=generator)
+
+        def weights(self, model: nn.Module, learning_rate: float) -> None:
+            with torch.no_grad():
+                model[1].weight.mul_(1 - learning_rate * 0.1)
+
+    model = nn.Sequential(nn.Flatten(), nn.Linear(36, CLASSES, bias=False))
+    before = model[1].weight.detach().clone()
+    how = procedure(
+        splits,
+        regularizers=[Everything()],
+        optimizer=lambda m: torch.optim.SGD(m.parameters(), lr=lr),
+        schedule=lambda s, t: 1.0,
+        epochs=1,
+        batch_size=8,
+    )
+    fit(model, how, Streams(0))
+    x = (splits.train_images.float() / 255 * 2 - 1).flatten(1)
+    probabilities = F.softmax(x @ before.T, 1)
+    targets = F.one_hot(splits.train_labels, CLASSES) * 0.5
+    # d/dz of -sum_k t_k log softmax(z)_k is p sum(t) - t, and the targets sum to one half.
+    gradient = (probabilities * 0.5 - targets).T @ x / 8 + decay * before
+    gradient = gradient + shift * torch.randn(before.shape, generator=Streams(0).generator("gradients"))
+    expected = (before - lr * gradient) * (1 - lr * 0.1)
+    torch.testing.assert_close(model[1].weight.detach(), expected, rtol=1e-4, atol=1e-5)
+
+
+class Point(nn.Module):
+    """A model that is its parameter, whatever the input."""
+
+    def __init__(self, start: torch.Tensor) -> None:
+        super().__init__()
+        self.point = nn.Parameter(start.clone())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.point.expand(len(x), -1)
+
+
+class Sharpness:
+    """Sharpness-aware minimization (Foret et al. 2021, eq. 2) as the hooks allow it."""
+
+    def __init__(self, rho: float) -> None:
+        self.rho = rho
+
+    def perturb(self, model: nn.Module) -> None:
+        gradient = model.point.grad
+        self.step = self.rho * gradient / gradient.norm()
+        with torch.no_grad():
+            model.point += self.step
+
+    def restore(self, model: nn.Module) -> None:
+        with torch.no_grad():
+            model.point -= self.step
+
+
+def test_perturb_and_restore_make_sam_on_a_quadratic():
+    matrix = torch.tensor([[3.0, 1.0], [1.0, 2.0]])
+    start, rho, lr = torch.tensor([1.0, -2.0]), 0.3, 0.05
+
+    def quadratic(inputs: torch.Tensor, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return (logits @ matrix * logits).sum(1).mean() / 2
+
+    model = Point(start)
+    how = procedure(
+        make_splits(20, 0),
+        regularizers=[Sharpness(rho)],
+        optimizer=lambda m: torch.optim.SGD(m.parameters(), lr=lr),
+        schedule=lambda s, t: 1.0,
+        epochs=2,
+        batch_size=10,
+    )
+    history = fit(model, how, Streams(0), loss=quadratic)
+    point = start.double()
+    steps, matrix = [], matrix.double()
+    for _ in range(4):
+        steps.append(float(point @ matrix @ point / 2))
+        gradient = matrix @ point
+        point = point - lr * matrix @ (point + rho * gradient / gradient.norm())
+    torch.testing.assert_close(model.point.detach().double(), point, rtol=1e-5, atol=1e-6)
+    # The loss on record is the one at the unperturbed weights.
+    assert [p.train_loss for p in history] == pytest.approx([sum(steps[:2]) / 2, sum(steps[2:]) / 2], rel=1e-5)
+
+
+def test_a_loss_given_replaces_the_recipe_s_and_sees_what_the_model_saw():
+    seen: list[torch.Tensor] = []
+
+    class Keep(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(36, CLASSES)
+            self.inputs: list[torch.Tensor] = []
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.inputs.append(x)
+            return self.layer(x.flatten(1))
+
+    def loss(inputs: torch.Tensor, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        seen.append(inputs)
+        return F.cross_entropy(logits, targets)
+
+    def refuse(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        raise AssertionError("the recipe's loss was called")
+
+    model = Keep()
+    history = fit(model, procedure(make_splits(48, 0), loss=refuse), Streams(0), loss=loss)
+    assert len(seen) == len(model.inputs) == 9
+    assert all(one is other for one, other in zip(seen, model.inputs, strict=True))
+    assert history[-1].train_loss < history[0].train_loss
+
+
+# Observers, ends, modes.
+
+
+def test_an_observer_stops_training_and_all_are_told():
+    log: list[str] = []
+    observers = [SpyObserver(log, "A ", stop_after=1), SpyObserver(log, "B ")]
+    history = fit(make_model(), procedure(epochs=5, batch_size=50), Streams(0), observers=observers)
+    assert [line for line in log if "epoch" in line] == ["A epoch 0", "B epoch 0", "A epoch 1", "B epoch 1"]
+    assert [p.epoch for p in history] == [0, 1]
+    assert {p.epochs for p in history} == {5}
+
+
+def test_stopping_early_leaves_the_schedule_as_it_was():
+    whole = fit(make_model(), procedure(), Streams(0))
+    part = fit(make_model(), procedure(), Streams(0), observers=[SpyObserver([], stop_after=1)])
+    assert part == whole[:2]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_is_divergence(bad):
+    calls = []
+
+    def loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        calls.append(1)
+        return F.cross_entropy(logits, targets) * (bad if len(calls) == 6 else 1)
+
+    with pytest.raises(Diverged, match=r"training loss is (nan|inf) in epoch 2 of 3"):
+        fit(make_model(), procedure(loss=loss), Streams(0))
+    assert len(calls) == 8  # the epoch ends; no step waited for the device to ask
+
+
+def test_a_divergence_leaves_the_global_generator_restored():
+    state = torch.get_rng_state()
+    with pytest.raises(Diverged):
+        fit(make_model(0.5), procedure(loss=lambda z, y: z.sum() * math.nan), Streams(0))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_without_a_validation_split_there_is_nothing_to_say_of_it():
+    how = procedure(make_splits(validation=0))
+    model = make_model()
+    history = fit(model, how, Streams(0))
+    assert {(p.validation_loss, p.validation_accuracy) for p in history} == {(None, None)}
+    assert validate(model.train(), how) == (None, None)
+    assert not model.training
+
+
+def test_validation_leaves_training_as_it_was():
+    """A validation split of the same size or none: the same weights, and batch norm learns from training alone."""
+    with_split, without = make_model(0.3), make_model(0.3)
+    splits = make_splits()
+    fit(with_split, procedure(splits), Streams(0))
+    fit(without, procedure(replace(splits, validation_images=splits.validation_images[:0])), Streams(0))
+    assert torch.equal(weights(with_split), weights(without))
+
+
+def test_validation_goes_over_all_batches(monkeypatch):
+    how, model = procedure(), make_model()
+    fit(model, how, Streams(0))
+    whole = validate(model, how)
+    monkeypatch.setattr("cnnbench.stages.train.EVALUATION_BATCH", 7)
+    assert validate(model, how) == pytest.approx(whole, rel=1e-5)
+
+
+def test_batch_norm_trains_on_batches_and_validates_on_running_statistics():
+    log: list[str] = []
+    model, how = logged(log, augmentations=[])
+    fit(model, how, Streams(0))
+    assert log == ["forward", "update", "evaluate"] * 2
+    assert int(model[1].num_batches_tracked) == 2
+    # One step at momentum 1 leaves exactly the batch's own statistics.
+    model = make_model()
+    model[1].momentum = 1.0
+    before = model[0].weight.detach().clone(), model[0].bias.detach().clone()
+    fit(model, procedure(epochs=1, batch_size=50), Streams(0))
+    features = F.conv2d(how.splits.train_images / 255 * 2 - 1, *before)
+    torch.testing.assert_close(model[1].running_mean, features.mean((0, 2, 3)), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(model[1].running_var, features.var((0, 2, 3)), rtol=1e-4, atol=1e-5)
+
+
+def test_augmentations_get_floats_in_0_to_1_and_one_hot_targets_before_normalization():
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def keep(images: torch.Tensor, targets: torch.Tensor, generator: torch.Generator) -> Any:
+        seen.append((images, targets))
+        return images, targets
+
+    how = procedure(augmentations=[keep])
+    fit(make_model(), how, Streams(0))
+    images, targets = (torch.cat(parts) for parts in zip(*seen, strict=True))
+    assert images.dtype == targets.dtype == torch.float32
+    assert images.min() >= 0
+    assert images.max() <= 1
+    labels = torch.cat([how.splits.train_labels[rows] for rows in indices(how)])
+    assert torch.equal(targets, F.one_hot(labels, CLASSES).float())
+
+
+def test_training_leaves_the_data_as_it_was():
+    how = procedure()
+    copies = [tensor.clone() for tensor in (how.splits.train_images, how.splits.validation_images)]
+    fit(make_model(), how, Streams(0))
+    assert torch.equal(how.splits.train_images, copies[0])
+    assert torch.equal(how.splits.validation_images, copies[1])
+
+
+# Precision and memory format.
+
+
+class Dtypes(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = make_model()
+        self.seen: set[torch.dtype] = set()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logits = self.layer(x)
+        self.seen.add(logits.dtype)
+        return logits
+
+
+def test_bf16_autocast_computes_in_bf16_and_keeps_fp32_weights():
+    exact, rough = Dtypes(), Dtypes()
+    fit(exact, procedure(), Streams(0))
+    history = fit(rough, procedure(precision="bf16"), Streams(0))
+    assert exact.seen == {torch.float32}
+    assert rough.seen == {torch.bfloat16}
+    assert {p.dtype for p in rough.parameters()} == {torch.float32}
+    assert all(math.isfinite(p.train_loss) and p.validation_accuracy is not None for p in history)
+    assert not torch.equal(weights(exact), weights(rough))
+    torch.testing.assert_close(weights(exact), weights(rough), rtol=0.2, atol=0.05)
+
+
+def test_channels_last_changes_the_layout_and_not_the_result():
+    class Layout(nn.Conv2d):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            layouts.add((x.is_contiguous(memory_format=torch.channels_last), x.is_contiguous()))
+            return super().forward(x)
+
+    results = []
+    for channels_last in (False, True):
+        layouts: set[tuple[bool, bool]] = set()
+        splits = make_splits()
+        colour = {f"{part}_images": getattr(splits, f"{part}_images").expand(-1, 3, -1, -1) for part in _PARTS}
+        with Streams(0).default_generator("init"):
+            model = nn.Sequential(Layout(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(64, CLASSES))
+        fit(model, procedure(replace(splits, **colour), channels_last=channels_last), Streams(0))
+        assert layouts == {(True, False) if channels_last else (False, True)}
+        assert model[0].weight.is_contiguous(memory_format=torch.channels_last) == channels_last
+        results.append(weights(model))
+    torch.testing.assert_close(*results, rtol=1e-3, atol=1e-4)
+
+
+_PARTS = ("train", "validation", "test")
+
+
+# Runs and strategies.
+
+
+def make_run(**changes: Any) -> Run:
+    def build(streams: Streams) -> nn.Module:
+        with streams.default_generator("init"):
+            return nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(64, CLASSES))
+
+    observers = changes.pop("observers", ())
+    return Run(build, procedure(**changes), Streams(0), observers)
+
+
+@dataclass(frozen=True)
+class Named:
+    """A strategy that logs, and brings an observer."""
+
+    name: str
+    log: list[str]
+
+    def __call__(self, run: Any) -> Trained:
+        self.log.append(f"{self.name} begins, {run.epochs} epochs")
+        trained = run.fit(SpyObserver(self.log, f"{self.name} "))
+        self.log.append(f"{self.name} ends")
+        return replace(trained, notes={**trained.notes, self.name: True})
+
+
+def test_strategies_nest_the_first_outermost_and_every_observer_is_told():
+    log: list[str] = []
+    run = make_run(epochs=1, batch_size=50, observers=(SpyObserver(log, "run "),))
+    trained = train(run, [Named("outer", log), Named("inner", log)])
+    assert log == [
+        *("outer begins, 1 epochs", "inner begins, 1 epochs"),
+        *("run step 0", "outer step 0", "inner step 0", "run epoch 0", "outer epoch 0", "inner epoch 0"),
+        *("inner ends", "outer ends"),
+    ]
+    assert trained.notes == {"inner": True, "outer": True}
+
+
+def test_without_strategies_the_run_is_fitted_once():
+    run = make_run()
+    assert torch.equal(weights(train(run, []).model), weights(run.fit().model))
+    assert not torch.equal(weights(run.fit(member=1).model), weights(run.fit().model))
+
+
+@dataclass
+class MemberRun:
+    """Keeps which members were asked for."""
+
+    members: list[int] = field(default_factory=list)
+    epochs: int = 1
+
+    def fit(self, *observers: Observer, member: int = 0) -> Trained:
+        self.members.append(member)
+        return Trained(nn.Identity(), [])
+
+    def recalibrate(self, model: nn.Module) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    count: int
+
+    def __call__(self, run: Any) -> Trained:
+        return next(run.fit(member=index) for index in range(self.count))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=3))
+def test_members_of_nested_ensembles_pair_uniquely(counts):
+    run = MemberRun()
+    train(run, [Ensemble(count) for count in counts])
+    assert len(run.members) == math.prod(counts)
+    assert len(set(run.members)) == len(run.members)
+    assert run.members[0] == 0, "the first member is the trial itself"
+
+
+def test_early_stopping_and_ema_together():
+    """Ema outermost: its averages, over the steps that early stopping allowed, have the last word."""
+    log: list[str] = []
+    run = make_run(epochs=12, schedule=lambda s, t: 1.0, observers=(SpyObserver(log),))
+    patience = 1
+    both = train(run, [Ema(0.5), EarlyStopping(patience)])
+    assert both.notes["stopped_epoch"] == both.history[-1].epoch < 11
+    count = len(both.history)
+
+    # By hand: the same run, stopped at the same epoch, averaged step by step.
+    class Average(Observer):
+        def __init__(self) -> None:
+            self.mean: list[torch.Tensor] = []
+
+        def after_step(self, model: nn.Module, step: int) -> None:
+            now = [p.detach().double() for p in model.parameters()]
+            decay = min(0.5, (1 + step) / (10 + step))
+            old = self.mean or now
+            self.mean = [decay * a + (1 - decay) * b for a, b in zip(old, now, strict=True)]
+
+    average = Average()
+    plain = run.fit(average, SpyObserver([], stop_after=count - 1))
+    assert [p.train_loss for p in plain.history] == [p.train_loss for p in both.history]
+    for mine, expected in zip(both.model.parameters(), average.mean, strict=True):
+        torch.testing.assert_close(mine.detach().double(), expected, rtol=1e-4, atol=1e-6)
+    # The other way round the best epoch's raw weights come back.
+    other = train(run, [EarlyStopping(patience), Ema(0.5)])
+    best = run.fit(SpyObserver([], stop_after=other.notes["best_epoch"]))
+    for mine, expected in zip(other.model.parameters(), best.model.parameters(), strict=True):
+        assert torch.equal(mine, expected)
+
+
+# Recalibration.
+
+
+@pytest.mark.parametrize("batch_size", [50, 16])
+def test_recalibrated_statistics_are_averages_over_the_training_split(batch_size):
+    run = make_run(batch_size=batch_size)
+    model = run.fit().model
+    model[1].running_mean.fill_(9)
+    model[1].running_var.fill_(9)
+    momentum = model[1].momentum
+    run.recalibrate(model)
+    with torch.no_grad():
+        features = model[0](run.how.splits.train_images / 255 * 2 - 1).double()
+    batches = features.split(batch_size)
+    mean = torch.stack([b.mean((0, 2, 3)) for b in batches]).mean(0)
+    variance = torch.stack([b.var((0, 2, 3)) for b in batches]).mean(0)
+    torch.testing.assert_close(model[1].running_mean.double(), mean, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(model[1].running_var.double(), variance, rtol=1e-5, atol=1e-6)
+    assert model[1].momentum == momentum
+    assert not any(module.training for module in model.modules())
+
+
+def test_recalibration_draws_nothing_at_random():
+    """Statistics are those of inference, without dropout, and do not depend on the global generator."""
+    run = make_run(batch_size=50)
+    model = nn.Sequential(nn.Dropout(0.5), nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(36, CLASSES))
+    state = torch.get_rng_state()
+    run.recalibrate(model)
+    assert torch.equal(torch.get_rng_state(), state)
+    images = run.how.splits.train_images / 255 * 2 - 1
+    torch.testing.assert_close(model[1].running_mean, images.mean((0, 2, 3)), rtol=1e-5, atol=1e-6)
+
+
+def test_recalibration_reaches_later_layers_through_batch_statistics():
+    """As in training, a layer behind a batch norm sees features normalized by the batch's own statistics."""
+    run = make_run(batch_size=50)
+    model = nn.Sequential(nn.BatchNorm2d(1), nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(32, 3))
+    run.recalibrate(model)
+    images = (run.how.splits.train_images / 255 * 2 - 1).double()
+    normal = (images - images.mean()) / (images.var(correction=0) + model[0].eps).sqrt()
+    features = F.conv2d(normal, model[1].weight.double(), model[1].bias.double())
+    torch.testing.assert_close(model[2].running_mean.double(), features.mean((0, 2, 3)), rtol=1e-4, atol=1e-5)
+
+
+# Inputs.
+
+
+def test_model_inputs_are_normalized_in_parts_and_can_be_trained_on(monkeypatch):
+    images = make_splits(23).train_images
+    monkeypatch.setattr("cnnbench.stages.train.EVALUATION_BATCH", 10)
+    inputs = model_inputs(images, Halve())
+    torch.testing.assert_close(inputs, images / 255 * 2 - 1)
+    layer = nn.Conv2d(1, 1, 3)
+    layer(inputs).sum().backward()  # a compressor may take gradients on calibration images
+    assert layer.weight.grad is not None
