@@ -189,8 +189,8 @@ class Compressor(Protocol):
 
         The result must pickle with importable classes alone. It may carry ``deployed_bytes`` (int), the size of a
         format that has no packed storage here, which the tables mark ``nominal``; ``flops_of_source`` (int),
-        multiply-adds counted before a conversion that hides them; and ``deploy() -> callable``, kernels of its own to
-        be served by, for latency and energy.
+        multiply-adds counted before a conversion that hides them; and ``deploy(example) -> callable``, which
+        makes it ready to be served by kernels of its own, for inputs of the example's shape first.
         """
 
 

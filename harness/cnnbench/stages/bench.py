@@ -188,7 +188,7 @@ class _Work:
         artifact = self._artifact()
         options = LatencyOptions(**{**self.task["latency"], "batch_sizes": tuple(self.task["latency"]["batch_sizes"])})
         inputs = self._inputs(artifact)
-        call, notes = self._served(artifact, inputs)
+        call, notes = self._served(artifact, make_batches(inputs, options.batch_sizes[0], most=1)[0])
         found = measure_latency(call, inputs, self.device, options)
         (batch,) = make_batches(inputs, max(options.batch_sizes), most=1)
         with torch.inference_mode(), PeakMemory(self.device) as memory:
@@ -206,7 +206,7 @@ class _Work:
         inputs = self._inputs(artifact)
         options = EnergyOptions(**self.task["energy"])
         with _threads(self.task["serving_threads"] or usable_cores()):
-            call, notes = self._served(artifact, inputs)
+            call, notes = self._served(artifact, make_batches(inputs, options.batch_size, most=1)[0])
             found = inference_energy(call, inputs, self.meter, options, self.device)
         return {
             "metrics": found.metrics,
@@ -226,16 +226,16 @@ class _Work:
         return model_inputs(self.splits.test_images[:count], artifact.input)
 
     def _served(
-        self, artifact: Artifact, inputs: torch.Tensor
+        self, artifact: Artifact, example: torch.Tensor
     ) -> tuple[Callable[[torch.Tensor], torch.Tensor], list[str]]:
         """The model as it is served: by the arm's runtime, else by kernels of its own, else as it is."""
         model = artifact.model
         for runtime in self.builder.techniques("runtime"):
-            return runtime(model, inputs[:1]), []
+            return runtime(model, example), []
         deploy = getattr(model, "deploy", None)
         if deploy is None:
             return model, []
-        call = deploy()
+        call = deploy(example)
         kernels = getattr(model, "kernels", "its own")
         reason = getattr(model, "kernels_reason", "")
         return call, [f"served by {kernels} kernels" + (f" ({reason})" if reason else "")]

@@ -33,11 +33,10 @@ class Int8Model(nn.Module):
         kernels_reason: why the kernels are not int8; empty where they are.
     """
 
-    def __init__(self, nodes: Nodes, tensors: dict[str, torch.Tensor], input_shape: tuple[int, ...]) -> None:
-        """Make it from ``encode``'s nodes, the tensors that they read, and the shape [C, H, W] of an input."""
+    def __init__(self, nodes: Nodes, tensors: dict[str, torch.Tensor]) -> None:
+        """Make it from ``encode``'s nodes and the tensors that they read."""
         super().__init__()
         self._nodes = nodes
-        self._input_shape = input_shape
         self.kernels: Kernels = "reference"
         self.kernels_reason = "not deployed"
         root = nn.Module()
@@ -50,7 +49,7 @@ class Int8Model(nn.Module):
         self.training = False
 
     @classmethod
-    def from_graph(cls, converted: fx.GraphModule, input_shape: tuple[int, ...]) -> Int8Model:
+    def from_graph(cls, converted: fx.GraphModule) -> Int8Model:
         """Take over a converted graph with the tensors that it reads, and no others.
 
         Raises:
@@ -71,7 +70,7 @@ class Int8Model(nn.Module):
                 names[target] = f"tensor_{len(names)}"
                 tensors[names[target]] = _stored(_attribute(converted, target))
             node.target = names[target]
-        return cls(encode(graph), tensors, input_shape)
+        return cls(encode(graph), tensors)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits [N, K] from model inputs [N, C, H, W], by the reference graph."""
@@ -82,20 +81,20 @@ class Int8Model(nn.Module):
         """Do nothing: a converted network has inference behaviour alone."""
         return self
 
-    def deploy(self) -> Callable[[torch.Tensor], torch.Tensor]:
-        """Compile int8 kernels where the platform has them.
+    def deploy(self, example: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+        """Compile int8 kernels for inputs of the example's shape, where the platform has them.
 
-        Compiles for batch 1 at once, which takes seconds to half a minute, and for each further input shape at its
-        first call. Where there is no C++ compiler, or the compiled graph turns out to hold no int8 kernel, the
-        reference graph is returned. ``kernels`` and ``kernels_reason`` say which.
+        Compiling takes seconds to half a minute; each further input shape is compiled at its first call. Where there is
+        no C++ compiler, or the compiled graph turns out to hold no int8 kernel, the reference graph is returned.
+        ``kernels`` and ``kernels_reason`` say which.
         """
         compiled = _Compiled(self)
-        self.kernels, self.kernels_reason = compiled.probe(torch.zeros(1, *self._input_shape))
+        self.kernels, self.kernels_reason = compiled.probe(example)
         return compiled if self.kernels == "int8" else self
 
     def __getstate__(self) -> dict[str, Any]:
         tensors = dict(self.graph.named_parameters()) | dict(self.graph.named_buffers())
-        return {"nodes": self._nodes, "tensors": tensors, "input_shape": self._input_shape}
+        return {"nodes": self._nodes, "tensors": tensors}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc] # the graph's code is made anew

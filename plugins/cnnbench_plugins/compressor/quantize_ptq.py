@@ -48,7 +48,7 @@ def quantize(model: nn.Module, calibration: torch.Tensor, *, per_channel: bool =
             prepared = prepare_pt2e(_exported(model, calibration), _quantizer(per_channel=per_channel))
             for chunk in torch.split(calibration, _CHUNK):
                 prepared(chunk)
-            quantized = Int8Model.from_graph(convert_pt2e(prepared), tuple(calibration.shape[1:]))
+            quantized = Int8Model.from_graph(convert_pt2e(prepared))
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise Unsupported(f"quantize_ptq can't quantize {type(model).__name__}: {reason}") from error

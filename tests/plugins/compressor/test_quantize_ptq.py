@@ -109,7 +109,7 @@ def test_deploy_compiles_int8_kernels():
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(32, 16, 6, 6, generator=generator)
     model = quantize(nn.Sequential(nn.Conv2d(16, 16, 3), nn.ReLU(), nn.Flatten(), nn.Linear(256, 10)), images)
-    run = model.deploy()
+    run = model.deploy(images[:1])
     assert (model.kernels, model.kernels_reason) == ("int8", "")
     for batch in (images[:1], images.contiguous(memory_format=torch.channels_last)):
         reference = model(batch)
@@ -119,7 +119,7 @@ def test_deploy_compiles_int8_kernels():
 
 def test_deploy_without_a_compiler_falls_back_and_says_so(int8, context, monkeypatch):
     monkeypatch.setattr(_int8, "cpp_compiler", lambda: None)
-    run = int8.deploy()
+    run = int8.deploy(context.example)
     assert int8.kernels == "reference"
     assert "no C++ compiler" in int8.kernels_reason
     assert torch.equal(run(context.example), int8(context.example))
