@@ -18,6 +18,13 @@ if TYPE_CHECKING:
     from cnnbench.registry import Entry, Registry
 
 
+_PLACES = {
+    **dict.fromkeys(("optimizer", "schedule", "loss"), "in [recipe]"),
+    **dict.fromkeys(("model", "dataset"), "at the top of a suite"),
+}
+"""Where a suite names techniques of slots that are not set in arms."""
+
+
 def listing(registry: Registry, slot: str | None = None) -> str:
     """Techniques by slot, one line each, with the distribution that each comes from.
 
@@ -25,7 +32,9 @@ def listing(registry: Registry, slot: str | None = None) -> str:
         UsageError: there is no such slot.
     """
     if slot is not None and slot not in SLOTS:
-        raise UsageError(f"unknown slot {slot!r}: {nearest(slot, SLOTS)}")
+        known = any(entry.card.name == slot for entry in registry)
+        hint = f"it is a technique, see cnnbench show {slot}" if known else nearest(slot, SLOTS)
+        raise UsageError(f"unknown slot {slot!r}: {hint}")
     entries = [entry for entry in registry if slot in (None, entry.card.slot)]
     if not entries:
         return f"no techniques in slot {slot}" if slot else "no techniques: is a plugin installed?"
@@ -54,7 +63,9 @@ def find(registry: Registry, name: str) -> list[Entry]:
         return [registry.get(slot, short)]
     found = [entry for entry in registry if entry.card.name == short]
     if not found:
-        raise UsageError(f"unknown technique {name!r}: {nearest(name, {e.card.name for e in registry})}".rstrip(": "))
+        names = {entry.card.name for entry in registry}
+        hint = f"it is a slot, see cnnbench list {name}" if name in SLOTS else nearest(name, names)
+        raise UsageError(f"unknown technique {name!r}: {hint or 'cnnbench list has them all'}")
     return found
 
 
@@ -74,13 +85,15 @@ def _card(entry: Entry, registry: Registry) -> str:
     card = entry.card
     head = f"{card.slot} {card.name}  ({entry.owner}, {entry.cls.__module__})"
     fields = options_of(entry.cls).values()
-    options = ["options:"] if fields else ["options: none"]
+    options = ["options:"] if fields else ["no options"]
     width = max((len(field.name) for field in fields), default=0)
     for field in fields:
         default = "required" if field.required else f"default {_default(field, registry)}"
         options.append(f"  {field.name:<{width}}  {expectation(field.schema)}; {default}")
     needs = [f"needs {need.module}: pip install 'cnnbench[{need.extra}]'" for need in card.requires]
-    usage = f'in a suite: {card.slot} = "{card.name}"'
+    required = [f"{field.name} = ..." for field in fields if field.required]
+    value = f'{{ name = "{card.name}", {", ".join(required)} }}' if required else f'"{card.name}"'
+    usage = f"{_PLACES.get(card.slot, 'in [baseline] or an arm')}: {card.slot} = {value}"
     body = _plain(inspect.cleandoc(entry.cls.__doc__ or ""))
     return "\n".join([head, "=" * len(head), "", *options, *needs, usage, "", body])
 

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
+import re
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -17,10 +20,10 @@ import cnnbench
 from cnnbench.errors import CnnbenchError, SuiteError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from cnnbench.errors import Problem
-    from cnnbench.plugins import PluginHost
+    from cnnbench.plugins import PluginHost, PluginProblem
     from cnnbench.suite import Suite
 
 OK, SOME_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -40,8 +43,6 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """One line, the way to help, exit code 2."""
-        import re
-
         from cnnbench.registry import nearest
 
         unknown = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
@@ -50,17 +51,40 @@ class _Parser(argparse.ArgumentParser):
             message = f"{message.partition(':')[0]}: unknown {unknown[1]!r}: {nearest(unknown[1], choices)}"
         self.exit(USAGE, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
+    def refuse(self, word: str) -> NoReturn:
+        """End over a word that no argument takes."""
+        from cnnbench.registry import nearest
+
+        option, _, _ = word.partition("=")
+        hint = nearest(option, re.findall(r"--[a-z]+", self.format_help())) if word.startswith("-") else ""
+        kind = "option" if word.startswith("-") else "argument"
+        self.error(f"unknown {kind} {option!r}" + (f": {hint}" if hint.startswith("did you mean") else ""))
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without UTF-8 shows ? for ±, and the run is not lost
+    try:
+        try:
+            return _answer(sys.argv[1:] if arguments is None else arguments)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # the reader of our output (head, less) has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # where the interpreter flushes what is left
+        return OK
+
+
+def _answer(arguments: Sequence[str]) -> int:
+    """Run one command; errors become a line for people and an exit code."""
     parser = _parser()
-    if not (sys.argv[1:] if arguments is None else arguments):
+    if not arguments:
         parser.print_help()
         return USAGE
-    given = parser.parse_args(arguments)
+    given, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        given.parser.refuse(unknown[0])
     try:
         code: int = given.command(given)
     except SuiteError as error:
@@ -76,9 +100,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\ncnnbench: interrupted; finished work is kept, the same command goes on from here", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:  # the reader of our output (head, less) has gone
-        sys.stderr.close()
-        return OK
     return code
 
 
@@ -93,9 +114,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"cnnbench {cnnbench.__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", title="commands", parser_class=_Parser, required=True)
 
-    run = commands.add_parser("run", help="run suites to their tables")
-    run.set_defaults(command=_run)
-    run.add_argument("suites", nargs="+", metavar="SUITE", type=Path, help="suite files (TOML)")
+    def command(name: str, answer: Callable[[argparse.Namespace], int], summary: str) -> argparse.ArgumentParser:
+        made: argparse.ArgumentParser = commands.add_parser(name, help=summary, description=summary)
+        made.set_defaults(command=answer, parser=made)
+        return made
+
+    run = command("run", _run, "run suites to their tables")
+    run.add_argument("suites", nargs="*", metavar="SUITE", type=Path, help="suite files (TOML)")
     _suite_overrides(run)
     run.add_argument("--executor", default="local", metavar="NAME", help="local (worker processes) or inline")
     run.add_argument("--workers", type=int, metavar="N", help="worker processes (default: one a core on CPU)")
@@ -104,32 +129,25 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--fresh", action="store_true", help="run everything again, whatever is on disk")
     run.add_argument("--quiet", action="store_true", help="no progress, only the table")
 
-    plan = commands.add_parser("plan", help="what would run, and what is on disk already")
-    plan.set_defaults(command=_plan)
-    plan.add_argument("suite", metavar="SUITE", type=Path)
+    plan = command("plan", _plan, "what would run, and what is on disk already")
+    plan.add_argument("suite", nargs="?", metavar="SUITE", type=Path, help="a suite file (TOML)")
     _suite_overrides(plan)
-    plan.add_argument("--results", type=Path, metavar="DIR")
-    plan.add_argument("--cache", type=Path, metavar="DIR")
+    plan.add_argument("--results", type=Path, metavar="DIR", help="results folder (default: results/<suite>)")
+    plan.add_argument("--cache", type=Path, metavar="DIR", help="stage cache (default: the user's cache folder)")
 
-    listing = commands.add_parser("list", help="techniques by slot, one line each")
-    listing.set_defaults(command=_list)
+    listing = command("list", _list, "techniques by slot, one line each")
     listing.add_argument("slot", nargs="?", metavar="SLOT", help="only this slot")
 
-    show = commands.add_parser("show", help="one technique: options, formula, source, caveats")
-    show.set_defaults(command=_show)
+    show = command("show", _show, "one technique: options, formula, source, caveats")
     show.add_argument("name", metavar="NAME", help="a name, or SLOT/NAME")
 
-    report = commands.add_parser("report", help="render the table of finished results again")
-    report.set_defaults(command=_report)
+    report = command("report", _report, "render the table of finished results again")
     report.add_argument("results", metavar="RESULTS", type=Path, help="a folder with records.jsonl, or such a file")
     report.add_argument("--format", default="terminal", metavar="NAME", help="terminal, markdown, csv or json")
     report.add_argument("--output", type=Path, metavar="FILE", help="write there instead of printing")
 
-    schema = commands.add_parser("schema", help="JSON Schema of suite files, for editors")
-    schema.set_defaults(command=_schema)
-
-    doctor = commands.add_parser("doctor", help="devices, energy sources, extras and data found on this machine")
-    doctor.set_defaults(command=_doctor)
+    command("schema", _schema, "JSON Schema of suite files, for editors")
+    command("doctor", _doctor, "devices, energy sources, extras and data found on this machine")
     return parser
 
 
@@ -146,9 +164,13 @@ def _host() -> PluginHost:
     from cnnbench.plugins import PluginHost
 
     host = PluginHost.discover()
-    for problem in host.problems:
-        print(f"cnnbench: warning: {problem}", file=sys.stderr)
+    _warn_of(host.problems)
     return host
+
+
+def _warn_of(problems: Sequence[PluginProblem]) -> None:
+    for text, count in Counter(map(str, problems)).items():  # a hook may fail at every epoch
+        print(f"cnnbench: warning: {text}" + (f" ({count} times)" if count > 1 else ""), file=sys.stderr)
 
 
 def _load(path: Path, given: argparse.Namespace, host: PluginHost) -> Suite:
@@ -163,12 +185,22 @@ def _load(path: Path, given: argparse.Namespace, host: PluginHost) -> Suite:
     return suite if given.device is None else replace(suite, device=given.device)
 
 
+def _no_suite(command: str) -> UsageError:
+    """Which suites there are to choose from, for who named none."""
+    from cnnbench.text import listed
+
+    found = listed(sorted(path.as_posix() for path in Path("suites").glob("*.toml")))
+    return UsageError(f"{command}: which suite? " + (f"Here are {found}" if found else "Expected a suite file (TOML)"))
+
+
 def _results(given: argparse.Namespace, suite: Suite) -> Path:
     folder: Path | None = given.results
     return folder if folder is not None else Path("results") / suite.name
 
 
 def _run(given: argparse.Namespace) -> int:
+    if not given.suites:
+        raise _no_suite("run")
     host = _host()
     # Every suite is read before the first one runs: a mistake in the last must not show after an hour.
     suites: list[Suite] = []
@@ -184,6 +216,11 @@ def _run(given: argparse.Namespace) -> int:
         raise UsageError(
             "--results names one folder, but there are several suites: leave it out, or run them one by one"
         )
+    for name, count in Counter(suite.name for suite in suites).items():
+        if count > 1:
+            raise UsageError(
+                f"{count} of the suites would write to results/{name}: run them one by one, with --results"
+            )
     from cnnbench.execute.cache import default_cache
     from cnnbench.progress import make_progress
     from cnnbench.run import RunOptions, run_suite
@@ -199,7 +236,9 @@ def _run(given: argparse.Namespace) -> int:
             fresh=given.fresh,
             only=tuple(given.only),
         )
+        known = len(host.problems)
         summary = run_suite(suite, host, options, make_progress(quiet=given.quiet))
+        _warn_of(host.problems[known:])
         everything_ok &= summary.clean
         print(render(list(summary.records), "terminal", source=options.results))
     return OK if everything_ok else SOME_FAILED
@@ -211,15 +250,16 @@ def _plan(given: argparse.Namespace) -> int:
     from cnnbench.run import default_workers, find_place
     from cnnbench.store import Store
 
+    if given.suite is None:
+        raise _no_suite("plan")
     host = _host()
+    known = len(host.problems)
     suite = _load(given.suite, given, host)
     place = find_place(suite.device, suite.measure.latency.threads)
-    store = Store(_results(given, suite))
-    print(
-        outlook(
-            suite, host, place, store, StageCache(given.cache or default_cache()), default_workers(place), given.only
-        )
-    )
+    store, cache = Store(_results(given, suite)), StageCache(given.cache or default_cache())
+    text = outlook(suite, host, place, store, cache, default_workers(place), given.only)
+    _warn_of(host.problems[known:])
+    print(text)
     return OK
 
 

@@ -94,6 +94,8 @@ def _data(host: PluginHost) -> list[str]:
             dataset.fingerprint()
         except DataError as error:
             lines.append(f"{name}: {error}")
+        except Exception as error:  # noqa: BLE001 - another's code must not cost the rest of the report
+            lines.append(f"{name}: fails with {type(error).__name__}: {error}")
         else:
             lines.append(f"{name}: found")
     return lines

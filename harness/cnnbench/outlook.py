@@ -10,6 +10,7 @@ from tabulate import tabulate
 
 from cnnbench.plan import EXCLUSIVE, make_plan
 from cnnbench.quantities import quantities
+from cnnbench.text import duration
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -46,20 +47,25 @@ def outlook(
     seeds = len({t.trial.seed for t in plan.trials})
     arms = list({t.trial.arm.name: t.trial.arm for t in plan.trials}.values())
     columns = ", ".join(q.label for q in quantities(suite.measure.metrics, suite.measure.latency.batch_sizes))
+    size = f"{_count(len(arms), 'arm')} x {_count(seeds, 'seed')}"
     lines = [
         f"{suite.name}: {suite.question}",
         "",
         tabulate([[arm.name, arm.changes or "–"] for arm in arms], headers=["arm", "changes"], tablefmt="simple"),
         "",
-        f"{len(arms)} arms x {seeds} seeds = {len(plan.trials)} trials on {place.device}, {workers} at a time",
+        f"{size} = {_count(len(plan.trials), 'trial')} on {place.device}, {workers} at a time",
         f"columns: {columns}",
         _stages(plan, cached, recorded),
         _cost(to_run, records.values(), workers),
         _seed_arithmetic(seeds, len(arms) - 1),
     ]
-    skipped = Counter(f"{t.trial.arm.name}: {t.skip}" for t in plan.trials if t.skip)
-    lines += [f"will be skipped: {reason} ({count} trials)" for reason, count in skipped.items()]
+    skips = Counter(f"{t.trial.arm.name}: {t.skip}" for t in plan.trials if t.skip)
+    lines += [f"will be skipped: {reason} ({_count(count, 'trial')})" for reason, count in skips.items()]
     return "\n".join(lines)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _stages(plan: Plan, cached: set[str], recorded: set[str]) -> str:
@@ -77,6 +83,7 @@ def _cost(to_run: Sequence[Any], records: Any, workers: int) -> str:
     """Wall time of what is left, from what stages of the same kind took in this suite's earlier records."""
     if not to_run:
         return "to run: nothing; the table is ready"
+    much = f"to run: {_count(len(to_run), 'stage')}"
     seconds: Mapping[str, list[float]] = defaultdict(list)
     for record in records:
         for kind, value in record["seconds"].items():
@@ -84,9 +91,9 @@ def _cost(to_run: Sequence[Any], records: Any, workers: int) -> str:
     counts = Counter(stage.kind for stage in to_run)
     unknown = [kind for kind in counts if not seconds[kind]]
     if unknown:
-        return f"to run: {len(to_run)} stages; no earlier record of this suite says how long {', '.join(unknown)} takes"
+        return f"{much}; no earlier record of this suite says how long {', '.join(unknown)} takes"
     total = sum(count * median(seconds[kind]) / (1 if kind in EXCLUSIVE else workers) for kind, count in counts.items())
-    return f"to run: {len(to_run)} stages, about {total:.0f} s by this suite's earlier records"
+    return f"{much}, about {duration(total)} by this suite's earlier records"
 
 
 def _seed_arithmetic(seeds: int, contrasts: int) -> str:
@@ -95,10 +102,10 @@ def _seed_arithmetic(seeds: int, contrasts: int) -> str:
     Holm's first step divides the level by the number of contrasts (MEASUREMENT: Statistics).
     """
     if contrasts < 1:
-        return "seeds: nothing to compare with one arm"
+        return "seeds: one arm alone is compared with nothing"
     needed = next(n for n in range(1, 64) if 2 / 2**n <= 0.05 / contrasts)
     verdict = "enough" if seeds >= needed else "a quick look only"
     return (
-        f"seeds: {seeds} ({verdict}); with {contrasts} comparisons an exact sign-flip test can reach 5 % "
+        f"seeds: {seeds} ({verdict}); with {_count(contrasts, 'comparison')} an exact sign-flip test can reach 5 % "
         f"from {needed} paired seeds"
     )

@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -23,7 +23,7 @@ from cnnbench.execute.cache import clear_scratch
 from cnnbench.execute.interface import Epoch, Outcome, Task
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from multiprocessing.process import BaseProcess
 
 BEGUN = "begun"
@@ -89,8 +89,9 @@ class LocalExecutor:
 
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=main, args=(theirs, list(sys.path)), daemon=False)
-        with _without_interrupts():
-            process.start()
+        if self._context.get_start_method() == "forkserver":
+            _ensure_fork_server()
+        process.start()
         theirs.close()
         return _Worker(process, ours)
 
@@ -140,18 +141,14 @@ class _Worker:
             clear_scratch(Path(self.task.folder), self.process.pid)
 
 
-@contextmanager
-def _without_interrupts() -> Iterator[None]:
-    """Ctrl-C waits until the block ends.
+def _ensure_fork_server() -> None:
+    """Start the fork server, if it does not run yet, deaf to Ctrl-C: while it imports it would die with a traceback."""
+    from multiprocessing import forkserver, resource_tracker
 
-    Processes started in it never see one: a fork server that is still importing would die of it with a traceback.
-    """
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
+    resource_tracker.ensure_running()  # first, for its own start lifts the mask
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        yield
+        forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
