@@ -11,6 +11,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len
+from tabulate import tabulate
 
 from cnnbench.columns import Column, text_columns
 from cnnbench.text import printable, wrapped
@@ -120,14 +121,12 @@ def markdown(table: Table, _width: int | None = None) -> str:
     lines = [f"### {_escaped(table.name)}", ""]
     if table.question:
         lines += [_escaped(table.question), ""]
-    lines += [_piped(heads), _piped([":---", *["---:"] * (len(columns) - 1)])]
-    lines += [_piped([_escaped(cell) for cell in cells]) for cells in zip(*(c.cells for c in columns), strict=True)]
+    rows = [[_escaped(cell) for cell in cells] for cells in zip(*(c.cells for c in columns), strict=True)]
+    sides = ["left", *["right"] * (len(columns) - 1)]
+    # tabulate would take "1e3" or "007" as an arm's name for a number.
+    lines.append(tabulate(rows, heads, tablefmt="pipe", colalign=sides, disable_numparse=True))
     lines += ["", *(f"- {_escaped(note)}" for note in table.notes)]
     return "\n".join(lines)
-
-
-def _piped(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def _escaped(text: str) -> str:

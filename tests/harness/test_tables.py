@@ -124,6 +124,11 @@ def of(records: list[dict[str, Any]], *arms: str) -> list[dict[str, Any]]:
     return [{**r, "planned": planned} for r in records if r["arm"] in arms]
 
 
+def squeezed(text: str) -> str:
+    """Text without the padding that aligns a table's source."""
+    return re.sub(r" +", " ", text)
+
+
 def lines(text: str, start: str) -> list[str]:
     return [line for line in text.splitlines() if line.startswith(start)]
 
@@ -199,30 +204,30 @@ class TestNumbers:
         assert [arm["statuses"] for arm in data["arms"] if arm["arm"] == "int8"] == [{"skipped": 3, "ok": 2}]
 
     def test_what_seeds_do_not_change_has_no_interval(self) -> None:
-        text = render(sample(), "markdown")
+        text = squeezed(render(sample(), "markdown"))
         assert re.search(r"\| baseline .* \| 78.04 \| 4.812 \| 309.4 \|", text)
 
     def test_every_estimate_is_marked(self) -> None:
-        rows = [line for line in lines(render(sample(), "markdown"), "| ")[1:] if "---" not in line]
+        rows = [line for line in lines(squeezed(render(sample(), "markdown")), "| ")[1:] if "---" not in line]
         assert len(rows) == len(ARMS)
         assert all(row.endswith("est. |") for row in rows)
 
     def test_what_an_ok_trial_could_not_measure_is_explained(self) -> None:
-        text = render(sample(), "markdown")
+        text = squeezed(render(sample(), "markdown"))
         assert lines(text, "| int8")[0].split(" | ")[7] == "–"
         assert "- int8: multiply-adds: GraphModule runs operators that can't be counted" in text
 
     def test_unknown_method_is_said(self) -> None:
         records = of(sample(), "baseline")
         records = [{**r, "methods": {"energy_inference_mj": "unknown"}} for r in records]
-        assert lines(render(records, "markdown"), "| baseline")[0].endswith(" unknown |")
+        assert lines(squeezed(render(records, "markdown")), "| baseline")[0].endswith(" unknown |")
 
     def test_units_follow_the_size_of_the_column(self) -> None:
         records = [
             {**r, "metrics": {**r["metrics"], "params": 25_557_032, "flops": 4.089e9, "size_bytes": 102.5e6}}
             for r in of(sample(), "baseline", "silu")
         ]
-        text = render(records, "markdown")
+        text = squeezed(render(records, "markdown"))
         assert "params [M] | multiply-adds [G] | size [MiB]" in text
         assert "| 25.56 | 4.089 | 97.75 |" in text
 
@@ -230,11 +235,11 @@ class TestNumbers:
         records = of(sample(), "baseline", "silu")
         for r in records[2:5]:
             r.update(status="failed", metrics={}, reason="no luck")
-        row = lines(render(records, "markdown"), "| silu")[0]
+        row = lines(squeezed(render(records, "markdown")), "| silu")[0]
         assert row.count("(n=2)") == 2
         for r in records[1:2]:
             r.update(status="failed", metrics={}, reason="no luck")
-        text = render(records, "markdown")
+        text = squeezed(render(records, "markdown"))
         # accuracy, F1, two latencies and energy hang on that one seed; params, multiply-adds and size do not.
         assert lines(text, "| baseline")[0].count("(n=1)") == 5
         assert lines(text, "| silu")[0].count("(n=1)") == 2
@@ -254,12 +259,12 @@ class TestCasesAtTheEdge:
         records = sample()
         for r in records[:5]:
             r.update(status="crashed", reason="killed", metrics={})
-        text = render(records, "markdown")
+        text = squeezed(render(records, "markdown"))
         assert "| silu | 5/5 | 97.55 ± 0.41 | – |" in text
         assert "- crashed: baseline: killed" in text
 
     def test_one_seed(self) -> None:
-        text = render(sample(1), "markdown")
+        text = squeezed(render(sample(1), "markdown"))
         table, _, notes = text.partition("\n\n- ")
         assert "±" not in table
         assert "(n=1)" not in table
@@ -268,7 +273,7 @@ class TestCasesAtTheEdge:
 
     def test_trials_still_to_come(self) -> None:
         records = [r for r in sample() if r["seed"] < 3 and r["arm"] != "mixup"]
-        text = render(records, "markdown")
+        text = squeezed(render(records, "markdown"))
         assert "| mixup | 0/5 | – | – |" in text
         assert "- pending: baseline (seeds 3, 4), group norm (seeds 3, 4)" in text
         assert ", mixup, " in lines(text, "- pending")[0]
@@ -328,7 +333,7 @@ class TestCasesAtTheEdge:
             assert len(text.splitlines()) < 340
 
     def test_no_arm_named_like_its_role_is_labelled_twice(self) -> None:
-        text = render(renamed(sample(), "baseline", "plain net"), "markdown")
+        text = squeezed(render(renamed(sample(), "baseline", "plain net"), "markdown"))
         assert "| plain net (baseline) |" in text
         assert "Δ: difference from plain net in the same seeds" in text
 
@@ -341,14 +346,16 @@ class TestCasesAtTheEdge:
             }
             for r in of(sample(), "baseline", "silu")
         ]
-        assert "| kappa | Δ kappa |" in render(records, "markdown")
+        assert "| kappa | Δ kappa |" in squeezed(render(records, "markdown"))
 
     def test_primary_that_is_not_listed_leads(self) -> None:
         records = [
             {**r, "measure": {"primary": "latency", "metrics": ["accuracy"], "latency": {"batch_sizes": [1]}}}
             for r in sample()
         ]
-        assert "| arm | ok | latency b1 [ms] | Δ latency b1 [ms] | accuracy [%] |" in render(records, "markdown")
+        assert "| arm | ok | latency b1 [ms] | Δ latency b1 [ms] | accuracy [%] |" in squeezed(
+            render(records, "markdown")
+        )
         assert make_table(records).primary == "latency_b1_ms"
 
     def test_arms_with_budgets_of_their_own_are_named(self) -> None:
