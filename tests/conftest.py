@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
-@pytest.fixture
-def install_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
-    """Installs a third-party plugin for one test: a module with an entry point in group ``cnnbench``, as pip leaves it.
+Install = Callable[[str, str], None]
 
-    Workers get the parent's ``sys.path``, so they find it as well.
-    """
-    site = tmp_path / "site-packages"
+
+def installer(site: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
+    """Makes ``install(name, source)``, which leaves a plugin in ``site`` as pip would."""
     site.mkdir()
     monkeypatch.syspath_prepend(str(site))
 
@@ -28,3 +29,19 @@ def install_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[
         monkeypatch.delitem(sys.modules, name, raising=False)
 
     return install
+
+
+@pytest.fixture
+def install_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
+    """Installs a third-party plugin for one test: a module with an entry point in group ``cnnbench``, as pip leaves it.
+
+    Workers get the parent's ``sys.path``, so they find it as well.
+    """
+    return installer(tmp_path / "site-packages", monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def install_module_plugin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Install]:
+    """The same for all tests of a module."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        yield installer(tmp_path_factory.mktemp("plugins") / "site-packages", monkeypatch)

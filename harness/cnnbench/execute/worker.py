@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import queue
 import signal
@@ -36,6 +37,7 @@ def main(pipe: Connection[Any, Any], path: list[str]) -> None:
     inbox: queue.SimpleQueue[Task] = queue.SimpleQueue()
     end_with_parent(pipe, inbox)
     bench = Bench(PluginHost.discover().registry)
+    gc.freeze()  # what torch has made on import stays for good: a collection, and memory takes one, need not look at it
     while True:
         task = inbox.get()
         pipe.send(BEGUN)

@@ -1,0 +1,223 @@
+"""Worker processes and techniques that do everything wrong: each fault costs its own arm and nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from multiprocessing import Pipe
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from cnnbench.execute import local
+from cnnbench.execute.cache import StageCache, clear_scratch, filling, write_result
+from cnnbench.execute.interface import Outcome, Task
+from cnnbench.execute.local import BEGUN, LocalExecutor
+
+BAD = 'augmentation = {{ name = "bad_step", how = "{}" }}'
+
+FAULTS = {
+    "raises": ("raise", "failed", r"train: RuntimeError: boom in the step \(misbehaving.py, line \d+\)"),
+    "diverges": ("nan", "diverged", "train: training loss is nan in epoch 1 of 1"),
+    "exits": ("exit", "crashed", "train: its worker process ended by itself with exit code 7"),
+    "is killed": ("kill", "crashed", r"ended by SIGKILL \(out of memory, or killed by hand\)"),
+    "faults": ("segv", "crashed", r"ended by SIGSEGV \(a fault in compiled code\)"),
+    "sleeps": ("sleep", "timeout", "train: ran longer than its time limit of 6 s"),
+    "calls sys.exit": ("sys_exit", "failed", r"train: SystemExit: 3 \(misbehaving.py, line \d+\)"),
+    "interrupts": ("interrupt", "failed", r"train: KeyboardInterrupt \(misbehaving.py, line \d+\)"),
+    "returns none": ("returns_none", "failed", r"train: TypeError: .*NoneType.* \(train.py, line \d+\)"),
+    "has no text": ("unprintable", "failed", r"train: Unprintable \(misbehaving.py, line \d+\)"),
+}
+OTHERS = {
+    "fails to build": ('initializer = "bad_build"', "failed", r"train: ValueError: no such weights \(misbehaving"),
+    "changes nothing": ('activation = "changes_nothing"', "failed", "train: .*replaced no module"),
+    "no module": ('activation = "no_module"', "failed", "train: .*int"),
+}
+EXPECTED = {name: rest for name, (_, *rest) in (FAULTS | OTHERS).items()}
+
+
+class Ran(SimpleNamespace):
+    """A finished command and its records by arm, the last of each."""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, install_module_plugin, tiny_suite) -> Path:
+    install_module_plugin("misbehaving", Path(__file__).with_name("misbehaving.py").read_text())
+    folder = tmp_path_factory.mktemp("faults")
+    arms = {name: "{ " + BAD.format(how) + " }" for name, (how, *_) in FAULTS.items()}
+    arms |= {name: "{ " + change + " }" for name, (change, *_) in OTHERS.items()}
+    # Healthy arms before and after: a fault must cost neither those under way nor those to come.
+    arms = {"healthy": '{ augmentation = "hflip" }', **arms, "healthy too": '{ activation = "silu" }'}
+    (folder / "faults.toml").write_text(tiny_suite(arms, time_limit=6))
+    return folder
+
+
+def run(folder: Path, **environment: str) -> Ran:
+    done = subprocess.run(  # noqa: PLW1510 - the exit code is what is tested
+        [sys.executable, "-m", "cnnbench", "run", "faults.toml", "--cache", "cache", "--workers", "2"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **environment},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    lines = (folder / "results" / "faults" / "records.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    return Ran(done=done, lines=lines, records={r["arm"]: r for r in records})
+
+
+@pytest.fixture(scope="module")
+def first(place) -> Ran:
+    return run(place)
+
+
+@pytest.fixture(scope="module")
+def second(place, first) -> Ran:
+    """The same run when what was wrong has been mended."""
+    return run(place, MISBEHAVING_CURED="1")
+
+
+@pytest.mark.parametrize("arm", EXPECTED)
+def test_each_fault_costs_its_own_arm_with_a_reason_to_act_on(first, arm):
+    status, reason = EXPECTED[arm]
+    record = first.records[arm]
+    assert record["status"] == status
+    assert re.search(reason, record["reason"])
+    assert "\n" not in record["reason"]
+    assert record["metrics"] == {}
+
+
+def test_a_fault_in_a_technique_keeps_its_traceback_in_the_record(first):
+    assert "misbehaving.py" in first.records["raises"]["trace"]
+    assert "RuntimeError: boom" in first.records["raises"]["trace"]
+    assert first.records["changes nothing"]["trace"] is None  # raised on purpose: the reason says it all
+
+
+def test_the_healthy_arms_are_measured(first):
+    for arm in ("baseline", "healthy", "healthy too"):
+        assert first.records[arm]["status"] == "ok"
+        assert 0 <= first.records[arm]["metrics"]["accuracy"] <= 1
+
+
+def test_the_table_still_prints_and_the_exit_code_tells(first):
+    assert first.done.returncode == 1
+    table = first.done.stdout
+    assert table.startswith("faults: Does it work?\n")
+    for arm in first.records:
+        assert any(line.startswith(arm) and "/1" in line for line in table.splitlines())
+    assert "crashed: exits: train: its worker process ended by itself with exit code 7" in table
+
+
+def test_what_a_technique_prints_stays_out_of_the_table(first):
+    assert "A technique speaks." not in first.done.stdout
+    assert "A technique speaks." in first.done.stderr
+
+
+def test_no_traceback_reaches_the_terminal(first):
+    assert "Traceback" not in first.done.stderr
+
+
+def test_failures_are_not_cached_and_leave_nothing_half_done(place, first, second):
+    cache = StageCache(place / "cache")
+    assert all(cache.result(key) is not None for key in first.records["healthy"]["stages"].values())
+    # ``second`` has cured them, so the first run's leftovers are those of processes that are no more.
+    assert [path.name for path in (place / "cache").rglob(".*")] == []
+
+
+def test_the_next_run_runs_what_failed_and_nothing_else(first, second):
+    assert second.done.returncode == 0, second.done.stderr
+    assert {r["status"] for r in second.records.values()} == {"ok"}
+    rerun = [json.loads(line)["arm"] for line in second.lines[len(first.lines) :]]
+    assert sorted(rerun) == sorted(EXPECTED)
+    assert f"{2 * len(EXPECTED)} stages" in second.done.stderr
+
+
+class Process:
+    """A worker's process that a test moves by hand."""
+
+    pid = None
+    exitcode = 0
+
+    def is_alive(self) -> bool:
+        return False
+
+    def join(self, timeout: float | None = None) -> None:
+        pass
+
+
+def with_worker(monkeypatch, life) -> LocalExecutor:
+    """An executor of one place whose worker is a thread that lives ``life(pipe)``."""
+
+    def start(self):
+        ours, theirs = Pipe()
+        threading.Thread(target=life, args=(theirs,), daemon=True).start()
+        return local._Worker(Process(), ours)
+
+    monkeypatch.setattr(LocalExecutor, "_start", start)
+    return LocalExecutor(1)
+
+
+def events(executor, count: int) -> list:
+    found = []
+    while len(found) < count:
+        found += executor.wait()
+    return found
+
+
+def test_the_time_limit_counts_from_when_the_worker_takes_the_task_up(monkeypatch, tmp_path):
+    def slow_to_start(pipe):
+        task = pipe.recv()
+        threading.Event().wait(0.5)  # imports, plugins
+        pipe.send(BEGUN)
+        pipe.send(Outcome(task.key, "ok"))
+        threading.Event().wait(5)
+
+    executor = with_worker(monkeypatch, slow_to_start)
+    executor.submit(Task("a", {}, (), str(tmp_path / "a"), time_limit=0.25))
+    assert [event.status for event in events(executor, 1)] == ["ok"]
+    executor.close()
+
+
+def test_a_task_that_overruns_ends_in_time_and_its_place_is_free_again(monkeypatch, tmp_path):
+    lives = iter([False, True])
+
+    def first_hangs(pipe):
+        task = pipe.recv()
+        pipe.send(BEGUN)
+        if next(lives):
+            pipe.send(Outcome(task.key, "ok"))
+        threading.Event().wait(5)
+
+    executor = with_worker(monkeypatch, first_hangs)
+    executor.submit(Task("a", {}, (), str(tmp_path / "a"), time_limit=0.1))
+    (late,) = events(executor, 1)
+    assert (late.status, late.reason) == ("timeout", "ran longer than its time limit of 0.1 s")
+    executor.submit(Task("b", {}, (), str(tmp_path / "b"), time_limit=5))
+    assert [event.status for event in events(executor, 1)] == ["ok"]
+    executor.close()
+
+
+def test_a_worker_that_died_while_idle_costs_one_task_and_is_replaced(monkeypatch, tmp_path):
+    executor = with_worker(monkeypatch, lambda pipe: pipe.close())
+    executor.submit(Task("a", {}, (), str(tmp_path / "a")))
+    (lost,) = events(executor, 1)
+    assert lost.status == "crashed"
+    assert executor._idle == executor._busy == []
+
+
+def test_scratch_of_a_dead_worker_goes_and_that_of_others_stays(tmp_path):
+    folder = tmp_path / "ab" / "ab12cd34ef"
+    with filling(folder) as mine:
+        others = folder.parent / f".ab12cd34-{os.getpid()}0-x"
+        others.mkdir()
+        write_result(mine, {})
+        clear_scratch(folder, os.getpid())
+        assert not mine.exists()
+        mine.mkdir()
+    assert others.exists()
+    assert folder.exists()
