@@ -1,0 +1,379 @@
+"""The bench: every kind of stage on a tiny trial, from the plan's tasks to strict JSON; and repeatability."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from torch import nn
+
+from cnnbench.artifact import load_model
+from cnnbench.execute.interface import Epoch, Outcome, Task
+from cnnbench.execute.local import LocalExecutor
+from cnnbench.execute.perform import perform
+from cnnbench.meters import Component, EnergyMeter, Reading
+from cnnbench.plan import Place, make_plan
+from cnnbench.plugins import PluginHost
+from cnnbench.quantities import quantities
+from cnnbench.stages.bench import MODEL, Bench
+from cnnbench.suite import parse
+from cnnbench.types import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from cnnbench.devices import Device
+
+TEXT = """
+question = "?"
+dataset = { name = "digits", train_size = 80, test_size = 40 }
+model = { name = "resnet", depth = 8, width = 4 }
+seeds = 2
+placebo = true
+[recipe]
+epochs = 2
+batch_size = 32
+optimizer = { name = "sgd", lr = 0.05 }
+[baseline]
+input = "z_score"
+[arms]
+"dropout" = { regularizer = { name = "dropout", where = "blocks", p = 0.2 }, augmentation = "mixup" }
+"prune" = { compressor = { name = "prune_magnitude", sparsity = 0.5, epochs = 1 } }
+"eager" = { runtime = "eager" }
+[measure]
+metrics = ["accuracy", "params", "flops", "latency", "memory", "energy", "train_time", "energy_train"]
+latency = { batch_sizes = [1, 4], max_seconds = 0.05, threads = 1 }
+energy = { window_seconds = 0.01 }
+"""
+
+
+@dataclass
+class Watt(EnergyMeter):
+    """A machine that draws one watt by assumption, whatever it does, and two while it computes."""
+
+    devices: list[str] = field(default_factory=list)
+    threads: list[int] = field(default_factory=list)
+    closed: bool = False
+
+    def start(self, device: Device) -> None:
+        self.devices.append(str(device))
+        self.threads.append(torch.get_num_threads())
+
+    def stop(self) -> Reading:
+        watts = 1.0 if len(self.devices) == 1 else 2.0
+        return Reading({"cpu": Component(watts, "estimated", "process")}, 1.0)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@dataclass
+class Workplace:
+    """A plan's stages run one by one, each once, in a folder."""
+
+    root: Path
+    bench: Bench
+    plan: Any
+    told: list[Mapping[str, Any]] = field(default_factory=list)
+
+    def stage(self, arm: str, kind: str, seed: int = 0) -> Any:
+        (trial,) = (t for t in self.plan.trials if t.trial.arm.name == arm and t.trial.seed == seed)
+        return self.plan.stages[trial.stages[kind]]
+
+    def task(self, stage: Any) -> Task:
+        inputs = tuple(str(self.root / key) for key in stage.inputs)
+        return Task(stage.key, stage.task, inputs, str(self.root / stage.key))
+
+    def run(self, arm: str, kind: str, seed: int = 0) -> dict[str, Any]:
+        return self._run(self.stage(arm, kind, seed))
+
+    def _run(self, stage: Any) -> dict[str, Any]:
+        folder = self.root / stage.key
+        if not folder.exists():
+            for key in stage.inputs:
+                self._run(self.plan.stages[key])
+            outcome = perform(self.task(stage), self.bench, self.told.append)
+            assert outcome.status == "ok", f"{outcome.reason}\n{outcome.trace}"
+            assert json.dumps(outcome.result, allow_nan=False)
+        result: dict[str, Any] = json.loads((folder / "result.json").read_text())
+        return result
+
+    def model(self, arm: str, kind: str = "train", seed: int = 0) -> nn.Module:
+        self.run(arm, kind, seed)
+        return load_model(self.root / self.stage(arm, kind, seed).key / MODEL).model
+
+    def again(self, arm: str, kind: str, seed: int = 0) -> None:
+        shutil.rmtree(self.root / self.stage(arm, kind, seed).key)
+        self.run(arm, kind, seed)
+
+
+def make_workplace(root: Path, text: str = TEXT) -> Workplace:
+    host = PluginHost.discover()
+    suite = parse(text.encode(), "suite.toml", host.registry)
+    bench = Bench(host.registry)
+    bench.meter = Watt()
+    return Workplace(root, bench, make_plan(suite, host, Place("cpu", "cpu", "test machine")))
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory) -> Iterator[Workplace]:
+    place = make_workplace(tmp_path_factory.mktemp("stages"))
+    yield place
+    place.bench.close()
+
+
+def state(model: nn.Module) -> torch.Tensor:
+    return torch.cat([t.detach().double().flatten() for t in model.state_dict().values()])
+
+
+# What each stage yields.
+
+
+COMMON = {"metrics", "methods", "details", "notes", "seconds"}
+
+
+def test_train(work):
+    work.bench.meter.devices.clear()
+    work.told.clear()
+    result = work.run("baseline", "train")
+    assert result.keys() == COMMON
+    assert {"train_seconds", "energy_train_j", "memory_train_mib"} == result["metrics"].keys()
+    assert 0 < result["metrics"]["train_seconds"] <= result["seconds"]
+    assert result["metrics"]["energy_train_j"] == 1.0
+    assert result["methods"] == {"energy_train_j": "estimated"}
+    history = result["details"]["history"]
+    names = {f.name for f in fields(Progress)}
+    assert [entry["epoch"] for entry in history] == [0, 1]
+    assert all(entry.keys() == names for entry in history)
+    assert result["details"]["training"] == {}
+    assert work.told == history
+    assert work.bench.meter.devices == ["cpu"]
+    artifact = load_model(work.root / work.stage("baseline", "train").key / MODEL)
+    assert not artifact.model.training
+    assert artifact.model(artifact.input(torch.rand(3, 1, 8, 8))).shape == (3, 10)
+
+
+def test_compress_leaves_the_trained_model_as_it_was(work):
+    trained = work.model("baseline")
+    file = work.root / work.stage("baseline", "train").key / MODEL
+    before = file.read_bytes()
+    work.told.clear()
+    result = work.run("prune", "compress")
+    assert file.read_bytes() == before
+    assert [progress["epoch"] for progress in work.told] == [0]  # of the fine-tuning
+    assert result.keys() >= {"notes", "seconds"}
+    pruned = work.model("prune", "compress")
+    layers = [m for m in pruned.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    zeros = sum(int((m.weight == 0).sum()) for m in layers)
+    assert zeros == round(0.5 * sum(m.weight.numel() for m in layers))
+    assert not torch.equal(state(trained), state(pruned))
+    # Both arms share the one training.
+    assert work.stage("prune", "train").key == work.stage("baseline", "train").key
+
+
+def test_evaluate_scores_the_test_split_and_the_arm_s_own_model(work):
+    for arm, kind in (("baseline", "train"), ("prune", "compress")):
+        result = work.run(arm, "evaluate")
+        model = work.model(arm, kind)
+        stage = work.stage(arm, "evaluate")
+        assert stage.inputs[-1] == work.stage(arm, kind).key
+        artifact = load_model(work.root / stage.inputs[-1] / MODEL)
+        with torch.no_grad():
+            data = _splits(work, stage.task)
+            logits = model(artifact.input(data.test_images / 255))
+        accuracy = (logits.argmax(1) == data.test_labels).double().mean().item()
+        assert result["metrics"]["accuracy"] == pytest.approx(accuracy)
+        quality = {q.key for q in quantities(("accuracy", "f1_macro", "precision_macro", "recall_macro"), ())}
+        assert result["metrics"].keys() >= quality | {"nll", "ece", "top5"}
+        assert sum(map(sum, result["details"]["confusion"])) == len(data.test_labels) == 40
+        assert result["details"]["per_class"].keys() == {"precision", "recall", "f1", "support"}
+
+
+def _splits(work: Workplace, task: Mapping[str, Any]) -> Any:
+    from cnnbench.data import split
+    from cnnbench.plain import settings_from_plain
+    from cnnbench.seeds import Streams
+
+    settings = settings_from_plain(task["settings"])
+    return split(work.bench.data(settings.dataset), settings.data, Streams(task["seed"], task["family"]), "cpu")
+
+
+def test_profile(work):
+    result, pruned = work.run("baseline", "profile"), work.run("prune", "profile")
+    keys = {"params", "params_trainable", "params_nonzero", "flops", "size_bytes", "size_deflated_bytes"}
+    assert result["metrics"].keys() == keys
+    model = work.model("baseline")
+    assert result["metrics"]["params"] == sum(p.numel() for p in model.parameters())
+    assert pruned["metrics"]["params_nonzero"] < 0.6 * pruned["metrics"]["params"]
+    assert pruned["metrics"]["flops"] == result["metrics"]["flops"]
+
+
+def test_latency(work):
+    result = work.run("baseline", "latency")
+    expected = {q.key for q in quantities(("latency", "latency_p95", "latency_p99", "throughput", "memory"), (1, 4))}
+    assert result["metrics"].keys() == expected
+    assert all(value >= 0 for value in result["metrics"].values())
+    samples = result["details"]["latency"]
+    assert samples.keys() == {"1", "4"}
+    for one in samples.values():
+        assert one["samples_ms"]
+        assert one["threads"] == 1
+        assert one["stopped"] in {"precision", "time"}
+
+
+def test_energy_is_taken_with_the_threads_of_latency(work):
+    work.run("baseline", "train")
+    work.bench.meter.devices.clear()
+    work.bench.meter.threads.clear()
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        result = work.run("baseline", "energy")
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert set(work.bench.meter.threads) == {1}
+    assert len(work.bench.meter.devices) == 1 + 3  # idle, then three windows
+    assert result["methods"] == {"energy_inference_mj": "estimated"}
+    images = result["details"]["energy"]["images"]
+    assert result["metrics"]["energy_inference_mj"] == pytest.approx(sorted(1e3 / n for n in images)[1])
+
+
+@pytest.mark.parametrize("kind", ["train", "compress", "evaluate", "profile", "latency", "energy"])
+def test_every_metric_asked_for_comes_from_some_stage_and_threads_are_restored(work, kind):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        work.run("prune", kind, seed=1)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    suite_metrics = ("accuracy", "params", "flops", "latency", "memory", "energy", "train_time", "energy_train")
+    wanted = {q.key for q in quantities(suite_metrics, (1, 4)) if q.stage == kind}
+    assert work.run("prune", kind, seed=1).get("metrics", {}).keys() >= wanted
+
+
+def test_stages_compute_with_their_task_s_threads(work, monkeypatch):
+    stage = work.stage("baseline", "train")
+    seen: list[int] = []
+    monkeypatch.setattr("cnnbench.stages.bench.train", lambda *a: seen.append(torch.get_num_threads()) or 1 / 0)
+    before = torch.get_num_threads()
+    with pytest.raises(ZeroDivisionError):
+        work.bench.run({**stage.task, "threads": 3}, [], work.root, print)
+    assert seen == [3]
+    assert torch.get_num_threads() == before
+
+
+def test_the_runtime_serves(work, monkeypatch):
+    from cnnbench_plugins.runtime.eager import Eager
+
+    calls: list[torch.Size] = []
+    monkeypatch.setattr(Eager, "__call__", lambda self, model, example: calls.append(example.shape) or model)
+    work.run("eager", "latency")
+    work.run("baseline", "latency")
+    work.run("eager", "energy")
+    assert calls == [(1, 1, 8, 8), (32, 1, 8, 8)]
+
+
+def test_data_is_loaded_once_while_the_dataset_is_the_same(tmp_path, monkeypatch):
+    work = make_workplace(tmp_path)
+    loads: list[str] = []
+    real = "cnnbench.stages.bench.load"
+    from cnnbench.data import load
+
+    monkeypatch.setattr(real, lambda dataset: loads.append(type(dataset).__name__) or load(dataset))
+    for seed in (0, 1):
+        work.run("baseline", "evaluate", seed)
+    assert loads == ["Digits"]
+    assert work.bench.meter.closed is False
+    work.bench.close()
+    assert work.bench.meter.closed is True
+
+
+def test_a_model_with_kernels_of_its_own_is_served_by_them(tmp_path, install_plugin):
+    install_plugin(
+        "kernels",
+        "import cnnbench\n"
+        "from torch import nn\n"
+        "class Packed(nn.Module):\n"
+        "    kernels = 'packed'\n"
+        "    kernels_reason = 'for the test'\n"
+        "    def __init__(self, model):\n"
+        "        super().__init__()\n"
+        "        self.model = model\n"
+        "    def forward(self, x):\n"
+        "        return self.model(x)\n"
+        "    def deploy(self, example):\n"
+        "        calls.append(tuple(example.shape))\n"
+        "        return self.model\n"
+        "calls = []\n"
+        "@cnnbench.technique('compressor', 'pack')\n"
+        "class Pack:\n"
+        "    '''Packs.'''\n"
+        "    def __call__(self, model, context):\n"
+        "        return Packed(model)\n"
+        "@cnnbench.hookimpl\n"
+        "def cnnbench_register_techniques():\n"
+        "    return [Pack]\n",
+    )
+    work = make_workplace(tmp_path, TEXT.replace("[measure]", '"pack" = { compressor = "pack" }\n[measure]'))
+    note = "served by packed kernels (for the test)"
+    assert work.run("pack", "latency")["notes"] == [note]
+    assert note in work.run("pack", "energy")["notes"]
+    assert work.run("pack", "evaluate")["notes"] == []
+    import kernels
+
+    assert kernels.calls == [(1, 1, 8, 8), (32, 1, 8, 8)]  # made ready for the shapes that are served
+
+
+# Repeatability.
+
+
+def test_a_training_again_gives_the_same_bits_after_other_stages(work):
+    """Of any arm, whatever this process did in between and whatever its global generators hold."""
+    first = {arm: state(work.model(arm)) for arm in ("baseline", "dropout")}
+    for kind in ("latency", "energy", "evaluate", "profile"):
+        work.run("prune", kind, seed=1)
+    torch.manual_seed(1234)
+    work.run("placebo", "train")
+    for arm, expected in first.items():
+        work.again(arm, "train")
+        assert torch.equal(state(work.model(arm)), expected), arm
+
+
+def test_a_compression_again_gives_the_same_bits(work):
+    first = state(work.model("prune", "compress"))
+    work.run("dropout", "train", 1)
+    torch.manual_seed(77)
+    work.again("prune", "compress")
+    assert torch.equal(state(work.model("prune", "compress")), first)
+
+
+def test_seeds_and_the_placebo_train_other_models(work):
+    models = [work.model("baseline"), work.model("baseline", seed=1), work.model("placebo"), work.model("dropout")]
+    weights = [torch.cat([p.detach().flatten() for p in m.parameters()]) for m in models]
+    assert not any(torch.equal(a, b) for i, a in enumerate(weights) for b in weights[:i])
+
+
+def test_a_local_worker_trains_the_same_bits_as_this_process(work, tmp_path):
+    executor = LocalExecutor(1)
+    events: list[Any] = []
+    try:
+        for arm in ("dropout", "baseline"):
+            stage = work.stage(arm, "train")
+            executor.submit(Task(stage.key, stage.task, (), str(tmp_path / stage.key)))
+            while not (events and isinstance(events[-1], Outcome) and events[-1].key == stage.key):
+                events += executor.wait()
+    finally:
+        executor.close()
+    assert [e.status for e in events if isinstance(e, Outcome)] == ["ok", "ok"]
+    for arm in ("dropout", "baseline"):
+        key = work.stage(arm, "train").key
+        here = work.run(arm, "train")["details"]["history"]
+        assert [e.progress for e in events if isinstance(e, Epoch) and e.key == key] == here
+        assert torch.equal(state(load_model(tmp_path / key / MODEL).model), state(work.model(arm)))
