@@ -60,7 +60,7 @@ class _OutOfTime(BaseException):
 
 @contextmanager
 def _alarm(seconds: float | None) -> Iterator[None]:
-    """Raise ``_OutOfTime`` in the block after ``seconds``."""
+    """Raise ``_OutOfTime`` in the block after ``seconds``; an alarm that was set before goes on afterwards."""
     if seconds is None or not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -68,10 +68,13 @@ def _alarm(seconds: float | None) -> Iterator[None]:
     def ring(_number: int, _frame: FrameType | None) -> None:
         raise _OutOfTime
 
+    began = time.monotonic()
     before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    left, interval = signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+        if left:
+            signal.setitimer(signal.ITIMER_REAL, max(left - (time.monotonic() - began), 1e-3), interval)
