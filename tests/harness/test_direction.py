@@ -1,0 +1,149 @@
+"""One direction: suite -> matrix -> plan -> execute -> store -> frame -> stats -> tables; nobody imports upwards."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import cnnbench
+from cnnbench.store import Store
+
+ROOT = Path(cnnbench.__file__).parent
+
+# The lowest first. A module imports from its own row and from those above it, in functions and for types alike.
+LAYERS = """
+errors hookspecs lazy text
+types
+design locate plain quantities seeds
+slots
+technique
+registry
+expect toml
+options plugins
+reader
+draft measuring
+axes changes
+suite
+matrix schema
+artifact data devices environment meters surgery
+plan
+stages.train
+stages.build stages.evaluate stages.latency stages.memory stages.profile
+stages.compress stages.energy
+stages.bench
+execute.cache execute.interface
+execute.scheduler
+execute.inline execute.local execute.perform execute.worker
+store
+frame
+stats
+numerals columns footnotes table_formats tables
+progress
+run outlook cards doctor
+cli
+__main__
+"""
+LAYER = {module: number for number, row in enumerate(LAYERS.strip().splitlines()) for module in row.split()}
+PACKAGES = {"", "execute", "stages", "testing"}  # their __init__.py alone
+
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts): path
+    for path in sorted(ROOT.rglob("*.py"))
+    if path.name != "__init__.py"
+}
+
+
+def imported(path: Path) -> dict[str, int]:
+    """Every name that a file imports from anywhere, with its line; ``from a import b`` counts as ``a`` and ``a.b``."""
+    found = {}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name: node.lineno for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: relative imports hide the direction"
+            found |= dict.fromkeys([node.module or "", *(f"{node.module}.{a.name}" for a in node.names)], node.lineno)
+    return found
+
+
+def upwards(module: str, names: dict[str, int]) -> list[str]:
+    """Which of the imported names belong to a later row than the module."""
+    wrong = []
+    for name, line in names.items():
+        target = name.removeprefix("cnnbench").removeprefix(".")
+        if name.split(".")[0] != "cnnbench" or target in PACKAGES:
+            continue
+        if target in LAYER and LAYER[target] > LAYER[module]:
+            wrong.append(f"{module}:{line} imports {target}")
+    return wrong
+
+
+def test_every_module_has_its_row():
+    assert set(MODULES) == set(LAYER), "a new module has to find its place in LAYERS"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_module_imports_a_later_one(module):
+    assert upwards(module, imported(MODULES[module])) == []
+
+
+def test_importing_the_package_brings_in_the_contract_alone():
+    names = {name for name in imported(ROOT / "__init__.py") if name in {f"cnnbench.{module}" for module in LAYER}}
+    assert names == {"cnnbench.hookspecs", "cnnbench.technique"}
+
+
+def test_an_upward_import_is_found_wherever_it_hides(tmp_path):
+    file = tmp_path / "store.py"
+    file.write_text(
+        "def f():\n    from cnnbench import tables\n    import cnnbench.cli\n    from cnnbench.errors import X\n"
+    )
+    assert upwards("store", imported(file)) == ["store:2 imports tables", "store:3 imports cli"]
+
+
+def test_the_host_imports_no_plugin_by_name():
+    for path in ROOT.rglob("*.py"):
+        assert not [name for name in imported(path) if name.split(".")[0] == "cnnbench_plugins"], path
+
+
+RENDER = """
+import sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "torchvision", "cnnbench_plugins", "sklearn", "codecarbon"):
+            raise ImportError("reporting must not need " + name)
+
+sys.meta_path.insert(0, Blocker())
+from cnnbench.cli import main
+for name in ("terminal", "markdown", "csv", "json"):
+    assert main(["report", sys.argv[1], "--format", name]) == 0, name
+"""
+
+
+def test_tables_render_where_neither_torch_nor_the_plugins_are(tmp_path):
+    store = Store(tmp_path)
+    for arm, role in (("baseline", "baseline"), ("group norm", "arm")):
+        for seed in (0, 1, 2):
+            store.append(
+                {
+                    "key": f"{arm}{seed}",
+                    "suite": {"name": "norms", "question": "Which?", "sha256": "0" * 64, "file": "norms.toml"},
+                    "arm": arm,
+                    "role": role,
+                    "changes": "",
+                    "seed": seed,
+                    "status": "ok",
+                    "planned": {"arms": ["baseline", "group norm"], "seeds": [0, 1, 2]},
+                    "measure": {"primary": "accuracy", "metrics": ["accuracy", "params"]},
+                    "device": "cpu",
+                    "metrics": {"accuracy": 0.9 + seed / 100, "params": 1000.0},
+                }
+            )
+    done = subprocess.run(
+        [sys.executable, "-c", RENDER, str(tmp_path)], capture_output=True, text=True, check=False, timeout=100
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("group norm") >= 4
