@@ -148,18 +148,25 @@ def test_weights_equal_those_of_a_plain_loop():
 
 
 def test_the_schedule_is_a_factor_of_each_group_s_own_rate():
-    rates: list[tuple[float, ...]] = []
+    made: list[torch.optim.Optimizer] = []
+    told: list[float] = []
+    used: list[list[float]] = []
 
     def optimizer(model: nn.Module) -> torch.optim.Optimizer:
         groups = [{"params": [p], "lr": RATE * (index + 1)} for index, p in enumerate(model.parameters())]
-        return torch.optim.SGD(groups, lr=1.0)
+        made.append(torch.optim.SGD(groups, lr=1.0))
+        return made[0]
 
     class Rates:
         def weights(self, model: nn.Module, learning_rate: float) -> None:
-            rates.append((learning_rate,))
+            told.append(learning_rate)
+            used.append([group["lr"] for group in made[0].param_groups])
 
     fit(make_model(), procedure(optimizer=optimizer, regularizers=[Rates()], schedule=lambda s, t: s / t), Streams(0))
-    assert [rate for (rate,) in rates] == pytest.approx([RATE * s / 12 for s in range(12)])
+    for step, rates in enumerate(used):
+        assert rates == pytest.approx([RATE * (index + 1) * step / 12 for index in range(6)])
+    assert told == [rates[0] for rates in used]
+    assert len(used) == 12
 
 
 # Common random numbers and repeatability.
@@ -705,7 +712,8 @@ class Ensemble:
     count: int
 
     def __call__(self, run: Any) -> Trained:
-        return next(run.fit(member=index) for index in range(self.count))
+        members = [run.fit(member=index) for index in range(self.count)]
+        return members[0]
 
 
 @settings(deadline=None, max_examples=60)
