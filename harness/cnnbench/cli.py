@@ -83,8 +83,10 @@ def _answer(arguments: Sequence[str]) -> int:
         parser.print_help()
         return USAGE
     given, unknown = parser.parse_known_args(arguments)
-    if unknown:
-        given.parser.refuse(unknown[0])
+    if "suites" in given and not any(word.startswith("-") for word in unknown):
+        given.suites += map(Path, unknown)  # argparse takes no suites after an option: run a.toml --quiet b.toml
+    elif unknown:
+        given.parser.refuse(min(unknown, key=lambda word: not word.startswith("-")))
     try:
         code: int = given.command(given)
     except SuiteError as error:
@@ -284,7 +286,7 @@ def _report(given: argparse.Namespace) -> int:
     found = open_results(given.results)
     for problem in found.problems:
         print(f"cnnbench: warning: {found.path}: {problem}", file=sys.stderr)
-    text = render(list(found.records), given.format, source=found.path)
+    text = render(list(found.records), given.format, source=given.results)
     if given.output is None:
         print(text)
         return OK

@@ -135,7 +135,7 @@ def run_suite(suite: Suite, host: PluginHost, options: RunOptions, progress: Pro
     store = Store(options.results)
     cache = StageCache(options.cache)
     cache.prepare()
-    with store.exclusive(), closing(make_executor(options, place, host)) as executor:
+    with closing(make_executor(options, place, host)) as executor, store.exclusive():
         environment = {**manifest(place.device, Path(suite.file).parent), **host.describe_environment()}
         ledger = _Ledger(suite, plan, place, environment, store)
         done = ledger.recall(fresh=options.fresh)
