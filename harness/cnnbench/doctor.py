@@ -63,7 +63,7 @@ def _energy() -> list[str]:
 def _plugins(host: PluginHost) -> list[str]:
     owners = {str(entry.owner) for entry in host.registry}
     counts = {owner: sum(str(entry.owner) == owner for entry in host.registry) for owner in sorted(owners)}
-    return [f"{owner}: {count} techniques" for owner, count in counts.items()] + [
+    return [f"{owner}: {count} technique{'s' * (count != 1)}" for owner, count in counts.items()] + [
         f"not loaded: {problem}" for problem in host.problems
     ]
 
