@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -49,6 +49,23 @@ MODEL = "model.pt"
 """The artifact's name in the folder of a stage that makes a model."""
 
 
+@dataclass(frozen=True)
+class _Served:
+    """A model ready to be timed.
+
+    Attributes:
+        key: the model's folder and the arm's runtime.
+        call: from model inputs to logits.
+        inputs: the test split as the model takes it.
+        notes: for the record.
+    """
+
+    key: tuple[str, tuple[Choice, ...]]
+    call: Callable[[torch.Tensor], torch.Tensor]
+    inputs: torch.Tensor
+    notes: list[str] = field(default_factory=list)
+
+
 class Bench:
     """One process's workplace.
 
@@ -59,6 +76,7 @@ class Bench:
     def __init__(self, registry: Registry) -> None:
         self.registry = registry
         self.meter: EnergyMeter = CodecarbonMeter()
+        self.served: _Served | None = None
         self._loaded: tuple[Choice, ImageData] | None = None
 
     def close(self) -> None:
@@ -117,7 +135,7 @@ class _Work:
     """One stage at work; a method for each kind of stage."""
 
     def __init__(self, bench: Bench, task: Mapping[str, Any], inputs: Sequence[Path], folder: Path, tell: Tell) -> None:
-        self.meter = bench.meter
+        self.bench = bench
         self.task = task
         self.inputs = inputs
         self.folder = folder
@@ -140,7 +158,7 @@ class _Work:
             observers=self.observers,
         )
         strategies = self.builder.techniques("strategy")
-        with PeakMemory(self.device) as memory, self.meter.task(self.device) as metered:
+        with PeakMemory(self.device) as memory, self.bench.meter.task(self.device) as metered:
             began = time.perf_counter()
             trained = train(run, strategies)
             self.device.synchronize()
@@ -185,34 +203,30 @@ class _Work:
 
     def latency(self) -> dict[str, Any]:
         """Time of a call, and memory of one at the largest batch, on a machine that does nothing else."""
-        artifact = self._artifact()
         options = LatencyOptions(**{**self.task["latency"], "batch_sizes": tuple(self.task["latency"]["batch_sizes"])})
-        inputs = self._inputs(artifact)
-        call, notes = self._served(artifact, make_batches(inputs, options.batch_sizes[0], most=1)[0])
-        found = measure_latency(call, inputs, self.device, options)
-        (batch,) = make_batches(inputs, max(options.batch_sizes), most=1)
+        served = self._served(options.batch_sizes[0])
+        found = measure_latency(served.call, served.inputs, self.device, options)
+        (batch,) = make_batches(served.inputs, max(options.batch_sizes), most=1)
         with torch.inference_mode(), PeakMemory(self.device) as memory:
-            call(batch)
+            served.call(batch)
             self.device.synchronize()
         metrics = {key: value for result in found.values() for key, value in result.metrics.items()}
         if memory.peak_mib is not None:
             metrics["memory_inference_mib"] = memory.peak_mib
         samples = {str(size): result.details for size, result in found.items()}
-        return {"metrics": metrics, "details": {"latency": samples}, "notes": notes}
+        return {"metrics": metrics, "details": {"latency": samples}, "notes": served.notes}
 
     def energy(self) -> dict[str, Any]:
         """Energy of an image, on a machine that does nothing else, with the threads that latency is taken with."""
-        artifact = self._artifact()
-        inputs = self._inputs(artifact)
         options = EnergyOptions(**self.task["energy"])
         with _threads(self.task["serving_threads"] or usable_cores()):
-            call, notes = self._served(artifact, make_batches(inputs, options.batch_size, most=1)[0])
-            found = inference_energy(call, inputs, self.meter, options, self.device)
+            served = self._served(options.batch_size)
+            found = inference_energy(served.call, served.inputs, self.bench.meter, options, self.device)
         return {
             "metrics": found.metrics,
             "methods": found.methods,
             "details": found.details,
-            "notes": [*notes, *found.notes],
+            "notes": [*served.notes, *found.notes],
         }
 
     def _artifact(self) -> Artifact:
@@ -225,17 +239,32 @@ class _Work:
         """The test split, or the first of it, as the model takes it."""
         return model_inputs(self.splits.test_images[:count], artifact.input)
 
-    def _served(
-        self, artifact: Artifact, example: torch.Tensor
-    ) -> tuple[Callable[[torch.Tensor], torch.Tensor], list[str]]:
-        """The model as it is served: by the arm's runtime, else by kernels of its own, else as it is."""
-        model = artifact.model
+    def _served(self, batch_size: int) -> _Served:
+        """The model as it is served: by the arm's runtime, else by kernels of its own, else as it is.
+
+        Latency and energy of one model follow each other in one process: it is made ready once, since that may mean to
+        compile it.
+
+        Args:
+            batch_size: images of the first call.
+        """
+        runtimes = self.settings.techniques.get("runtime", ())
+        key = (str(self.inputs[-1]), runtimes)
+        if self.bench.served is None or self.bench.served.key != key:
+            self.bench.served = None  # let go of the old before the new comes in
+            self.bench.served = self._made_ready(key, batch_size)
+        return self.bench.served
+
+    def _made_ready(self, key: tuple[str, tuple[Choice, ...]], batch_size: int) -> _Served:
+        artifact = self._artifact()
+        model, inputs = artifact.model, self._inputs(artifact)
+        (example,) = make_batches(inputs, batch_size, most=1)
         for runtime in self.builder.techniques("runtime"):
-            return runtime(model, example), []
+            return _Served(key, runtime(model, example), inputs)
         deploy = getattr(model, "deploy", None)
         if deploy is None:
-            return model, []
+            return _Served(key, model, inputs)
         call = deploy(example)
         kernels = getattr(model, "kernels", "its own")
         reason = getattr(model, "kernels_reason", "")
-        return call, [f"served by {kernels} kernels" + (f" ({reason})" if reason else "")]
+        return _Served(key, call, inputs, [f"served by {kernels} kernels" + (f" ({reason})" if reason else "")])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 import platform
+import pydoc
 import warnings
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -79,7 +81,24 @@ def _exported(model: nn.Module, calibration: torch.Tensor) -> torch.fx.GraphModu
                 key: (f"{path}@{key.rpartition('@')[2]}" if "@" in key else path, kind)
                 for key, (path, kind) in stack.items()
             }
+            _name_source(node)
     return graph_module
+
+
+def _name_source(node: torch.fx.Node) -> None:
+    """Say which layer a node comes from, where torch.export does not.
+
+    torchao asks torch's source matcher for convolutions, linear layers and additions. Up to torch 2.11 that matcher
+    knows only ``source_fn_stack``, which export no longer writes.
+    """
+    if node.op != "call_function" or "source_fn_stack" in node.meta:
+        return
+    path, kind = list(node.meta["nn_module_stack"].values())[-1]
+    layer = pydoc.locate(kind) if isinstance(kind, str) else kind
+    if isinstance(layer, type) and layer.__module__.startswith("torch.nn.modules."):
+        node.meta["source_fn_stack"] = [(path, layer)]
+    elif node.target in (torch.ops.aten.add.Tensor, torch.ops.aten.add_.Tensor):
+        node.meta["source_fn_stack"] = [(node.name, operator.add)]
 
 
 def _quantizer(*, per_channel: bool) -> Any:
