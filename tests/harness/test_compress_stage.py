@@ -139,7 +139,7 @@ def test_train_is_the_arm_s_procedure(builder):
     assert not one.training
 
 
-@pytest.mark.parametrize("rate", [None, 0.007])
+@pytest.mark.parametrize("rate", [None, 0.007, 0.0])
 def test_a_learning_rate_overrides_the_recipe_s_and_the_schedule_still_acts(builder, rate):
     class Rates(Observer):
         def __init__(self) -> None:

@@ -259,7 +259,7 @@ def test_each_epoch_sees_every_image_once_in_the_documented_order():
 def test_batches_cover_everything_but_a_single_last_image(count, size):
     bounds = _batches(count, size)
     covered = [row for start, stop in bounds for row in range(start, stop)]
-    dropped = size > 1 and count > size and count % size == 1
+    dropped = count > size and count % size == 1
     assert covered == list(range(count - dropped))
     assert all(stop - start == size for start, stop in bounds[:-1])
     assert all(1 <= stop - start <= size for start, stop in bounds)
@@ -689,7 +689,18 @@ def test_strategies_nest_the_first_outermost_and_every_observer_is_told():
 def test_without_strategies_the_run_is_fitted_once():
     run = make_run()
     assert torch.equal(weights(train(run, []).model), weights(run.fit().model))
-    assert not torch.equal(weights(run.fit(member=1).model), weights(run.fit().model))
+
+
+def test_a_member_draws_everything_from_streams_of_its_own():
+    recorder = Recorder()
+    run = make_run(epochs=1, augmentations=[recorder])
+    own, member = run.fit(), run.fit(member=1)
+    same = replace(run, streams=Streams(0).member(1)).fit()
+    orders = [torch.cat(recorder.seen[start : start + 4]) for start in (0, 4, 8)]
+    assert not torch.equal(orders[0], orders[1])
+    assert torch.equal(orders[1], orders[2])
+    assert not torch.equal(weights(own.model), weights(member.model))
+    assert torch.equal(weights(member.model), weights(same.model))
 
 
 @dataclass

@@ -173,7 +173,7 @@ def _batches(count: int, size: int) -> list[tuple[int, int]]:
     A last batch of one image is dropped where the others are larger: batch statistics of a single sample are undefined.
     """
     bounds = [(start, min(start + size, count)) for start in range(0, count, size)]
-    return bounds[:-1] if count > size > 1 and count % size == 1 else bounds
+    return bounds[:-1] if count > size and count % size == 1 else bounds
 
 
 def model_inputs(images: torch.Tensor, input_module: nn.Module) -> torch.Tensor:
