@@ -14,7 +14,7 @@ import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import cnnbench
 from cnnbench.errors import CnnbenchError, SuiteError, UsageError
@@ -281,12 +281,11 @@ def _show(given: argparse.Namespace) -> int:
 
 def _report(given: argparse.Namespace) -> int:
     from cnnbench.store import open_results
-    from cnnbench.tables import render
 
     found = open_results(given.results)
     for problem in found.problems:
         print(f"cnnbench: warning: {found.path}: {problem}", file=sys.stderr)
-    text = render(list(found.records), given.format, source=given.results)
+    text = _rendered(list(found.records), given.format, given.results)
     if given.output is None:
         print(text)
         return OK
@@ -296,6 +295,23 @@ def _report(given: argparse.Namespace) -> int:
     except OSError as error:
         raise UsageError(f"--output: {given.output} can't be written: {error.strerror}") from error
     return OK
+
+
+def _rendered(records: list[dict[str, Any]], form: str, source: Path) -> str:
+    """Records in one of the harness's formats, or a plugin's; plugins are loaded only for theirs."""
+    from cnnbench.registry import nearest
+    from cnnbench.tables import FORMATS, render
+
+    if form in FORMATS:
+        return render(records, form, source=source)
+    from cnnbench.options import make
+    from cnnbench.types import Choice
+
+    registry = _host().registry
+    names = registry.names("reporter")
+    if form not in names:
+        raise UsageError(f"unknown format {form!r}: {nearest(form, [*FORMATS, *names])}")
+    return str(make(Choice("reporter", form), registry)(records))
 
 
 def _schema(_given: argparse.Namespace) -> int:

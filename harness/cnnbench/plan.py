@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import cnnbench
 from cnnbench.data import data_key
 from cnnbench.matrix import Trial, trials
-from cnnbench.options import make
+from cnnbench.options import complete, make
 from cnnbench.plain import settings_plain
-from cnnbench.quantities import quantities
+from cnnbench.quantities import METRICS, quantities
 from cnnbench.registry import digest_of_files
 from cnnbench.slots import SLOTS
 from cnnbench.types import Choice
@@ -177,6 +177,8 @@ class _Keys:
         self._registry = registry
         self._place = place
         self._measure = measure
+        own = [Choice("metric", name) for name in measure.metrics if name not in METRICS]
+        self._metrics = [complete(choice, registry) for choice in own]
         self._wanted = {q.stage for q in quantities(measure.metrics, measure.latency.batch_sizes)}
         self._data: dict[str, str] = {}
         self._sources: dict[str, list[str]] = {}
@@ -208,7 +210,8 @@ class _Keys:
             chain = [self._choice(choice) for choice in compressors]
             models = (trained, add("compress", digest(["compress", trained, chain]), (trained,)))
         model = models[-1]
-        add("evaluate", digest(["evaluate", model]), models)
+        metrics = [self._choice(choice) for choice in self._metrics]
+        add("evaluate", digest(["evaluate", model, metrics]), models, metrics=[c.plain() for c in self._metrics])
         if "profile" in self._wanted:
             add("profile", digest(["profile", model]), models)
         served = [model, self._place.machine, [self._choice(c) for c in settings.techniques.get("runtime", ())]]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 Better = Literal["higher", "lower", "neither"]
 
@@ -70,20 +70,15 @@ METRICS: tuple[str, ...] = (*_QUALITY, *_COST, *_BY_BATCH)
 """Every metric that a suite can name without a plugin."""
 
 
-def quantities(
-    metrics: Sequence[str], batch_sizes: Sequence[int], extra: Mapping[str, Quantity] | None = None
-) -> list[Quantity]:
+def quantities(metrics: Sequence[str], batch_sizes: Sequence[int]) -> list[Quantity]:
     """The columns behind a suite's metrics, in order.
 
     Args:
-        metrics: names from ``METRICS`` or ``extra``.
+        metrics: names from ``METRICS``; any other is a plugin's, recorded under its own name, and read here without the
+            plugin that knows more of it.
         batch_sizes: latency's batch sizes.
-        extra: quantities of metrics that plugins add.
-
-    Raises:
-        KeyError: a name is unknown.
     """
-    fixed = {**_QUALITY, **_COST, **(extra or {})}
+    fixed = {**_QUALITY, **_COST}
     columns: list[Quantity] = []
     for name in metrics:
         if name in _BY_BATCH:
@@ -92,5 +87,5 @@ def quantities(
                 replace(by_batch, key=by_batch.key.format(n=n), label=by_batch.label.format(n=n)) for n in batch_sizes
             ]
         else:
-            columns.append(fixed[name])
+            columns.append(fixed.get(name) or Quantity(name, name, "", "neither", "evaluate"))
     return columns

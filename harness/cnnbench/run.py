@@ -15,10 +15,12 @@ from cnnbench.errors import UsageError
 from cnnbench.execute.cache import StageCache
 from cnnbench.execute.interface import Epoch
 from cnnbench.execute.scheduler import Ended, Scheduler, Started, TrialEnded
+from cnnbench.options import make
 from cnnbench.plain import measure_plain, settings_plain
 from cnnbench.plan import Place, Plan, PlannedTrial, make_plan
 from cnnbench.registry import nearest
 from cnnbench.store import Store
+from cnnbench.types import Choice
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,7 +40,7 @@ class RunOptions:
     Attributes:
         results: folder for ``records.jsonl``.
         cache: folder for results of stages.
-        executor: one of ``EXECUTORS``.
+        executor: one of ``EXECUTORS``, or a plugin's.
         workers: worker processes; None lets the machine decide.
         fresh: run everything again, whatever is on disk.
         only: names of arms to run; the baseline always does. Empty means all.
@@ -118,7 +120,12 @@ def make_executor(options: RunOptions, place: Place, host: PluginHost) -> TaskEx
         from cnnbench.execute.local import LocalExecutor
 
         return LocalExecutor(options.workers or default_workers(place))
-    raise UsageError(f"--executor: unknown executor {options.executor!r}: {nearest(options.executor, EXECUTORS)}")
+    plugins = host.registry.names("executor")
+    if options.executor not in plugins:
+        hint = nearest(options.executor, [*EXECUTORS, *plugins])
+        raise UsageError(f"--executor: unknown executor {options.executor!r}: {hint}")
+    made: TaskExecutor = make(Choice("executor", options.executor), host.registry)(options.workers)
+    return made
 
 
 def run_suite(suite: Suite, host: PluginHost, options: RunOptions, progress: Progress) -> RunSummary:

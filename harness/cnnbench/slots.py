@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from cnnbench.execute.interface import TaskExecutor
     from cnnbench.lazy import nn, torch
     from cnnbench.types import Choice, ImageData, Progress, Trained
 
@@ -225,8 +226,8 @@ class Dataset(Protocol):
 class Metric(Protocol):
     """A quality metric of the test split."""
 
-    def __call__(self, probabilities: torch.Tensor, labels: torch.Tensor) -> Mapping[str, float]:
-        """Named scalars from class probabilities [N, K] (CPU, float64) and labels [N]."""
+    def __call__(self, probabilities: torch.Tensor, labels: torch.Tensor) -> float:
+        """A number from class probabilities [N, K] (CPU, float64) and labels [N], recorded under the metric's name."""
 
 
 class Reporter(Protocol):
@@ -237,10 +238,10 @@ class Reporter(Protocol):
 
 
 class Executor(Protocol):
-    """Runs stages; see ``cnnbench.execute.interface``."""
+    """Runs stages elsewhere."""
 
-    def __call__(self, workers: int | None) -> Any:
-        """Make the executor with that many workers (None: its own choice)."""
+    def __call__(self, workers: int | None) -> TaskExecutor:
+        """Make the executor with that many workers (None: its own choice); see ``cnnbench.execute.interface``."""
 
 
 @dataclass(frozen=True)

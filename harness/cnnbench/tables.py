@@ -142,16 +142,9 @@ def _columns(measure: Mapping[str, Any]) -> tuple[str, tuple[Quantity, ...]]:
     batch_sizes = (measure.get("latency") or {}).get("batch_sizes") or [1]
     if primary not in names:
         names.insert(0, primary)
-    found = {name: _quantities(name, batch_sizes) for name in names}
+    found = {name: quantities([name], batch_sizes) for name in names}
     columns = dict.fromkeys(quantity for name in names for quantity in found[name])
     return found[primary][0].key, tuple(columns)
-
-
-def _quantities(name: str, batch_sizes: Sequence[int]) -> list[Quantity]:
-    try:
-        return quantities([name], batch_sizes)
-    except KeyError:  # a plugin's metric: records are read without the plugin that knows more of it
-        return [Quantity(name, name, "", "neither", "evaluate")]
 
 
 Format = Callable[[Table, int | None], str]

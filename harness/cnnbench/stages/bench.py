@@ -29,8 +29,8 @@ from cnnbench.stages.evaluate import evaluate
 from cnnbench.stages.latency import make_batches, measure_latency
 from cnnbench.stages.memory import PeakMemory
 from cnnbench.stages.profile import profile
-from cnnbench.stages.train import Run, model_inputs, train
-from cnnbench.types import EnergyOptions, LatencyOptions
+from cnnbench.stages.train import EVALUATION_BATCH, Run, model_inputs, train
+from cnnbench.types import Choice, EnergyOptions, LatencyOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from cnnbench.artifact import Artifact
     from cnnbench.meters import EnergyMeter
     from cnnbench.registry import Registry
-    from cnnbench.types import Choice, ImageData, Progress
+    from cnnbench.types import ImageData, Progress
 
     Tell = Callable[[Mapping[str, Any]], None]
 
@@ -191,8 +191,16 @@ class _Work:
     def evaluate(self) -> dict[str, Any]:
         """Quality on the test split: the one place where a run reads it."""
         artifact = self._artifact()
-        labels = self.splits.test_labels
-        found = evaluate(artifact.model, self._inputs(artifact), labels, self.splits.num_classes, self.device)
+        choices = [Choice.from_plain(plain) for plain in self.task["metrics"]]
+        found = evaluate(
+            artifact.model,
+            self._inputs(artifact),
+            self.splits.test_labels,
+            self.splits.num_classes,
+            self.device,
+            EVALUATION_BATCH,
+            {choice.name: make(choice, self.bench.registry) for choice in choices},
+        )
         return {"metrics": found.metrics, "details": found.details}
 
     def profile(self) -> dict[str, Any]:

@@ -7,6 +7,8 @@ largest entry. Macro averages go over all K classes and count a ratio 0/0 as 0, 
 
 from __future__ import annotations
 
+import math
+import numbers
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +18,12 @@ import torch
 from cnnbench.errors import Diverged, TrialError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
     from cnnbench.devices import Device
+    from cnnbench.slots import Metric
 
     Floats = NDArray[np.float64]
     Integers = NDArray[np.int64]
@@ -49,6 +52,7 @@ def evaluate(
     num_classes: int,
     device: Device,
     batch_size: int = 1000,
+    extra: Mapping[str, Metric] | None = None,
 ) -> Quality:
     """Predict a split and score it.
 
@@ -59,17 +63,25 @@ def evaluate(
         num_classes: K.
         device: where the model lives.
         batch_size: images a forward pass.
+        extra: metrics of plugins by name.
 
     Raises:
         Diverged: an output is not finite.
-        TrialError: the outputs are not [N, K], or there is nothing to evaluate.
+        TrialError: the outputs are not [N, K], there is nothing to evaluate, or a plugin's metric gives no number.
     """
     if len(labels) == 0:
         raise TrialError("the split to evaluate has no images")
     logits = predict(model, inputs, batch_size, device)
     if logits.shape != (len(labels), num_classes):
         raise TrialError(f"the model's outputs have shape {logits.shape}, expected ({len(labels)}, {num_classes})")
-    return quality(logits, labels.cpu().numpy())
+    found = quality(logits, labels.cpu().numpy())
+    probabilities = torch.from_numpy(np.exp(log_softmax(logits)))
+    for name, metric in (extra or {}).items():
+        value: object = metric(probabilities, labels.cpu())
+        if not isinstance(value, numbers.Real) or not math.isfinite(value):
+            raise TrialError(f"metric {name!r} gave {value!r}, not a finite number")
+        found.metrics[name] = float(value)
+    return found
 
 
 def predict(
