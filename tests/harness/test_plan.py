@@ -332,6 +332,25 @@ def test_the_code_of_a_student_enters_the_keys_of_distillation(fakes):
     assert changed(base, keys_of(plan_of(text, registry))) == set(TRAIN_LIKE) - {"train"}
 
 
+@pytest.mark.parametrize(
+    ("slot", "name", "stages"),
+    [
+        ("model", "resnet", set(TRAIN_LIKE)),
+        ("norm", "group", set(TRAIN_LIKE)),
+        ("compressor", "prune", set(TRAIN_LIKE) - {"train"}),
+        ("model", "plain", set()),
+    ],
+)
+def test_what_a_technique_says_of_the_user_s_own_files_enters_keys(fakes, monkeypatch, slot, name, stages):
+    registry = fakes.make_registry()
+    keys = []
+    for content in ("before", "after"):
+        cls = registry.get(slot, name).cls
+        monkeypatch.setattr(cls, "fingerprint", lambda self, content=content: content, raising=False)
+        keys.append(keys_of(plan_of(TEXT, registry)))
+    assert changed(*keys) == stages
+
+
 def folder_plan(registry: Registry, folder: Any) -> Plan:
     return plan_of(TEXT.replace('name = "digits"', f'name = "folder", path = "{folder}"'), registry)
 
