@@ -85,10 +85,8 @@ class LocalExecutor:
         self._idle, self._busy = [], []
 
     def _start(self) -> _Worker:
-        from cnnbench.execute.worker import main
-
         ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=main, args=(theirs, list(sys.path)), daemon=False)
+        process = self._context.Process(target=_live, args=(theirs, list(sys.path)), daemon=False)
         if self._context.get_start_method() == "forkserver":
             _ensure_fork_server()
         process.start()
@@ -139,6 +137,13 @@ class _Worker:
         self.process.join()
         if self.task is not None and self.process.pid is not None:
             clear_scratch(Path(self.task.folder), self.process.pid)
+
+
+def _live(pipe: Connection[Any, Any], path: list[str]) -> None:
+    """A worker process from its start to its end. The parent must not import this: torch takes seconds."""
+    from cnnbench.execute.worker import main
+
+    main(pipe, path)
 
 
 def _ensure_fork_server() -> None:
