@@ -47,7 +47,7 @@ input = "z_score"
 "eager" = { runtime = "eager" }
 [measure]
 metrics = ["accuracy", "params", "flops", "latency", "memory", "energy", "train_time", "energy_train"]
-latency = { batch_sizes = [1, 4], max_seconds = 0.05, threads = 1 }
+latency = { batch_sizes = [1, 4], max_seconds = 0.05, threads = 2 }
 energy = { window_seconds = 0.01 }
 """
 
@@ -222,7 +222,7 @@ def test_latency(work):
     assert samples.keys() == {"1", "4"}
     for one in samples.values():
         assert one["samples_ms"]
-        assert one["threads"] == 1
+        assert one["threads"] == 2
         assert one["stopped"] in {"precision", "time"}
 
 
@@ -231,13 +231,13 @@ def test_energy_is_taken_with_the_threads_of_latency(work):
     work.bench.meter.devices.clear()
     work.bench.meter.threads.clear()
     before = torch.get_num_threads()
-    torch.set_num_threads(2)
+    torch.set_num_threads(3)
     try:
         result = work.run("baseline", "energy")
-        assert torch.get_num_threads() == 2
+        assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
-    assert set(work.bench.meter.threads) == {1}
+    assert set(work.bench.meter.threads) == {2}
     assert len(work.bench.meter.devices) == 1 + 3  # idle, then three windows
     assert result["methods"] == {"energy_inference_mj": "estimated"}
     images = result["details"]["energy"]["images"]
