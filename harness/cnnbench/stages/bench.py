@@ -212,12 +212,14 @@ class _Work:
     def latency(self) -> dict[str, Any]:
         """Time of a call, and memory of one at the largest batch, on a machine that does nothing else."""
         options = LatencyOptions(**{**self.task["latency"], "batch_sizes": tuple(self.task["latency"]["batch_sizes"])})
-        served = self._served(options.batch_sizes[0])
-        found = measure_latency(served.call, served.inputs, self.device, options)
-        (batch,) = make_batches(served.inputs, max(options.batch_sizes), most=1)
-        with torch.inference_mode(), PeakMemory(self.device) as memory:
-            served.call(batch)
-            self.device.synchronize()
+        # All under one number of threads: a compiled model would be compiled anew for another.
+        with _threads(options.threads or usable_cores()):
+            served = self._served(options.batch_sizes[0])
+            found = measure_latency(served.call, served.inputs, self.device, options)
+            (batch,) = make_batches(served.inputs, max(options.batch_sizes), most=1)
+            with torch.inference_mode(), PeakMemory(self.device) as memory:
+                served.call(batch)
+                self.device.synchronize()
         metrics = {key: value for result in found.values() for key, value in result.metrics.items()}
         if memory.peak_mib is not None:
             metrics["memory_inference_mib"] = memory.peak_mib
