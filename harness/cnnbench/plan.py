@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -268,6 +268,7 @@ class _Keys:
         if name not in self._sources:
             entry = self._registry.get(choice.slot, choice.name)
             known = [entry.owner.distribution, entry.owner.version, entry.source_digest]
+            known += [_version(need.module) for need in entry.card.requires]
             if hasattr(entry.cls, "fingerprint"):
                 known.append(make(choice, self._registry).fingerprint())
             self._sources[name] = known
@@ -279,6 +280,14 @@ class _Keys:
             dataset = make(settings.dataset, self._registry)
             self._data[name] = data_key(settings.dataset, settings.data, dataset.fingerprint())
         return self._data[name]
+
+
+def _version(module: str) -> str:
+    """Version of the distribution behind an optional package; empty where it is missing or called otherwise."""
+    try:
+        return version(module.partition(".")[0])
+    except PackageNotFoundError:
+        return ""
 
 
 def _nested(value: object) -> Iterator[Mapping[str, Any]]:
