@@ -280,7 +280,8 @@ def test_help_lists_and_mistakes_answer_without_torch(tmp_path):
 
 @pytest.mark.skipif(os.name != "posix", reason="pipes close otherwise elsewhere")
 @pytest.mark.parametrize("arguments", [["list"], ["--help"], ["schema"]])
-def test_a_reader_that_leaves_is_no_error(arguments):
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_leaves_is_no_error(arguments, unbuffered):
     """As in ``cnnbench list | head -1``: the pipe is closed before the command writes."""
     read, write = os.pipe()
     os.close(read)
@@ -289,6 +290,7 @@ def test_a_reader_that_leaves_is_no_error(arguments):
             [sys.executable, "-m", "cnnbench", *arguments],
             stdout=write,
             stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
             check=False,
             timeout=100,
         )

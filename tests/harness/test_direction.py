@@ -15,9 +15,10 @@ from cnnbench.store import Store
 ROOT = Path(cnnbench.__file__).parent
 
 # The lowest first. A module imports from its own row and from those above it, in functions and for types alike.
+# What passes between scheduler and executors is part of the contract with plugins, hence so low.
 LAYERS = """
 errors hookspecs lazy text
-types
+types execute.interface
 design locate plain quantities seeds
 slots
 technique
@@ -31,11 +32,12 @@ suite
 matrix schema
 artifact data devices environment meters surgery
 plan
+stages.threads
 stages.train
 stages.build stages.evaluate stages.latency stages.memory stages.profile
 stages.compress stages.energy
 stages.bench
-execute.cache execute.interface
+execute.cache
 execute.scheduler
 execute.inline execute.local execute.perform execute.worker
 store

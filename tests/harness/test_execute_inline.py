@@ -13,7 +13,7 @@ import pytest
 
 from cnnbench.errors import Diverged, MissingDependency, NoEffect
 from cnnbench.execute import inline
-from cnnbench.execute.cache import RESULT, StageCache
+from cnnbench.execute.cache import StageCache
 from cnnbench.execute.inline import InlineExecutor
 from cnnbench.execute.interface import Epoch, Task
 from cnnbench.plugins import PluginHost
@@ -76,7 +76,7 @@ def test_a_result_is_kept_and_epochs_are_told_before_it(perform):
     (epoch, outcome), folder = perform(work)
     assert epoch == Epoch("ab12", {"epoch": 0})
     assert (outcome.status, outcome.result) == ("ok", {"metrics": {"accuracy": 0.5}})
-    assert json.loads((folder / RESULT).read_text()) == outcome.result
+    assert StageCache(folder.parents[1]).result(folder.name) == outcome.result
     assert (folder / "model.pt").read_text() == "weights"
 
 

@@ -203,7 +203,7 @@ def test_half_a_trial_is_kept_out_of_the_metrics(place, monkeypatch):
     code, _, _ = place.run()
     (record,) = place.records()
     assert (code, record["status"], record["metrics"]) == (1, "failed", {})
-    assert record["details"]["partial"]["train_seconds"] == 1.0
+    assert record["details"]["partial"]["metrics"]["train_seconds"] == 1.0
 
 
 def test_the_placebo_is_the_baseline_under_other_streams(place):
@@ -441,6 +441,13 @@ def test_plan_of_a_finished_suite_has_nothing_to_run(place):
     _, out, _ = place.run(command="plan")
     assert "on disk: 6 of 6 trials recorded, 12 of 12 stages cached" in out
     assert "to run: nothing; the table is ready" in out
+
+
+def test_plan_does_not_count_stages_on_disk_even_where_their_trials_are_not_on_record(place):
+    place.run()
+    _, out, _ = place.run("--results", "elsewhere", command="plan")
+    assert "on disk: 0 of 6 trials recorded, 12 of 12 stages cached" in out
+    assert "to run: nothing" in out
 
 
 def test_plan_of_a_grown_suite_tells_the_cost_of_the_rest(place):
