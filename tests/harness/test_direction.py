@@ -23,14 +23,14 @@ design locate plain quantities seeds
 slots
 technique
 registry
-expect toml
+expect toml devices environment
 options plugins
 reader
 draft measuring
 axes changes
-suite
+suite needs
 matrix schema
-artifact data devices environment meters surgery
+artifact data meters surgery
 plan
 stages.threads
 stages.train
