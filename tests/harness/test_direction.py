@@ -44,6 +44,7 @@ store
 frame
 stats
 numerals columns footnotes table_formats tables
+tally
 progress
 run outlook cards doctor
 cli
