@@ -18,10 +18,10 @@ A ``CnnbenchError`` becomes one line for people. Anything else is a fault in cod
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 
 class CnnbenchError(Exception):
@@ -86,7 +86,15 @@ class NoEffect(TrialError):  # noqa: N818 - reads as what happened
 
 
 class Diverged(TrialError):  # noqa: N818
-    """Training loss or model outputs are not finite."""
+    """Training loss or model outputs are not finite.
+
+    Attributes:
+        history: the epochs before, as plain data.
+    """
+
+    def __init__(self, message: str, history: Sequence[Mapping[str, Any]] = ()) -> None:
+        super().__init__(message)
+        self.history = list(history)
 
 
 class Unsupported(TrialError):  # noqa: N818

@@ -45,12 +45,14 @@ class Place:
         device: the device to use, e.g. ``cpu`` or ``cuda:0``.
         kind: its type, e.g. ``cpu``; quality is shared by all machines of a type.
         machine: identity of the machine for latency and energy: processor or GPU model and threads.
+        energy: where energy figures come from; the same machine may measure one day what it estimated the day before.
         threads: intra-op threads a training uses on CPU; weights depend on it in their last bits.
     """
 
     device: str
     kind: str
     machine: str
+    energy: str = ""
     threads: int = 1
 
 
@@ -126,7 +128,19 @@ def _plain(value: object) -> object:
 def code_digest() -> str:
     """Digest of the harness's own code that computes results: what trains, compresses and evaluates."""
     root = Path(cnnbench.__file__).parent
-    names = ("artifact", "data", "devices", "meters", "options", "plain", "seeds", "slots", "surgery", "types")
+    names = (
+        "artifact",
+        "data",
+        "devices",
+        "environment",
+        "meters",
+        "options",
+        "plain",
+        "seeds",
+        "slots",
+        "surgery",
+        "types",
+    )
     files = [root / f"{name}.py" for name in names] + sorted((root / "stages").glob("*.py"))
     return digest_of_files(files)
 
@@ -220,7 +234,13 @@ class _Keys:
             add("latency", digest(["latency", served, options]), models, latency=options)
         if "energy" in self._wanted:
             options, threads = asdict(measure.energy), measure.latency.threads
-            add("energy", digest(["energy", served, options, threads]), models, energy=options, serving_threads=threads)
+            add(
+                "energy",
+                digest(["energy", served, options, threads, self._place.energy, version("codecarbon")]),
+                models,
+                energy=options,
+                serving_threads=threads,
+            )
         return made
 
     def missing(self, settings: Settings) -> str | None:

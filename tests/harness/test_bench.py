@@ -100,7 +100,7 @@ class Workplace:
             outcome = perform(self.task(stage), self.bench, self.told.append)
             assert outcome.status == "ok", f"{outcome.reason}\n{outcome.trace}"
             assert json.dumps(outcome.result, allow_nan=False)
-        result: dict[str, Any] = json.loads((folder / "result.json").read_text())
+        result: dict[str, Any] = json.loads((folder / "result.json").read_text())["result"]
         return result
 
     def model(self, arm: str, kind: str = "train", seed: int = 0) -> nn.Module:

@@ -233,6 +233,7 @@ def test_options_of_techniques_within_options_count(fake_registry, old, new):
         (dataclasses.replace(CPU, kind="cuda", device="cuda:0"), set(TRAIN_LIKE)),
         (dataclasses.replace(CPU, threads=2), set(TRAIN_LIKE)),
         (dataclasses.replace(CPU, machine="another CPU"), {"latency", "energy"}),
+        (dataclasses.replace(CPU, energy="measured by RAPL"), {"energy"}),
         (dataclasses.replace(CPU, device="cpu:1"), set()),  # which of several alike is no matter
     ],
 )

@@ -156,3 +156,22 @@ def test_a_result_is_there_in_full_or_not_at_all(tmp_path):
 def test_a_number_that_is_not_finite_is_no_result(tmp_path):
     with pytest.raises(ValueError, match="JSON"):
         write_result(tmp_path, {"loss": float("nan")})
+
+
+def test_a_result_whose_files_are_gone_or_cut_off_is_none(tmp_path):
+    cache = StageCache(tmp_path)
+    folder = cache.folder("cd34")
+
+    def fill():
+        with filling(folder) as scratch:
+            (scratch / "model.pt").write_bytes(b"weights")
+            write_result(scratch, {"n": 1})
+
+    fill()
+    assert cache.result("cd34") == {"n": 1}
+    (folder / "model.pt").write_bytes(b"we")
+    assert cache.result("cd34") is None
+    fill()  # replaces what is left
+    assert cache.result("cd34") == {"n": 1}
+    (folder / "model.pt").unlink()
+    assert cache.result("cd34") is None

@@ -519,8 +519,9 @@ def test_a_loss_that_is_not_finite_is_divergence(bad):
         calls.append(1)
         return F.cross_entropy(logits, targets) * (bad if len(calls) == 6 else 1)
 
-    with pytest.raises(Diverged, match=r"training loss is (nan|inf) in epoch 2 of 3"):
+    with pytest.raises(Diverged, match=r"training loss is (nan|inf) in epoch 2 of 3") as caught:
         fit(make_model(), procedure(loss=loss), Streams(0))
+    assert [progress["epoch"] for progress in caught.value.history] == [0]  # the record keeps what went before
     assert len(calls) == 8  # the epoch ends; no step waited for the device to ask
 
 

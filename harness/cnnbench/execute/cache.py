@@ -58,13 +58,8 @@ class StageCache:
         return self.root / key[:2] / key
 
     def result(self, key: str) -> dict[str, Any] | None:
-        """The result of ``key``, or None where there is none that can be read."""
-        try:
-            text = (self.folder(key) / RESULT).read_text(encoding="utf-8")
-            result: dict[str, Any] = json.loads(text)
-        except (OSError, ValueError):
-            return None
-        return result
+        """The result of ``key``, or None where there is none, or files beside it are no longer as they were left."""
+        return _read(self.folder(key))
 
     def forget(self, key: str) -> None:
         """Remove the result of ``key``, if any."""
@@ -81,7 +76,7 @@ def filling(folder: Path) -> Iterator[Path]:
         try:
             scratch.rename(folder)
         except OSError:
-            if not (folder / RESULT).exists():  # not another run that was faster, but a leftover without a result
+            if _read(folder) is None:  # not another run that was faster, but what is left of a result
                 shutil.rmtree(folder, ignore_errors=True)
                 scratch.rename(folder)
     finally:
@@ -99,9 +94,21 @@ def _scratch_prefix(folder: Path, process: int) -> str:
 
 
 def write_result(folder: Path, result: Mapping[str, Any]) -> None:
-    """Write a stage's result as strict JSON.
+    """Write a stage's result as strict JSON, after the files that belong to it.
 
     Raises:
         ValueError: a number in it is not finite.
     """
-    (folder / RESULT).write_text(json.dumps(result, allow_nan=False), encoding="utf-8")
+    files = {file.name: file.stat().st_size for file in folder.iterdir()}
+    (folder / RESULT).write_text(json.dumps({"files": files, "result": result}, allow_nan=False), encoding="utf-8")
+
+
+def _read(folder: Path) -> dict[str, Any] | None:
+    """The result in a folder, if it is whole: a cleaner of caches may have taken a file, or a full disk its end."""
+    try:
+        kept = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+        whole = all((folder / name).stat().st_size == size for name, size in kept["files"].items())
+        result: dict[str, Any] = kept["result"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return result if whole else None

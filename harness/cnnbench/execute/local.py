@@ -67,7 +67,7 @@ class LocalExecutor:
         for worker in list(self._busy):
             if worker.pipe in ready:
                 events += self._receive(worker)
-            elif worker.deadline is not None and time.monotonic() >= worker.deadline:
+            if worker in self._busy and worker.deadline is not None and time.monotonic() >= worker.deadline:
                 assert worker.task is not None
                 reason = f"ran longer than its time limit of {worker.task.time_limit:g} s"
                 events.append(self._lost(worker, "timeout", reason))

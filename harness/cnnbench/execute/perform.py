@@ -47,7 +47,7 @@ def perform(
             write_result(scratch, result)
         return outcome("ok", result=result)
     except Diverged as error:
-        return outcome("diverged", str(error))
+        return outcome("diverged", str(error), result={"details": {"history": error.history}})
     except Unsupported as error:
         return outcome("skipped", str(error))
     except CnnbenchError as error:

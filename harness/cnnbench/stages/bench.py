@@ -7,7 +7,6 @@ task, so that nothing leaks from one trial into the next.
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -29,11 +28,12 @@ from cnnbench.stages.evaluate import evaluate
 from cnnbench.stages.latency import make_batches, measure_latency
 from cnnbench.stages.memory import PeakMemory
 from cnnbench.stages.profile import profile
+from cnnbench.stages.threads import intra_op_threads
 from cnnbench.stages.train import EVALUATION_BATCH, Run, model_inputs, train
 from cnnbench.types import Choice, EnergyOptions, LatencyOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from torch import nn
@@ -96,7 +96,7 @@ class Bench:
             JSON-ready ``metrics``, ``methods``, ``details``, ``notes`` and ``seconds`` (wall time).
         """
         began = time.perf_counter()
-        with _threads(task["threads"]):
+        with intra_op_threads(task["threads"]):
             work = _Work(self, task, inputs, folder, tell)
             result: dict[str, Any] = getattr(work, task["kind"])()
         return {"notes": [], **result, "seconds": time.perf_counter() - began}
@@ -107,17 +107,6 @@ class Bench:
             self._loaded = None  # let go of the old before the new comes in
             self._loaded = (choice, load(make(choice, self.registry)))
         return self._loaded[1]
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Intra-op threads within the block: weights depend on them in their last bits."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 class _Teller(Observer):
@@ -213,7 +202,7 @@ class _Work:
         """Time of a call, and memory of one at the largest batch, on a machine that does nothing else."""
         options = LatencyOptions(**{**self.task["latency"], "batch_sizes": tuple(self.task["latency"]["batch_sizes"])})
         # All under one number of threads: a compiled model would be compiled anew for another.
-        with _threads(options.threads or usable_cores()):
+        with intra_op_threads(options.threads or usable_cores()):
             served = self._served(options.batch_sizes[0])
             found = measure_latency(served.call, served.inputs, self.device, options)
             (batch,) = make_batches(served.inputs, max(options.batch_sizes), most=1)
@@ -229,7 +218,7 @@ class _Work:
     def energy(self) -> dict[str, Any]:
         """Energy of an image, on a machine that does nothing else, with the threads that latency is taken with."""
         options = EnergyOptions(**self.task["energy"])
-        with _threads(self.task["serving_threads"] or usable_cores()):
+        with intra_op_threads(self.task["serving_threads"] or usable_cores()):
             served = self._served(options.batch_size)
             found = inference_energy(served.call, served.inputs, self.bench.meter, options, self.device)
         return {

@@ -25,6 +25,7 @@ import numpy as np
 import torch
 
 from cnnbench.environment import usable_cores
+from cnnbench.stages.threads import intra_op_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -132,7 +133,7 @@ def measure_latency(
     Returns:
         A result for each batch size, in the order of the options.
     """
-    with _threads(options.threads or usable_cores()) as threads, torch.inference_mode(), _no_collector():
+    with intra_op_threads(options.threads or usable_cores()) as threads, torch.inference_mode(), _no_collector():
         return {
             size: _measure(call, make_batches(inputs.to(device.torch), size), device, options, clock, threads)
             for size in options.batch_sizes
@@ -232,16 +233,6 @@ def _narrow(samples: Sequence[float], precision: float) -> bool:
         return False
     middle = statistics.median(samples)
     return max(interval[1] - middle, middle - interval[0]) <= precision * middle
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[int]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield count
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextmanager

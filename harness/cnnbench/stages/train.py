@@ -8,7 +8,7 @@ on the device until the epoch's end: no step waits for the device.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -148,7 +148,8 @@ def fit(  # noqa: PLR0915 - it reads top to bottom
 
             train_loss = float(torch.stack(losses).mean())
             if not math.isfinite(train_loss):
-                raise Diverged(f"training loss is {train_loss} in epoch {epoch + 1} of {how.epochs}")
+                before = [asdict(progress) for progress in history]
+                raise Diverged(f"training loss is {train_loss} in epoch {epoch + 1} of {how.epochs}", before)
             validation_loss, validation_accuracy = validate(model, how)
             progress = Progress(
                 epoch=epoch,

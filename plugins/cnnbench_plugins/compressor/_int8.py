@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import shutil
 import warnings
 from typing import TYPE_CHECKING, Any, Literal
@@ -122,6 +123,11 @@ class _Compiled:
 
         if cpp_compiler() is None:
             return "reference", "no C++ compiler"
+        try:
+            # Importing it registers the compiler's int8 patterns; the process that quantized had, another has not.
+            importlib.import_module("torchao.quantization.pt2e.quantizer.x86_inductor_quantizer")
+        except ImportError as error:
+            return "reference", f"torchao can't be imported: {error}"
         before = _int8_kernels(counters)
         try:
             self(example)
