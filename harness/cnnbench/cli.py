@@ -176,7 +176,8 @@ def _warn_of(problems: Sequence[PluginProblem]) -> None:
 
 
 def _load(path: Path, given: argparse.Namespace, host: PluginHost) -> Suite:
-    """A suite with the command line's changes; its data is looked for too, so that nothing runs before all is there."""
+    """A suite with the command line's changes; data and device are looked for too, before anything runs."""
+    from cnnbench.needs import check_device
     from cnnbench.suite import load
 
     suite = load(path, host.registry, data=True)
@@ -184,7 +185,10 @@ def _load(path: Path, given: argparse.Namespace, host: PluginHost) -> Suite:
         if given.seeds < 1:
             raise UsageError(f"--seeds: expected at least 1, got {given.seeds}")
         suite = replace(suite, seeds=tuple(range(given.seeds)))
-    return suite if given.device is None else replace(suite, device=given.device)
+    if given.device is not None:
+        return replace(suite, device=given.device)
+    check_device(suite)
+    return suite
 
 
 def _no_suite(command: str) -> UsageError:

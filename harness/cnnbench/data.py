@@ -73,15 +73,6 @@ def data_key(choice: Choice, options: DataOptions, fingerprint: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def load_splits(dataset: Dataset, options: DataOptions, streams: Streams, device: str | torch.device) -> Splits:
-    """Load a dataset, check it, take the subset and split off the validation images.
-
-    Raises:
-        DataError: the data is missing or corrupt, or too small for what ``options`` ask.
-    """
-    return split(load(dataset), options, streams, device)
-
-
 def load(dataset: Dataset) -> ImageData:
     """Load a dataset and check what it returned; the result serves any number of seeds.
 

@@ -22,7 +22,7 @@ from cnnbench.registry import nearest
 from cnnbench.types import Choice, InSlot
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping
+    from collections.abc import Hashable, Iterator, Mapping
 
     from cnnbench.registry import Registry
 
@@ -83,32 +83,6 @@ class Option:
     def plain(self, value: Any) -> Any:
         """A value of the field's type as JSON-ready data."""
         return self.adapter.dump_python(value, mode="json", warnings="none")
-
-
-@dataclasses.dataclass(frozen=True)
-class OptionRow:
-    """An option as ``cnnbench show`` prints it.
-
-    Attributes:
-        name: the field's name.
-        expects: what it takes, in words.
-        default: in words; None where it is required.
-    """
-
-    name: str
-    expects: str
-    default: str | None
-
-
-def describe_options(cls: type[Any], registry: Registry) -> list[OptionRow]:
-    """The options of a technique class in words."""
-    rows = []
-    for name, option in options_of(cls).items():
-        default = None
-        if not option.required:
-            default = format_value(option.plain(default_of(option, registry)), option, registry) or "''"
-        rows.append(OptionRow(name, option.expects, default))
-    return rows
 
 
 def options_of(cls: type[Any]) -> Mapping[str, Option]:
@@ -204,6 +178,18 @@ def make(choice: Choice, registry: Registry) -> Any:
         return cls(**{key: options[key].check(value) for key, value in choice.options.items()})
     except ValueError as error:
         raise UsageError(f"{choice.slot} {choice.name!r}: {error}") from error
+
+
+def nested(value: object) -> Iterator[Choice]:
+    """Techniques named within an option's plain value, at any depth."""
+    if isinstance(value, dict):
+        if value.keys() == {"slot", "name", "options"}:
+            yield Choice.from_plain(value)
+        for inner in value.values():
+            yield from nested(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from nested(inner)
 
 
 def label(choice: Choice, registry: Registry) -> str:

@@ -1,4 +1,4 @@
-"""Settings and measures as JSON-ready data, for records and keys, and back."""
+"""Settings and measures as JSON-ready data, for records and keys, and settings back."""
 
 from __future__ import annotations
 
@@ -27,8 +27,3 @@ def measure_plain(measure: Measure) -> dict[str, Any]:
     """JSON-ready data."""
     plain: dict[str, Any] = _MEASURE.dump_python(measure, mode="json")
     return plain
-
-
-def measure_from_plain(data: Any) -> Measure:
-    """The inverse of ``measure_plain``, also after a round trip through JSON."""
-    return _MEASURE.validate_python(data)

@@ -214,7 +214,12 @@ class Model(Protocol):
 
 
 class Dataset(Protocol):
-    """Where images come from."""
+    """Where images come from.
+
+    ``sizes() -> tuple[int, int] | None`` is optional: the numbers of training and test images, read without loading
+    them and without torch (None where that can't be had), so that a suite that asks for more is told before it runs.
+    It is called after ``fingerprint`` and may raise ``DataError``.
+    """
 
     def fingerprint(self) -> str:
         """A digest that changes when any image or label does. Raises ``DataError``; imports no torch."""

@@ -18,13 +18,15 @@ from pydantic import StringConstraints
 from cnnbench.axes import DesignReader
 from cnnbench.changes import describe
 from cnnbench.draft import ARM_SLOTS, RECIPE_DEFAULTS, TOP, Draft, change, change_model, change_recipe, unknown_key
-from cnnbench.errors import DataError, Problem, SuiteError
+from cnnbench.errors import Problem, SuiteError
 from cnnbench.expect import show
 from cnnbench.locate import dotted, line_of, lines_of
 from cnnbench.measuring import read_measure
-from cnnbench.options import make, options_of
+from cnnbench.needs import check_data, check_sources
+from cnnbench.options import options_of
 from cnnbench.plain import settings_plain
 from cnnbench.reader import Reader
+from cnnbench.registry import nearest
 from cnnbench.toml import parse_toml, read_file
 from cnnbench.types import Choice, DataOptions, Measure, Recipe, Settings
 
@@ -131,7 +133,8 @@ def load(file: str | Path, registry: Registry, *, data: bool = False) -> Suite:
     Args:
         file: its path.
         registry: the techniques that it may name.
-        data: also look for the dataset, so that missing data is told among the other mistakes.
+        data: also look for the dataset and for code and files that techniques name, so that what is missing is told
+            among the other mistakes.
 
     Raises:
         SuiteError: it can't be read, is not TOML, or has mistakes; carries all of them in the order of the file.
@@ -149,21 +152,6 @@ def parse(content: bytes, file: str, registry: Registry, *, data: bool = False) 
     return suite
 
 
-def check_data(suite: Suite, registry: Registry) -> list[Problem]:
-    """Look for the suite's dataset: a mistake at place ``dataset`` where it is missing or corrupt, else nothing."""
-    message = _data_mistake(suite.baseline.dataset, registry)
-    line = line_of(lines_of(suite.text), ("dataset",))
-    return [Problem(suite.file, line, "dataset", message)] if message else []
-
-
-def _data_mistake(dataset: Choice, registry: Registry) -> str | None:
-    try:
-        make(dataset, registry).fingerprint()
-    except DataError as error:
-        return str(error)
-    return None
-
-
 def _located(reader: Reader, file: str, text: str) -> list[Problem]:
     lines = lines_of(text)
     problems = [Problem(file, line_of(lines, place), dotted(place), message) for place, message in reader.problems]
@@ -176,8 +164,8 @@ def _read(raw: Mapping[str, Any], reader: Reader, file: str, text: str, sha256: 
             reader.report((key,), unknown_key(key, "at the top of a suite", TOP))
     header = _header(raw, reader)
     base = _baseline(raw, reader)
-    if data and base.dataset is not None and (mistake := _data_mistake(base.dataset, reader.registry)):
-        reader.report(("dataset",), mistake)
+    if data and base.dataset is not None and base.data is not None:
+        check_data(base.dataset, base.data, reader)
     measure = read_measure(raw, reader)
     design = None
     if "design" in raw and "arms" in raw:
@@ -191,6 +179,8 @@ def _read(raw: Mapping[str, Any], reader: Reader, file: str, text: str, sha256: 
         design = Design(kind, tuple(axes))
     else:
         drafts = _arms(raw, base, reader)
+    if data:
+        check_sources(base, drafts, None if design is None else design.axes, raw, reader)
     baseline = base.finish()
     if header is None or baseline is None or measure is None:
         return None
@@ -220,9 +210,11 @@ def _header(raw: Mapping[str, Any], reader: Reader) -> Header | None:
     if "question" not in raw:
         reader.report(("question",), 'missing: expected the question that the suite answers, question = "..."')
     device = values.get("device", "auto")
-    kind, _, index = device.partition(":")
-    if kind not in DEVICES or (":" in device and (kind == "auto" or not index.isdecimal())):
-        reader.report(("device",), f"expected one of {', '.join(DEVICES)}, or such as cuda:1, got {device!r}")
+    kind, colon, index = device.partition(":")
+    if kind not in DEVICES or (colon and (kind != "cuda" or not index.isdecimal())):
+        hint = "did you mean 'cuda'?" if kind.lower() in ("gpu", "nvidia") else nearest(kind, DEVICES)
+        hint = f": {hint}" if kind not in DEVICES and hint.startswith("did you mean") else ""
+        reader.report(("device",), f"expected one of {', '.join(DEVICES)}, or such as cuda:1, got {device!r}{hint}")
     seeds = values.get("seeds", 1)
     for i, seed in enumerate(seeds if isinstance(seeds, tuple) else ()):
         if seed in seeds[:i]:
@@ -288,6 +280,9 @@ def _arms(raw: Mapping[str, Any], base: Draft, reader: Reader) -> list[tuple[str
             reader.report(place, "expected a name that people can read on one line")
         if not isinstance(changes, dict):
             reader.report(place, f'expected a table of changes, such as {{ norm = "batch" }}, got {show(changes)}')
+            continue
+        if not changes:  # told at once, whatever mistakes the baseline has
+            reader.report(place, f"arm {name!r} comes to the same settings as the baseline")
             continue
         before = len(reader.problems)
         draft = base

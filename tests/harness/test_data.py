@@ -9,7 +9,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from cnnbench.data import Splits, data_key, load, load_splits, split
+from cnnbench.data import Splits, data_key, load, split
 from cnnbench.errors import DataError
 from cnnbench.seeds import Streams
 from cnnbench.technique import technique
@@ -183,8 +183,8 @@ def test_data_that_breaks_the_contract(bad: ImageData, message: str) -> None:
     assert "'given'" in str(caught.value)
 
 
-def test_load_splits_loads_and_splits() -> None:
-    made = load_splits(Given(GOOD), DataOptions(validation=0.2), Streams(0), "cpu")
+def test_loaded_data_splits() -> None:
+    made = split(load(Given(GOOD)), DataOptions(validation=0.2), Streams(0), "cpu")
     assert (len(made.train_labels), len(made.validation_labels), len(made.test_labels)) == (8, 2, 10)
     assert made.class_names == GOOD.class_names
 

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
 from cnnbench.design import KINDS, Kind, cells, count
 from cnnbench.errors import SuiteError, UsageError
 from cnnbench.matrix import arms, trials
-from cnnbench.plain import measure_from_plain, measure_plain, settings_from_plain, settings_plain
+from cnnbench.plain import measure_plain, settings_from_plain, settings_plain
 from cnnbench.suite import parse
+from cnnbench.types import Measure
 
 if TYPE_CHECKING:
     from cnnbench.registry import Registry
@@ -355,4 +357,4 @@ def test_settings_and_measures_survive_json(fake_registry: Registry) -> None:
     measure = read(
         HEAD + "[measure]\nlatency = { batch_sizes = [2] }\nmargin = { accuracy = 0.1 }", fake_registry
     ).measure
-    assert measure_from_plain(json.loads(json.dumps(measure_plain(measure)))) == measure
+    assert TypeAdapter(Measure).validate_python(json.loads(json.dumps(measure_plain(measure)))) == measure

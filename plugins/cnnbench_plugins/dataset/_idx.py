@@ -68,6 +68,17 @@ def load(folder: Path, class_names: tuple[str, ...]) -> ImageData:
     return ImageData(**tensors, class_names=class_names)
 
 
+def sizes(folder: Path) -> tuple[int, int]:
+    """Number of training and test images by the headers alone.
+
+    Raises:
+        DataError: a file is missing or its header is none.
+    """
+    files = find(folder)
+    train, test = (_shape(file, _head(file, 3), 3)[0] for file in (files[IMAGES["train"]], files[IMAGES["test"]]))
+    return train, test
+
+
 def read(file: Path, dimensions: int) -> npt.NDArray[np.uint8]:
     """The array of bytes in an IDX file of so many dimensions.
 
@@ -91,6 +102,12 @@ def _header(dimensions: int) -> int:
     return 4 * (1 + dimensions)
 
 
+def _head(file: Path, dimensions: int) -> bytes:
+    """The header's bytes, of a compressed file too."""
+    with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as stream:
+        return stream.read(_header(dimensions))
+
+
 def _shape(file: Path, header: bytes, dimensions: int) -> Sequence[int]:
     """Shape from the header: two zero bytes, the type, the number of dimensions, then big-endian sizes."""
     if len(header) < _header(dimensions) or header[:4] != bytes([0, 0, _UNSIGNED_BYTE, dimensions]):
@@ -104,15 +121,12 @@ def _shape(file: Path, header: bytes, dimensions: int) -> Sequence[int]:
 def _check_length(file: Path, dimensions: int) -> None:
     """Compare header and length without decompressing: the last four bytes of gzip hold the length of its content."""
     try:
+        header = _head(file, dimensions)
         if file.suffix == ".gz":
-            with gzip.open(file) as stream:
-                header = stream.read(_header(dimensions))
             with file.open("rb") as raw:
                 raw.seek(-4, 2)
                 length = struct.unpack("<I", raw.read(4))[0]
         else:
-            with file.open("rb") as raw:
-                header = raw.read(_header(dimensions))
             length = file.stat().st_size
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{file}: corrupt: {error}") from error

@@ -35,6 +35,15 @@ class Arrays:
         """Digest of the file. Raises ``DataError``."""
         return digest_files([self._file()], self.path.parent)
 
+    def sizes(self) -> tuple[int, int] | None:
+        """Number of training and test images, from the arrays' headers; None where loading will find them faulty."""
+        try:
+            with zipfile.ZipFile(self._file()) as file:
+                train, test = (_length(file, x) for x, _ in _NAMES.values())
+        except (OSError, EOFError, ValueError, KeyError, IndexError, zipfile.BadZipFile, zlib.error):
+            return None
+        return train, test
+
     def __call__(self) -> ImageData:
         """Load all images. Raises ``DataError``, naming the array."""
         try:
@@ -59,6 +68,14 @@ class Arrays:
                 f"{self.path}: no such file; it should be an .npz file with x_train, y_train, x_test, y_test"
             )
         return self.path
+
+
+def _length(file: zipfile.ZipFile, name: str) -> int:
+    """First dimension of an array, of which the header alone is read."""
+    with file.open(f"{name}.npy") as stream:
+        first = np.lib.format.read_magic(stream) == (1, 0)
+        read = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
+        return int(read(stream)[0][0])
 
 
 def _images(array: np.ndarray[Any, Any], place: str) -> torch.Tensor:

@@ -6,6 +6,7 @@ import gzip
 import importlib.util
 import zlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +15,9 @@ from cnnbench.lazy import torch
 from cnnbench.technique import technique
 from cnnbench.types import ImageData
 from cnnbench_plugins.dataset._files import digest_files
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 _TEST_EVERY = 5
 
@@ -38,22 +42,34 @@ class Digits:
         file = _file()
         return digest_files([file], file.parent)
 
+    def sizes(self) -> tuple[int, int]:
+        """Number of training and test images. Raises ``DataError`` as loading does."""
+        labels = _table()[:, 64]
+        test = sum(int((labels == digit).sum()) // _TEST_EVERY for digit in range(10))
+        return len(labels) - test, test
+
     def __call__(self) -> ImageData:
         """Load all images. Raises ``DataError`` where scikit-learn's file is missing or corrupt."""
-        file = _file()
-        try:
-            with gzip.open(file, "rt", encoding="ascii") as stream:
-                table = np.loadtxt(stream, delimiter=",", ndmin=2)
-        except (OSError, EOFError, ValueError, zlib.error) as error:
-            raise DataError(f"{file}: corrupt: {error}; reinstall scikit-learn") from error
-        if table.shape[1] != 65:
-            raise DataError(f"{file}: {table.shape[1]} columns, not 64 pixels and a label; reinstall scikit-learn")
+        table = _table()
         images = torch.from_numpy(np.rint(table[:, :64] * (255 / 16)).astype(np.uint8)).view(-1, 1, 8, 8)
         labels = torch.from_numpy(table[:, 64].astype(np.int64))
         test = torch.zeros(len(labels), dtype=torch.bool)
         for digit in range(10):
             test[(labels == digit).nonzero()[_TEST_EVERY - 1 :: _TEST_EVERY]] = True
         return ImageData(images[~test], labels[~test], images[test], labels[test], tuple("0123456789"))
+
+
+def _table() -> npt.NDArray[np.float64]:
+    """Rows of 64 pixels and a label."""
+    file = _file()
+    try:
+        with gzip.open(file, "rt", encoding="ascii") as stream:
+            table = np.loadtxt(stream, delimiter=",", ndmin=2)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise DataError(f"{file}: corrupt: {error}; reinstall scikit-learn") from error
+    if table.shape[1] != 65:
+        raise DataError(f"{file}: {table.shape[1]} columns, not 64 pixels and a label; reinstall scikit-learn")
+    return table
 
 
 def _file() -> Path:

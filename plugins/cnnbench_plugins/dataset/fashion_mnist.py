@@ -49,6 +49,10 @@ class FashionMnist:
         folder = self._folder()
         return digest_files(_idx.find(folder).values(), folder)
 
+    def sizes(self) -> tuple[int, int]:
+        """Number of training and test images, from the files' headers. Raises ``DataError``."""
+        return _idx.sizes(self._folder())
+
     def __call__(self) -> ImageData:
         """Load all images. Raises ``DataError``."""
         return _idx.load(self._folder(), _CLASSES)

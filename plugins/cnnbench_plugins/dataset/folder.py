@@ -48,6 +48,11 @@ class Folder:
         files = sorted(file for part in (train, test) for paths in part.values() for file in paths)
         return digest_files(files, self.path)
 
+    def sizes(self) -> tuple[int, int]:
+        """Number of training and test images. Raises ``DataError``."""
+        train, test = (sum(map(len, part.values())) for part in self._split())
+        return train, test
+
     def __call__(self) -> ImageData:
         """Decode all images. Raises ``DataError``, naming the file."""
         train, test = self._split()

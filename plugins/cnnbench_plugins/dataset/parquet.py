@@ -57,6 +57,11 @@ class Parquet:
             _check_ends(file)
         return "-".join(digest_files(part, self.path) for part in files)
 
+    def sizes(self) -> tuple[int, int]:
+        """Rows of the training and of the test files, from their metadata. Raises ``DataError``."""
+        train, test = (sum(map(_count, self._files(pattern))) for pattern in (self.train, self.test))
+        return train, test
+
     def __call__(self) -> ImageData:
         """Decode all images. Raises ``DataError``, naming file and row."""
         parts = [self._read(self._files(pattern)) for pattern in (self.train, self.test)]
@@ -124,6 +129,16 @@ class _Part:
         self.labels: list[int] = []
         self.places: list[str] = []
         self.class_names: tuple[str, ...] = ()
+
+
+def _count(file: Path) -> int:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return int(pq.read_metadata(file).num_rows)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{file}: not a Parquet file, or corrupt: {' '.join(str(error).split())}") from error
 
 
 def _check_ends(file: Path) -> None:

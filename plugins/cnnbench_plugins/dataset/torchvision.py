@@ -28,6 +28,9 @@ _IDX_CLASSES = {
     "KMNIST": ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
 }
 
+# Torchvision checks the files' digests, so that no others are loaded under these names.
+_SIZES = {"CIFAR10": (50_000, 10_000), "CIFAR100": (50_000, 10_000), "SVHN": (73_257, 26_032)}
+
 
 @technique("dataset", "torchvision")
 class Torchvision:
@@ -52,6 +55,12 @@ class Torchvision:
         """Digest of the dataset's files. Raises ``DataError``; imports torch only where it has to download."""
         root = self._root()
         return digest_files(self._files(root), root)
+
+    def sizes(self) -> tuple[int, int]:
+        """Number of training and test images: the files' headers', else the published ones. Raises ``DataError``."""
+        if self.dataset in _IDX_CLASSES:
+            return _idx.sizes(self._root() / self.dataset / "raw")
+        return _SIZES[self.dataset]
 
     def __call__(self) -> ImageData:
         """Load all images. Raises ``DataError``."""

@@ -63,6 +63,14 @@ def test_faults_name_the_array(tmp_path: Path, changes: dict[str, object], messa
     assert "\n" not in str(caught.value)
 
 
+def test_sizes_come_from_the_headers(tmp_path: Path) -> None:
+    dataset = save(tmp_path, x_test=GRAY[:4], y_test=LABELS[:4])
+    assert dataset.sizes() == (6, 4)
+    assert save(tmp_path, x_test=None).sizes() is None
+    dataset.path.write_bytes(b"PK and no more")
+    assert dataset.sizes() is None
+
+
 @pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04 and no more"])
 def test_corrupt_files(tmp_path: Path, content: bytes) -> None:
     dataset = save(tmp_path)

@@ -36,7 +36,7 @@ def test_images_and_labels_are_those_of_scikit_learn() -> None:
 
 def test_every_fifth_image_of_a_class_is_for_test() -> None:
     reference, data = load_digits(), load(Digits())
-    assert (len(data.train_labels), len(data.test_labels)) == (1442, 355)
+    assert (len(data.train_labels), len(data.test_labels)) == Digits().sizes() == (1442, 355)
     sevens = np.rint(reference.images[reference.target == 7] * 255 / 16).astype(np.uint8)
     held = data.test_images[data.test_labels == 7][:, 0]
     assert torch.equal(held, torch.from_numpy(sevens[4::5]))

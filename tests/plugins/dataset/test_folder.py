@@ -31,6 +31,7 @@ def test_a_fixed_share_of_each_class_is_for_test(tmp_path: Path) -> None:
     assert data.class_names == ("cat", "dog")
     assert torch.bincount(data.train_labels).tolist() == [16, 8]
     assert torch.bincount(data.test_labels).tolist() == [4, 2]
+    assert Folder(tmp_path).sizes() == (24, 6)
     everything = {
         (int(label), image.numpy().tobytes())
         for images, labels in ((data.train_images, data.train_labels), (data.test_images, data.test_labels))

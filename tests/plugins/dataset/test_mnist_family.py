@@ -55,7 +55,9 @@ def test_agrees_with_torchvision(tmp_path: Path, name: str, cls: str | None, zip
         for file in raw.iterdir():
             file.unlink()
         write(raw)
-    data = load(Torchvision(cls, path=tmp_path) if cls else FashionMnist(path=tmp_path))
+    dataset = Torchvision(cls, path=tmp_path) if cls else FashionMnist(path=tmp_path)
+    data = load(dataset)
+    assert dataset.sizes() == (len(data.train_labels), len(data.test_labels)) == (TRAIN, TEST)
     for images, labels, part in zip(
         (data.train_images, data.test_images), (data.train_labels, data.test_labels), reference, strict=True
     ):
@@ -83,6 +85,7 @@ def test_found_in_each_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pl
     write(tmp_path / place)
     dataset = FashionMnist(path=tmp_path / "given" if place.startswith("given") else None)
     assert len(load(dataset).train_labels) == TRAIN
+    assert dataset.sizes() == (TRAIN, TEST)
 
 
 def test_the_named_folder_comes_before_debians(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -64,6 +64,7 @@ def test_pixels_labels_and_names(tmp_path: Path, struct: bool) -> None:
     assert (data.train_images.numpy() == np.stack(train).transpose(0, 3, 1, 2)).all()
     assert (data.test_images.numpy() == np.stack(test).transpose(0, 3, 1, 2)).all()
     assert data.train_labels.tolist() == [0, 1, 1, 0]
+    assert Parquet(tmp_path).sizes() == (4, 3)
     assert data.class_names == ("cat", "dog")
 
 

@@ -1,0 +1,122 @@
+"""What a suite needs of this machine, looked for before anything runs: its data, its users' code and files, its device.
+
+Only looking for an accelerator imports torch; the rest is part of reading a suite.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cnnbench.axes import flatten
+from cnnbench.errors import DataError, Problem, SuiteError, UsageError
+from cnnbench.locate import line_of, lines_of
+from cnnbench.options import make, nested
+from cnnbench.types import Choice
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from cnnbench.axes import Axis
+    from cnnbench.draft import Draft
+    from cnnbench.locate import Place
+    from cnnbench.reader import Reader
+    from cnnbench.suite import Suite
+    from cnnbench.types import DataOptions
+
+
+def check_data(choice: Choice, data: DataOptions, reader: Reader) -> None:
+    """Report a dataset that is missing or corrupt, and sizes that it can't meet as far as it knows its own."""
+    try:
+        dataset = make(choice, reader.registry)
+        dataset.fingerprint()
+        sizes: tuple[int, int] | None = dataset.sizes() if hasattr(dataset, "sizes") else None
+    except DataError as error:
+        reader.report(("dataset",), str(error))
+        return
+    wanted_of = {"train": data.train_size, "test": data.test_size}
+    for (part, wanted), there in zip(wanted_of.items(), sizes or (), strict=False):
+        if wanted is not None and wanted > there:
+            message = f"expected at most {there}, the number of {part} images, got {wanted}"
+            reader.report(("dataset", f"{part}_size"), message)
+    images = min((count for count in (data.train_size, sizes and sizes[0]) if count), default=0)
+    if images and data.validation and not round(data.validation * images):
+        reader.report(
+            ("dataset", "validation"),
+            f"expected a share that holds out an image, or 0 for no validation split, got {data.validation} of "
+            f"{images} training images",
+        )
+
+
+def check_sources(
+    base: Draft, arms: Sequence[tuple[str, Draft]], axes: Sequence[Axis] | None, raw: Mapping[str, Any], reader: Reader
+) -> None:
+    """Report code and files of the user's that a technique names and that are not there, each at its first place.
+
+    Args:
+        base: the baseline.
+        arms: the other arms by name.
+        axes: of the design that the arms come from; None where the suite lists them.
+        raw: the suite as TOML has it.
+        reader: where to report.
+    """
+    seen: list[Choice] = []
+    for name, draft in (("", base), *arms):
+        for key, choice in _choices(draft):
+            if choice in seen:
+                continue
+            seen.append(choice)
+            for inner in (choice, *nested(choice.options)):
+                if not hasattr(reader.registry.get(inner.slot, inner.name).cls, "fingerprint"):
+                    continue
+                try:
+                    make(inner, reader.registry).fingerprint()
+                except UsageError as error:
+                    reader.report(_place(name, key, choice, axes, raw), str(error))
+
+
+def check_device(suite: Suite) -> None:
+    """Look for the device that a suite names.
+
+    Raises:
+        SuiteError: it is not on this machine.
+    """
+    from cnnbench.devices import resolve
+
+    if suite.device == "auto":
+        return
+    try:
+        resolve(suite.device)
+    except UsageError as error:
+        line = line_of(lines_of(suite.text), ("device",))
+        raise SuiteError([Problem(suite.file, line, "device", str(error).removeprefix("device "))]) from error
+
+
+def _choices(draft: Draft) -> Iterator[tuple[tuple[str, ...], Choice]]:
+    """Techniques of a draft with their place in an arm; the dataset is looked for by itself."""
+    if draft.model is not None:
+        yield ("model",), draft.model
+    for name, value in draft.recipe.items():
+        if isinstance(value, Choice):
+            yield ("recipe", name), value
+    for slot, choices in draft.techniques.items():
+        for choice in choices:
+            yield (slot,), choice
+
+
+def _place(
+    name: str, key: tuple[str, ...], choice: Choice, axes: Sequence[Axis] | None, raw: Mapping[str, Any]
+) -> Place:
+    """Where the suite says what an arm (the baseline: no name) has at ``key``."""
+    own: Place = key if key[0] in ("model", "recipe") else ("baseline", *key)
+    if axes is None:
+        return ("arms", name, *key) if name else own
+    written = flatten(raw["design"]) if axes else {}
+    for axis in axes:
+        if axis.key == ".".join(key):
+            for index, level in enumerate(axis.levels):
+                if choice == level.value or (isinstance(level.value, tuple) and choice in level.value):
+                    return ("design", *written[axis.key][1], index)
+    for axis in axes:
+        if axis.table == "model" == key[0]:
+            return ("design", *written[axis.key][1])
+    return own
