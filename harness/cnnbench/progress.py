@@ -1,28 +1,23 @@
-"""What a run shows while it runs, all of it on stderr: a bar on a terminal, plain lines elsewhere, or nothing.
-
-Time left is estimated from finished stages of the same kind, so that cheap and dear stages are not mixed up.
-"""
+"""What a run shows while it runs, all of it on stderr: a bar on a terminal, plain lines elsewhere, or nothing."""
 
 from __future__ import annotations
 
 import sys
 import threading
 import time
-from collections import Counter, defaultdict
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TextIO
 
-from cnnbench.plan import EXCLUSIVE
-from cnnbench.text import duration, listed, printable
+from cnnbench.tally import Tally, stage_text
+from cnnbench.text import listed, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
 
-QUIET_SECONDS = 30.0
-"""Without a terminal, how long nothing may be said while stages finish."""
+QUIET_SECONDS = 10.0
+"""Without a terminal, how long nothing may be said while stages finish or advance."""
 REFRESH_SECONDS = 1.0
 
 
@@ -34,6 +29,9 @@ class Progress(Protocol):
 
     def stage_started(self, label: str, kind: str) -> None:
         """A stage was handed to a worker."""
+
+    def stage_advanced(self, label: str, epoch: int, epochs: int) -> None:
+        """A running stage has ended ``epoch`` (from 1) of ``epochs``; a stage that trains again begins anew."""
 
     def stage_finished(self, label: str, kind: str, seconds: float, status: str) -> None:
         """A stage ended; ``seconds`` is 0 for one whose result was on disk (and which never started)."""
@@ -56,56 +54,6 @@ def make_progress(*, quiet: bool = False, stream: TextIO | None = None) -> Progr
     return BarProgress(stream) if stream.isatty() else PlainProgress(stream)
 
 
-@dataclass(frozen=True)
-class TimeLeft:
-    """An estimate of the time until a run ends.
-
-    Attributes:
-        seconds: for the stages of kinds that have finished examples.
-        complete: every kind still to come has one; else the true time is longer.
-    """
-
-    seconds: float
-    complete: bool
-
-    def __str__(self) -> str:
-        return f"{'about' if self.complete else 'more than'} {duration(self.seconds)} left"
-
-
-def time_left(
-    seconds: Mapping[str, Sequence[float]],
-    waiting: Mapping[str, int],
-    running: Sequence[tuple[str, float]],
-    workers: int,
-    exclusive: Collection[str] = EXCLUSIVE,
-) -> TimeLeft | None:
-    """Time until all stages are done.
-
-    ``max(work / workers, longest) + alone``: ``work`` sums the mean time of its kind over each stage that is waiting
-    and what is left of it over each that is running, ``longest`` is the largest of these, and ``alone`` is the same sum
-    for exclusive kinds, which run one by one after the others.
-
-    Args:
-        seconds: wall times of finished stages by kind.
-        waiting: number of stages not started by kind.
-        running: kind and seconds so far of each running stage.
-        workers: stages at once.
-        exclusive: kinds that run alone.
-
-    Returns:
-        None while no kind that is left has a finished example.
-    """
-    mean = {kind: sum(times) / len(times) for kind, times in seconds.items() if times}
-    left = [(kind, mean[kind]) for kind, count in waiting.items() if kind in mean for _ in range(count)]
-    left += [(kind, max(mean[kind] - elapsed, 0.0)) for kind, elapsed in running if kind in mean]
-    needed = {kind for kind, count in waiting.items() if count} | {kind for kind, _ in running}
-    if needed and not needed & mean.keys():
-        return None
-    shared = [time for kind, time in left if kind not in exclusive]
-    alone = sum(time for kind, time in left if kind in exclusive)
-    return TimeLeft(max(sum(shared) / workers, max(shared, default=0.0)) + alone, needed <= mean.keys())
-
-
 class QuietProgress:
     """Says nothing."""
 
@@ -113,6 +61,9 @@ class QuietProgress:
         """Nothing to show."""
 
     def stage_started(self, label: str, kind: str) -> None:
+        """Nothing to show."""
+
+    def stage_advanced(self, label: str, epoch: int, epochs: int) -> None:
         """Nothing to show."""
 
     def stage_finished(self, label: str, kind: str, seconds: float, status: str) -> None:
@@ -128,60 +79,8 @@ class QuietProgress:
         """Nothing to show."""
 
 
-class Tally:
-    """Where a run stands: stages done, running and to come.
-
-    Args:
-        clock: seconds, only ever growing.
-    """
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._waiting: Counter[str] = Counter()
-        self._running: dict[str, tuple[str, float]] = {}
-        self._seconds: defaultdict[str, list[float]] = defaultdict(list)
-        self._workers = 1
-        self.total = 0
-        self.done = 0
-
-    def start(self, total_by_kind: Mapping[str, int], workers: int) -> None:
-        """Begin counting."""
-        self._waiting = Counter(total_by_kind)
-        self._workers = max(workers, 1)
-        self.total = sum(total_by_kind.values())
-
-    def started(self, label: str, kind: str) -> None:
-        """A stage runs."""
-        self._waiting[kind] -= 1
-        self._running[label] = (kind, self._clock())
-
-    def finished(self, label: str, kind: str, seconds: float, status: str) -> None:
-        """A stage ended, or its result was on disk; only time that was spent on success tells of times to come."""
-        if self._running.pop(label, None) is None:
-            self._waiting[kind] -= 1
-        elif status == "ok":
-            self._seconds[kind].append(seconds)
-        self.done += 1
-
-    @property
-    def running(self) -> list[str]:
-        """Labels of running stages, the oldest first."""
-        return list(self._running)
-
-    @property
-    def alone(self) -> bool:
-        """Whether an exclusive stage is running."""
-        return any(kind in EXCLUSIVE for kind, _ in self._running.values())
-
-    def left(self) -> TimeLeft | None:
-        """Estimated time to the end."""
-        now = self._clock()
-        running = [(kind, now - since) for kind, since in self._running.values()]
-        return time_left(self._seconds, +self._waiting, running, self._workers)
-
-
 class PlainProgress:
-    """One line for each finished trial, and one now and then while none finishes: for logs.
+    """One line for each finished trial, and one now and then while none finishes, also within a training: for logs.
 
     Args:
         stream: where lines go.
@@ -204,10 +103,16 @@ class PlainProgress:
         """Only noted."""
         self._tally.started(label, kind)
 
+    def stage_advanced(self, label: str, epoch: int, epochs: int) -> None:
+        """Says which epoch has ended, if nothing has been said for a while."""
+        self._tally.advanced(label, epoch, epochs)
+        if self._quiet:
+            self._say(stage_text(label, epoch, epochs) + _left(self._tally))
+
     def stage_finished(self, label: str, kind: str, seconds: float, status: str) -> None:
         """Says where the run stands, if nothing has been said for a while."""
         self._tally.finished(label, kind, seconds, status)
-        if self._clock() - self._spoke >= QUIET_SECONDS:
+        if self._quiet:
             self._say(f"{self._tally.done}/{self._tally.total} stages{_left(self._tally)}")
 
     def trial_finished(self, arm: str, seed: int, status: str, reason: str | None, done: int, planned: int) -> None:
@@ -222,6 +127,10 @@ class PlainProgress:
         """Says the summary."""
         if summary:
             self._say(printable(summary))
+
+    @property
+    def _quiet(self) -> bool:
+        return self._clock() - self._spoke >= QUIET_SECONDS
 
     def _say(self, line: str) -> None:
         print(line, file=self._stream, flush=True)
@@ -276,6 +185,11 @@ class BarProgress:
             self._tally.started(label, kind)
             self._draw()
 
+    def stage_advanced(self, label: str, epoch: int, epochs: int) -> None:
+        """Noted for the next time that the bar is drawn: small networks end many epochs a second."""
+        with self._lock:
+            self._tally.advanced(label, epoch, epochs)
+
     def stage_finished(self, label: str, kind: str, seconds: float, status: str) -> None:
         """Moves the bar."""
         with self._lock:
@@ -314,7 +228,7 @@ class BarProgress:
 
     def _draw(self) -> None:
         if self._bar is not None and self._task is not None:
-            running = listed((printable(label) for label in self._tally.running), 2)
+            running = listed(self._tally.running, 2)
             self._bar.update(self._task, completed=self._tally.done, left=_left(self._tally), description=running)
             self._bar.refresh()
 

@@ -185,6 +185,7 @@ def _execute(
     """Drive the scheduler to its end, recording trials and telling everyone who listens."""
     first = {key: t for t in reversed(to_run) for key in t.stages.values()}
     begun: set[str] = set()
+    labels: dict[str, str] = {}
     progress.start(scheduler.pending(), workers)
     try:
         for event in scheduler.run():
@@ -193,9 +194,11 @@ def _execute(
                 if trial.key not in begun:
                     begun.add(trial.key)
                     host.trial_started(_brief(trial))
+                labels[event.stage.key] = event.stage.label
                 progress.stage_started(event.stage.label, event.stage.kind)
             elif isinstance(event, Epoch):
                 host.epoch_finished(_brief(first[event.key]), event.progress)
+                progress.stage_advanced(labels[event.key], event.progress["epoch"] + 1, event.progress["epochs"])
             elif isinstance(event, Ended):
                 seconds = 0.0 if event.cached else event.outcome.seconds
                 progress.stage_finished(event.stage.label, event.stage.kind, seconds, event.outcome.status)

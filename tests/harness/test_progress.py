@@ -12,11 +12,9 @@ from cnnbench.progress import (
     PlainProgress,
     Progress,
     QuietProgress,
-    Tally,
-    TimeLeft,
     make_progress,
-    time_left,
 )
+from cnnbench.tally import Running, Tally, TimeLeft, time_left
 
 
 class Clock:
@@ -41,8 +39,18 @@ class TestTimeLeft:
         assert time_left(seconds, {"train": 2, "evaluate": 4}, [], 1) == TimeLeft(24, True)
 
     def test_running_stages_count_with_what_is_left_of_them(self) -> None:
-        left = time_left({"train": [10]}, {"train": 2}, [("train", 4), ("train", 25)], 2)
+        left = time_left({"train": [10]}, {"train": 2}, [Running("train", 4), Running("train", 25)], 2)
         assert left == TimeLeft((20 + 6 + 0) / 2, True)
+
+    def test_a_running_stage_is_judged_by_its_own_epochs(self) -> None:
+        left = time_left({"train": [10]}, {"train": 1}, [Running("train", 30, 120.0)], 1)
+        assert left == TimeLeft(90 + 10, True)
+
+    def test_a_total_is_an_example_until_a_stage_has_finished(self) -> None:
+        assert time_left({}, {}, [Running("train", 30, 120.0)], 1) == TimeLeft(90, True)
+        running = [Running("train", 30, 120.0), Running("train", 20, 100.0), Running("train", 5)]
+        left = time_left({}, {"train": 2, "latency": 1}, running, 1)
+        assert left == TimeLeft(90 + 80 + (110 - 5) + 2 * 110, False)
 
     def test_no_shorter_than_the_longest_stage(self) -> None:
         assert time_left({"train": [10]}, {"train": 1}, [], 8) == TimeLeft(10, True)
@@ -56,7 +64,7 @@ class TestTimeLeft:
         left = time_left({"train": [8]}, {"train": 1, "latency": 5}, [], 1)
         assert left == TimeLeft(8, False)
         assert str(left) == "more than 8 s left"
-        assert time_left({"train": [8]}, {"train": 1}, [("latency", 1)], 1) == TimeLeft(8, False)
+        assert time_left({"train": [8]}, {"train": 1}, [Running("latency", 1)], 1) == TimeLeft(8, False)
 
     def test_unknown_until_something_has_finished(self) -> None:
         assert time_left({}, {"train": 3}, [], 1) is None
@@ -89,6 +97,34 @@ class TestTally:
         tally.finished("a: latency", "latency", 2.0, "ok")
         assert (tally.done, tally.alone, tally.left()) == (4, False, TimeLeft(0, True))
 
+    def test_epochs_tell_of_the_end(self) -> None:
+        clock = Clock()
+        tally = Tally(clock)
+        tally.start({"train": 1}, workers=1)
+        tally.started("a: train", "train")
+        clock.now += 10
+        assert (tally.left(), tally.running) == (None, ["a: train"])
+        tally.advanced("a: train", 1, 4)
+        assert (tally.left(), tally.running) == (TimeLeft(30, True), ["a: train, epoch 1 of 4"])
+        clock.now += 6  # within the second epoch time left shrinks
+        assert tally.left() == TimeLeft(24, True)
+        clock.now += 2  # which is faster than the first
+        tally.advanced("a: train", 2, 4)
+        assert tally.left() == TimeLeft(18, True)
+        tally.finished("a: train", "train", 36.0, "ok")
+        tally.advanced("a: train", 4, 4)  # too late to matter
+        assert (tally.left(), tally.running) == (TimeLeft(0, True), [])
+
+    def test_a_stage_that_trains_more_than_once_has_no_known_end(self) -> None:
+        clock = Clock()
+        tally = Tally(clock)
+        tally.start({"compress": 1}, workers=1)
+        tally.started("a", "compress")
+        for epoch in (1, 2, 1, 2):
+            clock.now += 5
+            tally.advanced("a", epoch, 2)
+        assert (tally.left(), tally.running) == (None, ["a, epoch 2 of 2"])
+
     @pytest.mark.parametrize(("seconds", "status", "began"), [(1.0, "failed", True), (0.0, "ok", False)])
     def test_failures_and_results_on_disk_teach_nothing(self, seconds: float, status: str, began: bool) -> None:
         tally = Tally(Clock())
@@ -105,6 +141,7 @@ class TestPlain:
         viewer.start({"train": 2}, 2)
         for seed in range(2):
             viewer.stage_started(f"a, seed {seed}: train", "train")
+            viewer.stage_advanced(f"a, seed {seed}: train", 1, 2)
             if clock:
                 clock.now += 5
             viewer.stage_finished(f"a, seed {seed}: train", "train", 5.0, "ok")
@@ -136,7 +173,20 @@ class TestPlain:
             viewer.stage_finished(str(i), "train", 1.0, "ok")
         lines = out.getvalue().splitlines()
         assert len(lines) == 1 + int(100 // QUIET_SECONDS)
-        assert lines[1] == "30/1000 stages, about 16 min 10 s left"
+        assert lines[1] == "10/1000 stages, about 16 min 30 s left"
+
+    def test_a_long_training_is_not_silent(self) -> None:
+        out, clock = io.StringIO(), Clock()
+        viewer = PlainProgress(out, clock)
+        viewer.start({"train": 1}, 1)
+        viewer.stage_started("a\x1b, seed 0: train", "train")
+        for epoch in range(1, 13):
+            clock.now += 4
+            viewer.stage_advanced("a\x1b, seed 0: train", epoch, 12)
+        assert out.getvalue().splitlines()[1:] == [
+            f"a\ufffd, seed 0: train, epoch {epoch} of 12, about {left} s left"
+            for epoch, left in ((3, 36), (6, 24), (9, 12), (12, 0))
+        ]
 
     def test_nothing_to_run_is_nothing_to_say(self) -> None:
         out = io.StringIO()
@@ -161,6 +211,18 @@ class TestPlain:
         assert text.endswith("done\n")
         assert text.rindex("\x1b[2K") > text.rindex("2/2")  # the bar is wiped at the end
         assert "\x1b[?25h" in text  # and the cursor is back
+
+    def test_bar_shows_epochs(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.setenv("COLUMNS", "140")
+        out = Terminal()
+        viewer = BarProgress(out)
+        viewer.start({"train": 2}, 2)
+        viewer.stage_started("a: train", "train")
+        viewer.stage_advanced("a: train", 3, 12)
+        viewer.stage_started("b: train", "train")
+        viewer.finish()
+        assert "a: train, epoch 3 of 12, b: train" in out.getvalue()
 
     def test_bar_with_nothing_to_run(self) -> None:
         out = Terminal()

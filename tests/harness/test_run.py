@@ -320,6 +320,16 @@ def test_observers_are_told_of_everything_once(place, install_plugin, monkeypatc
     assert summary == {"suite": "tiny", "planned": 6, "statuses": statuses, "results": "results/tiny"}
 
 
+def test_epochs_reach_the_viewer(place, monkeypatch):
+    monkeypatch.setattr("cnnbench.progress.QUIET_SECONDS", 0.0)
+    _, _, err = place.run()
+    told = [line.split(", about")[0].split(", more")[0] for line in err.splitlines() if ": train, epoch " in line]
+    assert [line for line in told if "baseline, seed 1" in line] == [
+        "baseline, seed 1: train, epoch 1 of 2",
+        "baseline, seed 1: train, epoch 2 of 2",
+    ]
+
+
 def test_a_shared_training_is_told_as_that_of_a_trial_that_runs(place, install_plugin):
     """``flip`` is skipped, and its training is that of the second arm too."""
     install_plugin("watcher", WATCHER)
