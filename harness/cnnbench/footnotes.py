@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from cnnbench.columns import mark, single, spread
 from cnnbench.frame import PENDING
 from cnnbench.text import listed, printable
+from cnnbench.types import LatencyOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 _LONGEST_REASON = 200
 _MOST_REASONS = 20
+_TAIL_SAMPLES = 100
+"""Below so many samples the 99th percentile lies between the two slowest."""
 _VERSIONS = ("cnnbench", "torch", "torchvision", "python", "driver", "revision")
 
 
@@ -26,6 +29,7 @@ def footnotes(trials: TrialSet, rows: Sequence[Row], columns: Sequence[Quantity]
     """The notes in order: signs, missing trials, conditions, origin."""
     yield from _signs(trials, rows, columns)
     yield from _methods(rows)
+    yield from _latency(trials, columns)
     yield from _missing(trials)
     yield from _remarks(trials)
     yield from _conditions(trials)
@@ -64,6 +68,31 @@ def _methods(rows: Sequence[Row]) -> Iterator[str]:
         yield "nominal: the bits that the format needs; it has no packed storage here."
     if "unknown" in marks:
         yield "unknown: the source does not say whether it measured or estimated."
+
+
+def _latency(trials: TrialSet, columns: Sequence[Quantity]) -> Iterator[str]:
+    """Where sampling was too short for the precision asked for, or for percentiles far out."""
+    shown = [q.key for q in columns if q.key.startswith(("latency_b", "throughput_b"))]
+    ok = [record for record in trials.records.values() if record["status"] == "ok"]
+    samplings = [one for r in ok for one in ((r.get("details") or {}).get("latency") or {}).values()] if shown else []
+    unsure = [one for one in samplings if one["stopped"] != "precision"]
+    if unsure:
+        asked = (trials.heading.get("measure") or {}).get("latency") or {}
+        within = f"{100 * asked.get('precision', LatencyOptions.precision):g} %"
+        out_of_time = sum(one["stopped"] == "time" for one in unsure)
+        why = [f"time was up in {out_of_time} (see max_seconds)"] if out_of_time else []
+        if len(unsure) > out_of_time:
+            why.append(f"the limit on samples was reached in {len(unsure) - out_of_time}")
+        yield f"Latency: the median is not known within {within} in {_share(unsure, samplings)}: {listed(why)}."
+    tails = [name for name in ("p95", "p99") if any(key.endswith(f"_{name}_ms") for key in shown)]
+    few = [one for one in samplings if len(one["samples_ms"]) < _TAIL_SAMPLES]
+    if tails and few:
+        yield f"{'/'.join(tails)} from fewer than {_TAIL_SAMPLES} samples in {_share(few, samplings)}."
+
+
+def _share(some: Sequence[Mapping[str, Any]], samplings: Sequence[Mapping[str, Any]]) -> str:
+    fewest = min(len(one["samples_ms"]) for one in some)
+    return f"{len(some)} of {len(samplings)} samplings (fewest samples: {fewest})"
 
 
 def _missing(trials: TrialSet) -> Iterator[str]:

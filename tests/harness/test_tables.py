@@ -140,6 +140,29 @@ def renamed(records: list[dict[str, Any]], old: str, new: str) -> list[dict[str,
     ]
 
 
+def sampled(ends: list[tuple[str, int]], metrics: list[str], precision: float = 0.02) -> list[dict[str, Any]]:
+    """A run of one seed with a sampling an arm and batch size: first these (why it stopped, samples), then good ones.
+
+    Trials that are not ok have been sampled badly, which must not count.
+    """
+    left = iter(ends)
+    records = sample(1)
+    for record in records:
+        record["measure"] = {
+            "primary": metrics[0],
+            "metrics": metrics,
+            "latency": {"batch_sizes": [1, 32], "precision": precision},
+        }
+        latency = {}
+        for size in ("1", "32"):
+            stopped, count = next(left, ("precision", 400))
+            latency[size] = {"stopped": stopped, "samples_ms": [0.4] * count}
+        record["details"] = {"latency": latency}
+    failed = {**records[-1], "seed": 1, "status": "failed", "metrics": {}}
+    failed["details"] = {"latency": {"1": {"stopped": "time", "samples_ms": [0.4]}}}
+    return [*records, failed]
+
+
 class TestGolden:
     @pytest.mark.parametrize(
         ("file", "name", "width"),
@@ -364,6 +387,36 @@ class TestCasesAtTheEdge:
             if r["arm"] == "distill":
                 r["budget"] = "30 epochs, batch 64"
         assert "Another budget than the other arms: distill: 30 epochs, batch 64." in render(records, "markdown")
+
+    @pytest.mark.parametrize(
+        ("stopped", "why"),
+        [
+            ({"time": 2}, "time was up in 2 (see max_seconds)"),
+            ({"count": 1}, "the limit on samples was reached in 1"),
+            ({"time": 3, "count": 2}, "time was up in 3 (see max_seconds), the limit on samples was reached in 2"),
+        ],
+    )
+    def test_latency_that_is_less_precise_than_asked(self, stopped: dict[str, int], why: str) -> None:
+        ends = [(end, 3) for end, count in stopped.items() for _ in range(count)]
+        notes = make_table(sampled(ends, ["accuracy", "latency"], precision=0.05)).notes
+        where = f"{len(ends)} of 18 samplings (fewest samples: 3)"
+        assert f"Latency: the median is not known within 5 % in {where}: {why}." in notes
+        assert not any("fewer than" in note for note in notes)
+
+    def test_latency_notes_stand_under_latency_alone(self) -> None:
+        ends = [("time", 3)]
+        assert "the median is not known within 2 %" in render(sampled(ends, ["throughput"]), "markdown")
+        assert "the median is not known" not in render(sampled(ends, ["accuracy", "memory"]), "markdown")
+        assert "the median is not known" not in render(sampled([], ["latency"]), "markdown")
+
+    def test_percentiles_far_out_from_few_samples(self) -> None:
+        ends = [("precision", 99), ("precision", 30), ("precision", 100)]
+        note = "from fewer than 100 samples in 2 of 18 samplings (fewest samples: 30)."
+        text = render(sampled(ends, ["latency", "latency_p95", "latency_p99"]), "markdown")
+        assert f"- p95/p99 {note}" in text.splitlines()
+        assert f"- p99 {note}" in render(sampled(ends, ["latency_p99"]), "markdown").splitlines()
+        assert note not in render(sampled(ends, ["latency"]), "markdown")
+        assert "fewer than" not in render(sampled([], ["latency_p95"]), "markdown")
 
     def test_accelerator_stands_beside_the_processor(self) -> None:
         records = [{**r, "environment": {**r["environment"], "device": "NVIDIA L4"}} for r in sample()]
