@@ -85,7 +85,7 @@ def find_place(device: str, measured_threads: int | None = None) -> Place:
         UsageError: there is no such device here; names those that there are.
     """
     from cnnbench.devices import resolve
-    from cnnbench.environment import machine_identity
+    from cnnbench.environment import energy_source, machine_identity
 
     found = resolve(device)
     machine = machine_identity(found)
@@ -93,6 +93,7 @@ def find_place(device: str, measured_threads: int | None = None) -> Place:
         device=str(found),
         kind=found.kind,
         machine=machine if measured_threads is None else f"{machine}, {measured_threads} measured threads",
+        energy=energy_source(found),
     )
 
 
@@ -274,7 +275,11 @@ class _Ledger:
             notes += outcome.result.get("notes", [])
         if bad is not None:
             # What was measured before the fault is kept apart: a table must not show half a trial.
-            merged = {"metrics": {}, "methods": {}, "details": {"partial": merged["metrics"]}}
+            merged = {
+                "metrics": {},
+                "methods": {},
+                "details": {"partial": {"metrics": merged["metrics"], **merged["details"]}},
+            }
         merged["details"]["notes"] = list(dict.fromkeys(notes))
         seconds = {kind: outcome.result.get("seconds", outcome.seconds) for kind, outcome in known}
         return self._write(planned, {**body, **merged, "seconds": seconds})
