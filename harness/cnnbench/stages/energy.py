@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     Call = Callable[[torch.Tensor], torch.Tensor]
 
-SHORT_WINDOW = 0.2
+SHORT_WINDOW = 0.1
 """Seconds; enough for an estimate, which knows nothing beyond time."""
 LONG_WINDOW = 2.0
 """Seconds; hardware counters change about ten times a second."""
