@@ -140,9 +140,14 @@ def test_what_is_on_disk_or_on_record_does_not_run(tmp_path):
 def test_a_result_is_there_in_full_or_not_at_all(tmp_path):
     cache = StageCache(tmp_path)
     folder = cache.folder("ab12")
-    with pytest.raises(RuntimeError), filling(folder) as scratch:
-        write_result(scratch, {"half": True})
-        raise RuntimeError("killed in the middle")
+
+    def fill_and_fail() -> None:
+        with filling(folder) as scratch:
+            write_result(scratch, {"half": True})
+            raise RuntimeError("killed in the middle")
+
+    with pytest.raises(RuntimeError):
+        fill_and_fail()
     assert cache.result("ab12") is None
     assert list(folder.parent.iterdir()) == []
     with filling(folder) as scratch:
