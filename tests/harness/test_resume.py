@@ -64,6 +64,8 @@ class Bystander:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            # Whoever started these tests in the background made them, and all below them, deaf to Ctrl-C.
+            preexec_fn=_hear_interrupts,  # noqa: PLW1509 - nothing but a system call
         )
 
     def finish(self) -> tuple[str, str]:
@@ -95,6 +97,10 @@ class Bystander:
     def trained(self) -> set[str]:
         """Stages with a result on disk."""
         return {path.parent.name for path in (self.folder / "cache").rglob("result.json")}
+
+
+def _hear_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def session_of(pid: int) -> int:
