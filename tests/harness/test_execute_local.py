@@ -27,7 +27,7 @@ FAULTS = {
     "exits": ("exit", "crashed", "train: its worker process ended by itself with exit code 7"),
     "is killed": ("kill", "crashed", r"ended by SIGKILL \(out of memory, or killed by hand\)"),
     "faults": ("segv", "crashed", r"ended by SIGSEGV \(a fault in compiled code\)"),
-    "sleeps": ("sleep", "timeout", "train: ran longer than its time limit of 6 s"),
+    "sleeps": ("sleep", "timeout", "train: ran longer than its time limit of 15 s"),
     "calls sys.exit": ("sys_exit", "failed", r"train: SystemExit: 3 \(misbehaving.py, line \d+\)"),
     "interrupts": ("interrupt", "failed", r"train: KeyboardInterrupt \(misbehaving.py, line \d+\)"),
     "returns none": ("returns_none", "failed", r"train: TypeError: .*NoneType.* \(train.py, line \d+\)"),
@@ -53,7 +53,7 @@ def place(tmp_path_factory, install_module_plugin, tiny_suite) -> Path:
     arms |= {name: "{ " + change + " }" for name, (change, *_) in OTHERS.items()}
     # Healthy arms before and after: a fault must cost neither those under way nor those to come.
     arms = {"healthy": '{ augmentation = "hflip" }', **arms, "healthy too": '{ activation = "silu" }'}
-    (folder / "faults.toml").write_text(tiny_suite(arms, time_limit=6))
+    (folder / "faults.toml").write_text(tiny_suite(arms, time_limit=15))
     return folder
 
 
