@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import json
 import types
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Union, cast, get_args, get_origin, get_type_hints
 
@@ -22,7 +23,7 @@ from cnnbench.registry import nearest
 from cnnbench.types import Choice, InSlot
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator, Mapping
+    from collections.abc import Hashable, Iterator
 
     from cnnbench.registry import Registry
 
@@ -182,7 +183,7 @@ def make(choice: Choice, registry: Registry) -> Any:
 
 def nested(value: object) -> Iterator[Choice]:
     """Techniques named within an option's plain value, at any depth."""
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         if value.keys() == {"slot", "name", "options"}:
             yield Choice.from_plain(value)
         for inner in value.values():

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import cnnbench
 from cnnbench.data import data_key
 from cnnbench.matrix import Trial, trials
-from cnnbench.options import complete, make
+from cnnbench.options import complete, make, nested
 from cnnbench.plain import settings_plain
 from cnnbench.quantities import METRICS, quantities
 from cnnbench.registry import digest_of_files
@@ -26,7 +26,7 @@ from cnnbench.slots import SLOTS
 from cnnbench.types import Choice
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from cnnbench.plugins import PluginHost
     from cnnbench.registry import Registry
@@ -249,11 +249,11 @@ class _Keys:
 
         from cnnbench.errors import MissingDependency
 
-        for choice in _nested(settings_plain(settings)):
-            for need in self._registry.get(choice["slot"], choice["name"]).card.requires:
+        for choice in nested(settings_plain(settings)):
+            for need in self._registry.get(choice.slot, choice.name).card.requires:
                 # A dotted name is looked for by its package: ``find_spec`` would import that, or raise without it.
                 if find_spec(need.module.partition(".")[0]) is None:
-                    return f"{choice['name']} {MissingDependency(need.module, need.extra)}"
+                    return f"{choice.name} {MissingDependency(need.module, need.extra)}"
         return None
 
     def _trained(self, settings: Settings) -> dict[str, Any]:
@@ -279,8 +279,8 @@ class _Keys:
 
     def _choice(self, choice: Choice) -> list[Any]:
         """A choice with the sources behind it and behind the techniques named within its options."""
-        nested = [Choice.from_plain(inner) for inner in _nested(choice.options)]
-        return [choice.slot, choice.name, dict(choice.options), [self._source(c) for c in (choice, *nested)]]
+        sources = [self._source(c) for c in (choice, *nested(choice.options))]
+        return [choice.slot, choice.name, dict(choice.options), sources]
 
     def _source(self, choice: Choice) -> list[str]:
         """Where a technique's code comes from, and what it says of code or files of the user's that it will use."""
@@ -308,15 +308,3 @@ def _version(module: str) -> str:
         return version(module.partition(".")[0])
     except PackageNotFoundError:
         return ""
-
-
-def _nested(value: object) -> Iterator[Mapping[str, Any]]:
-    """Techniques named within an option's plain value, at any depth."""
-    if isinstance(value, Mapping):
-        if value.keys() == {"slot", "name", "options"}:
-            yield value
-        for inner in value.values():
-            yield from _nested(inner)
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            yield from _nested(inner)
