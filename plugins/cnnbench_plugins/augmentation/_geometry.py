@@ -1,0 +1,112 @@
+"""Geometric operations on batches, each sample with parameters of its own.
+
+Each result equals that of the operation of the same name in ``torchvision.transforms.v2.functional`` on the sample
+alone. All coordinates are in pixels, x to the right and y down.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from cnnbench.lazy import F, torch
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+Interpolation: TypeAlias = "Literal['nearest', 'bilinear']"
+PerSample: TypeAlias = "torch.Tensor | float"
+
+
+def _vector(images: torch.Tensor, value: PerSample) -> torch.Tensor:
+    """A parameter as float32 [N]."""
+    if isinstance(value, torch.Tensor):
+        return value.to(torch.float32)
+    return torch.full((len(images),), value, dtype=torch.float32, device=images.device)
+
+
+def _centres(size: int, device: torch.device) -> torch.Tensor:
+    """Where the centres of ``size`` pixels lie, counted from the middle of the image, float32."""
+    return torch.arange(size, dtype=torch.float32, device=device) - (size - 1) / 2
+
+
+def sample(
+    images: torch.Tensor, grid: torch.Tensor, interpolation: Interpolation = "bilinear", fill: float = 0.0
+) -> torch.Tensor:
+    """Read each image at the places of its grid.
+
+    Args:
+        images: float [N, C, H, W].
+        grid: float32 [N, 2, H, W]: x and y of each place, -1 and 1 the outer edges of the image.
+        interpolation: between pixels.
+        fill: value of what lies outside. Pixels at the edge blend with it by the share of them that is covered, where
+            torchvision, given a fill other than None, counts that share twice.
+    """
+    # Half precision can't tell the columns of a wide image apart.
+    exact = images if images.dtype in (torch.float32, torch.float64) else images.to(torch.float32)
+    shifted = exact - fill if fill else exact
+    places = grid.to(exact.dtype).permute(0, 2, 3, 1)
+    out = F.grid_sample(shifted, places, mode=interpolation, padding_mode="zeros", align_corners=False)
+    return (out.add_(fill) if fill else out).to(images.dtype)
+
+
+def affine(
+    images: torch.Tensor,
+    *,
+    degrees: PerSample = 0.0,
+    right: PerSample = 0.0,
+    down: PerSample = 0.0,
+    scale: PerSample = 1.0,
+    shear_x: PerSample = 0.0,
+    shear_y: PerSample = 0.0,
+    center: tuple[float, float] | None = None,
+    interpolation: Interpolation = "bilinear",
+    fill: float = 0.0,
+) -> torch.Tensor:
+    """Shear, scale, rotate and then shift each image; its size stays.
+
+    Parameters are numbers for all or tensors [N].
+
+    Args:
+        images: float [N, C, H, W].
+        degrees: rotation, clockwise (torchvision's ``affine``; its ``rotate`` turns the other way).
+        right: shift in pixels, any fraction.
+        down: likewise.
+        scale: above 1 enlarges what is in the image.
+        shear_x: in degrees; the x of a point changes by -y tan(shear_x).
+        shear_y: likewise the y by -x tan(shear_y), after x was sheared.
+        center: x and y of the point that rotation, scale and shear leave alone, in pixels from the top left corner of
+            the image; None for its middle.
+        interpolation: between pixels.
+        fill: value of what lies outside.
+    """
+    height, width = images.shape[-2:]
+    turn = torch.deg2rad(_vector(images, degrees))
+    horizontal, vertical = torch.deg2rad(_vector(images, shear_x)), torch.deg2rad(_vector(images, shear_y))
+    size = _vector(images, scale)
+    # With R(t) the rotation, forward = scale R(turn) [1, 0; -tan v, 1] [1, -tan h; 0, 1], whose determinant is scale².
+    cosine, sine, tan_h, tan_v = torch.cos(turn), torch.sin(turn), torch.tan(horizontal), torch.tan(vertical)
+    a = cosine + sine * tan_v
+    c = sine - cosine * tan_v
+    b = -(a * tan_h + sine)
+    d = cosine - c * tan_h
+    # The inverse, from pixels to the grid's -1..1, over the rows for x and y.
+    half_x, half_y = size * (width / 2), size * (height / 2)
+    by_x = torch.stack((d / half_x, -c / half_y), 1)[:, :, None, None]
+    by_y = torch.stack((-b / half_x, a / half_y), 1)[:, :, None, None]
+
+    fixed_x, fixed_y = (0.0, 0.0) if center is None else (center[0] - width / 2, center[1] - height / 2)
+    # An output point less the shift and the fixed point, through the inverse, plus the fixed point.
+    x = _centres(width, images.device) - fixed_x - _vector(images, right)[:, None]
+    y = _centres(height, images.device) - fixed_y - _vector(images, down)[:, None]
+    columns = by_x * x[:, None, None, :]
+    if center is not None:
+        columns[:, 0] += fixed_x / (width / 2)
+        columns[:, 1] += fixed_y / (height / 2)
+    return sample(images, columns + by_y * y[:, None, :, None], interpolation, fill)
+
+
+def rotate(
+    images: torch.Tensor, degrees: torch.Tensor, interpolation: Interpolation = "bilinear", fill: float = 0.0
+) -> torch.Tensor:
+    """Rotate each image about its centre, counter-clockwise by degrees [N]; size kept."""
+    return affine(images, degrees=-degrees, interpolation=interpolation, fill=fill)
