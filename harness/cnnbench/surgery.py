@@ -3,6 +3,9 @@
 A model calls some operations as modules (``self.relu(x)``) and some as functions (``F.relu(x)``). Only modules can be
 swapped; the functional calls are found by symbolic tracing and reported, so that a table never claims "SiLU
 everywhere" where half of the network still computes ReLU.
+
+A new module that can't tell its sizes from the one it replaces is one of torch's lazy modules; ``materialize`` settles
+them all once the surgery is done.
 """
 
 from __future__ import annotations
@@ -13,6 +16,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import fx, nn
+from torch.nn.modules.lazy import LazyModuleMixin
+from torch.nn.parameter import is_lazy
 
 from cnnbench.errors import NoEffect, Unsupported
 from cnnbench.technique import card_of
@@ -146,13 +151,59 @@ def apply_surgery(slot: str, technique: Surgery, model: nn.Module) -> SurgeryRep
     return SurgeryReport(swapped, unreached)
 
 
+def materialize(model: nn.Module, image_shape: tuple[int, int, int]) -> None:
+    """Give every lazy module of a model its sizes by one dry run on blank images; without any, do nothing.
+
+    The run is in eval mode and without gradients; training mode and buffers are as before afterwards. Random numbers
+    are drawn from torch's default generator, for the new weights and by whatever the forward pass itself draws.
+
+    Args:
+        model: any model; its lazy modules become what they declare to (``nn.LazyConv2d`` an ``nn.Conv2d``).
+        image_shape: channels, height and width of the model's inputs.
+
+    Raises:
+        Unsupported: the model does not run on such images, or its forward pass leaves a lazy module out.
+    """
+    if not _lazy(model):
+        return
+    tensors = (*model.parameters(), *model.buffers())
+    like = next(tensor for tensor in tensors if tensor.dtype.is_floating_point)
+    modes = {module: module.training for module in model.modules()}
+    before = [(buffer, buffer.clone()) for buffer in model.buffers() if not is_lazy(buffer)]
+    model.eval()
+    try:
+        with torch.no_grad():
+            model(torch.zeros(2, *image_shape, device=like.device, dtype=like.dtype))
+            for buffer, value in before:
+                buffer.copy_(value)
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        shape = "x".join(map(str, image_shape))
+        raise Unsupported(f"the model does not run on {shape} images after the surgery: {reason}") from error
+    finally:
+        for module, training in modes.items():
+            module.training = training
+    if left := _lazy(model):
+        raise Unsupported(f"{left[0]}: the forward pass never calls this module, so that its sizes stay unknown")
+
+
+def _lazy(model: nn.Module) -> list[str]:
+    """Paths of the modules that don't know their sizes yet."""
+    return [
+        path
+        for path, module in model.named_modules()
+        if isinstance(module, LazyModuleMixin)
+        or any(map(is_lazy, (*module.parameters(recurse=False), *module.buffers(recurse=False))))
+    ]
+
+
 def _fit(new: nn.Module, old: nn.Module, model: nn.Module) -> nn.Module:
     """Give a replacement the mode, device and dtype of what it replaces, or of the model where that has none."""
     if new is old:
         return new
     for module in (old, model):
         for tensor in (*module.parameters(), *module.buffers()):
-            if tensor.is_floating_point():
+            if tensor.dtype.is_floating_point:  # the method is not to be had of an uninitialized parameter
                 return new.to(tensor.device, tensor.dtype).train(old.training)
     return new.train(old.training)
 
@@ -194,7 +245,8 @@ class _Tracer(fx.Tracer):
         self.kinds = kinds
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, self.kinds) or super().is_leaf_module(m, module_qualified_name)
+        # A lazy module would take its sizes from the symbols that tracing hands it.
+        return isinstance(m, (*self.kinds, LazyModuleMixin)) or super().is_leaf_module(m, module_qualified_name)
 
 
 def _graphs(module: nn.Module, path: str, kinds: tuple[type[nn.Module], ...]) -> Iterator[tuple[str, fx.Graph]]:

@@ -11,9 +11,10 @@ import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn.modules.lazy import LazyModuleMixin
 
 from cnnbench.errors import NoEffect, Unsupported
-from cnnbench.surgery import TARGETS, SurgeryReport, apply_surgery, replace_modules
+from cnnbench.surgery import TARGETS, SurgeryReport, apply_surgery, materialize, replace_modules
 from cnnbench.technique import technique
 
 
@@ -393,3 +394,108 @@ class TestUnreached:
         torch.manual_seed(0)
         apply_surgery("activation", Swish(), Noisy())
         assert torch.equal(torch.rand(3), expected)
+
+
+class Counting(nn.Module):
+    """Counts its calls in a buffer, in eval mode too."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(1))
+
+    def forward(self, x):
+        self.calls += 1
+        return x
+
+
+def lazy_model():
+    return nn.Sequential(nn.LazyConv2d(4, 3), Counting(), nn.BatchNorm2d(4), nn.Flatten(), nn.LazyLinear(2))
+
+
+class TestMaterialize:
+    def test_lazy_modules_become_plain_ones(self):
+        model = lazy_model()
+        materialize(model, (3, 5, 6))
+        assert [type(m) for m in model] == [nn.Conv2d, Counting, nn.BatchNorm2d, nn.Flatten, nn.Linear]
+        assert model[0].weight.shape == (4, 3, 3, 3)
+        assert model[4].weight.shape == (2, 4 * 3 * 4)
+        assert not any(isinstance(m, LazyModuleMixin) for m in copy.deepcopy(model).modules())
+        model(torch.rand(7, 3, 5, 6)).sum().backward()
+
+    def test_modes_and_buffers_stay(self):
+        model = lazy_model()
+        model[2].eval()
+        materialize(model, (3, 5, 6))
+        assert [m.training for m in model] == [True, True, False, True, True]
+        assert model.training
+        assert model[1].calls.item() == 0
+        assert model[2].num_batches_tracked.item() == 0
+        assert model[2].running_mean.tolist() == [0] * 4
+
+    def test_weights_come_from_the_default_generator(self):
+        states = []
+        for _ in range(2):
+            torch.manual_seed(5)
+            model = lazy_model()
+            materialize(model, (3, 5, 6))
+            states.append(model.state_dict())
+        assert all(torch.equal(a, b) for a, b in zip(*(state.values() for state in states), strict=True))
+
+    def test_without_lazy_modules_nothing_happens(self):
+        class Never(nn.Module):
+            def forward(self, x):
+                raise AssertionError
+
+        torch.manual_seed(0)
+        expected = torch.rand(3)
+        torch.manual_seed(0)
+        materialize(Never(), (3, 5, 6))
+        assert torch.equal(torch.rand(3), expected)
+
+    def test_dtype_is_the_models_own(self):
+        model = lazy_model().double()
+        materialize(model, (3, 5, 6))
+        assert {p.dtype for p in model.parameters()} == {torch.float64}
+
+    def test_images_that_do_not_fit_are_unsupported(self):
+        model = lazy_model()
+        with pytest.raises(
+            Unsupported, match=r"^the model does not run on 3x2x2 images after the surgery: .*[Kk]ernel"
+        ):
+            materialize(model, (3, 2, 2))
+        assert model.training
+
+    def test_module_that_the_forward_pass_leaves_out(self):
+        class Auxiliary(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.head, self.aux = nn.LazyLinear(2), nn.ModuleList([nn.LazyLinear(2)])
+
+            def forward(self, x):
+                return self.head(x) + self.aux[0](x) if self.training else self.head(x)
+
+        with pytest.raises(Unsupported, match=r"^aux\.0: the forward pass never calls this module"):
+            materialize(Auxiliary(), (3, 2, 2))
+
+    def test_surgery_works_around_lazy_modules(self):
+        """Neither tracing nor the search for a dtype touches what has no sizes yet."""
+
+        @technique("activation", "lazy")
+        class Lazy:
+            """A convolution."""
+
+            def __call__(self, module: nn.Module) -> nn.Module:
+                return OwnLazy(2, 1)
+
+        model = nn.Sequential(OwnLazy(2, 1), nn.ReLU(), nn.Conv2d(2, 2, 1), nn.ReLU())
+        assert apply_surgery("activation", Lazy(), model).swapped == 2
+        assert apply_surgery("norm", NormToIdentity(), nn.Sequential(model, nn.BatchNorm2d(2))).swapped == 1
+        materialize(model, (5, 1, 1))
+        assert [type(m) for m in model] == [nn.Conv2d] * 4
+        assert [m.in_channels for m in model] == [5, 2, 2, 2]
+
+
+class OwnLazy(nn.LazyConv2d):
+    """A lazy module from outside torch.nn, which tracing would look into."""
+
+    cls_to_become = nn.Conv2d
