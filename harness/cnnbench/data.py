@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from cnnbench.errors import DataError
@@ -16,7 +16,7 @@ from cnnbench.seeds import Streams
 from cnnbench.technique import card_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from cnnbench.slots import Dataset
     from cnnbench.types import Choice, DataOptions, ImageData
@@ -53,6 +53,44 @@ class Splits:
         """Channels, height and width."""
         _, channels, height, width = self.train_images.shape
         return channels, height, width
+
+    def with_images(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Splits:
+        """The same labels with changed images."""
+        return replace(
+            self,
+            train_images=change(self.train_images),
+            validation_images=change(self.validation_images),
+            test_images=change(self.test_images),
+        )
+
+    def first(self, count: int) -> Splits:
+        """No more than the first ``count`` images of each split."""
+        return replace(
+            self,
+            train_images=self.train_images[:count],
+            train_labels=self.train_labels[:count],
+            validation_images=self.validation_images[:count],
+            validation_labels=self.validation_labels[:count],
+            test_images=self.test_images[:count],
+            test_labels=self.test_labels[:count],
+        )
+
+
+def fit_shape(images: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:
+    """Images in another dataset's shape: gray repeated or colour weighed (ITU-R 601-2), then resized with antialiasing.
+
+    Args:
+        images: uint8 [N, C, H, W].
+        shape: channels (1 or 3), height and width to have.
+    """
+    from torchvision.transforms.v2 import functional
+
+    channels, height, width = shape
+    if images.shape[1] != channels:
+        images = functional.rgb_to_grayscale(images) if channels == 1 else images.expand(-1, channels, -1, -1)
+    if images.shape[2:] != (height, width):
+        images = functional.resize(images, [height, width], antialias=True)
+    return images.contiguous()
 
 
 def data_key(choice: Choice, options: DataOptions, fingerprint: str) -> str:

@@ -64,6 +64,18 @@ def cnnbench_check_trial(trial: Mapping[str, Any]) -> str | None:
 
 
 @hookspec
+def cnnbench_advise_arm(settings: Mapping[str, Any]) -> Iterable[str]:
+    """What is known to go wrong where the techniques of an arm meet, a line each. Called for each arm of a plan.
+
+    The lines are shown before the run and stand under its table; the arm runs all the same.
+
+    Args:
+        settings: plain settings.
+    """
+    raise NotImplementedError
+
+
+@hookspec
 def cnnbench_describe_environment() -> Mapping[str, str]:
     """Facts for the manifest that each record carries, e.g. a library's version. Called once a run."""
     raise NotImplementedError

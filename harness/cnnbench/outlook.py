@@ -10,7 +10,7 @@ from tabulate import tabulate
 
 from cnnbench.plan import EXCLUSIVE, make_plan
 from cnnbench.quantities import quantities
-from cnnbench.text import duration
+from cnnbench.text import duration, listed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -61,7 +61,17 @@ def outlook(
     ]
     skips = Counter(f"{t.trial.arm.name}: {t.skip}" for t in plan.trials if t.skip)
     lines += [f"will be skipped: {reason} ({_count(count, 'trial')})" for reason, count in skips.items()]
+    lines += [f"warning: {line}" for line in warnings_of(plan)]
     return "\n".join(lines)
+
+
+def warnings_of(plan: Plan) -> list[str]:
+    """What plugins say of combinations of techniques, with the arms that it concerns."""
+    arms: dict[str, dict[str, None]] = defaultdict(dict)
+    for planned in plan.trials:
+        for text in planned.advice:
+            arms[text][planned.trial.arm.name] = None
+    return [f"{listed(names)}: {text}" for text, names in arms.items()]
 
 
 def _count(number: int, noun: str) -> str:

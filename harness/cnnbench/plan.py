@@ -62,7 +62,7 @@ class Stage:
 
     Attributes:
         key: hash of everything that can change its output.
-        kind: train, compress, evaluate, profile, latency or energy.
+        kind: rehearse, train, compress, evaluate, profile, latency or energy.
         task: all that a worker needs, as JSON-ready data.
         inputs: keys of the stages whose model it starts from, the arm's trained model first.
         label: for people, e.g. ``group norm, seed 3: train``.
@@ -89,12 +89,14 @@ class PlannedTrial:
         key: hash of its stages' keys, its arm's role, and its runtime, which no stage may depend on.
         stages: stage key by kind, in order of running.
         skip: why it will not run, or None.
+        advice: what plugins say of the arm's combination of techniques.
     """
 
     trial: Trial
     key: str
     stages: Mapping[str, str]
     skip: str | None = None
+    advice: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,7 @@ def code_digest() -> str:
         "seeds",
         "slots",
         "surgery",
+        "tracing",
         "types",
     )
     files = [root / f"{name}.py" for name in names] + sorted((root / "stages").glob("*.py"))
@@ -162,21 +165,20 @@ def make_plan(suite: Suite, host: PluginHost, place: Place, only: Sequence[str] 
     planned: list[PlannedTrial] = []
     stages: dict[str, Stage] = {}
     unshared = 0
+    advice: dict[str, tuple[str, ...]] = {}
     for trial in trials(suite, only):
         made = keys.stages(trial)
+        name, settings = trial.arm.name, settings_plain(trial.arm.settings)
+        if name not in advice:
+            advice[name] = host.advise_arm(settings)
         skip = keys.missing(trial.arm.settings) or host.check_trial(
-            {
-                "arm": trial.arm.name,
-                "seed": trial.seed,
-                "device": place.device,
-                "settings": settings_plain(trial.arm.settings),
-            }
+            {"arm": name, "seed": trial.seed, "device": place.device, "settings": settings}
         )
         by_kind = {stage.kind: stage.key for stage in made}
         # Without a metric that it serves, a runtime is in no stage's key; its arm is a trial of its own all the same.
         runtimes = [choice.plain() for choice in trial.arm.settings.techniques.get("runtime", ())]
         key = digest([trial.arm.role, by_kind, runtimes])
-        planned.append(PlannedTrial(trial, key, by_kind, skip))
+        planned.append(PlannedTrial(trial, key, by_kind, skip, advice[name]))
         if skip is None:
             unshared += len(made)
             for stage in made:
@@ -217,11 +219,15 @@ class _Keys:
             made.append(Stage(key, kind, {**task, "kind": kind, **more}, inputs, label))
             return key
 
+        compressors = settings.techniques.get("compressor", ())
+        chain = [self._choice(choice) for choice in compressors]
+        # Once for all seeds: what it finds hangs on none.
+        rehearsal = digest(["rehearse", self._base, self._trained(settings), chain])
+        check = {**task, "kind": "rehearse", "seed": 0}
+        made.append(Stage(rehearsal, "rehearse", check, (), f"{trial.arm.name}: rehearse"))
         trained = add("train", digest(["train", self._base, self._trained(settings), trial.seed, family]), ())
         models: tuple[str, ...] = (trained,)
-        compressors = settings.techniques.get("compressor", ())
         if compressors:
-            chain = [self._choice(choice) for choice in compressors]
             models = (trained, add("compress", digest(["compress", trained, chain]), (trained,)))
         model = models[-1]
         metrics = [self._choice(choice) for choice in self._metrics]

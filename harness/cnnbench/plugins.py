@@ -140,6 +140,10 @@ class PluginHost:
                 return f"{reason} ({impl.plugin_name})"
         return None
 
+    def advise_arm(self, settings: Mapping[str, Any]) -> tuple[str, ...]:
+        """What plugins have to say of an arm's combination of techniques."""
+        return tuple(str(line) for lines in self._each("cnnbench_advise_arm", settings=settings) for line in lines)
+
     def describe_environment(self) -> dict[str, str]:
         """Facts that plugins add to the manifest; on a clash the plugin loaded first wins."""
         facts: dict[str, str] = {}

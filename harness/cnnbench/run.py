@@ -16,6 +16,7 @@ from cnnbench.execute.cache import StageCache
 from cnnbench.execute.interface import Epoch
 from cnnbench.execute.scheduler import Ended, Scheduler, Started, TrialEnded
 from cnnbench.options import make
+from cnnbench.outlook import warnings_of
 from cnnbench.plain import measure_plain, settings_plain
 from cnnbench.plan import Place, Plan, PlannedTrial, make_plan
 from cnnbench.registry import nearest
@@ -159,6 +160,8 @@ def run_suite(suite: Suite, host: PluginHost, options: RunOptions, progress: Pro
             }
         )
         to_run = [t for t in plan.trials if t.skip is None and t.key not in done]
+        for line in warnings_of(plan):
+            progress.message(f"warning: {line}")
         _execute(scheduler, to_run, ledger, host, progress, executor.places)
     records = ledger.records()
     statuses = Counter(record["status"] for record in records)
@@ -273,6 +276,7 @@ class _Ledger:
             for part, values in merged.items():
                 values.update(outcome.result.get(part, {}))
             notes += outcome.result.get("notes", [])
+        notes += planned.advice
         if bad is not None:
             # What was measured before the fault is kept apart: a table must not show half a trial.
             merged = {

@@ -4,40 +4,59 @@ A technique is a frozen options class made with ``@technique(slot, name)`` that 
 Protocols whose every method is optional say so; the loop asks once, before training, which of them a technique has.
 
 Order of use in one trial: ``architecture`` rewrites the model's options; the model is built; surgery swaps
-``convolution``, ``pooling``, ``norm`` and ``activation`` modules; ``regularizer.prepare`` inserts layers; the
-``initializer`` fills weights; ``input`` is fitted on the training split; ``strategy`` wraps the training run, whose
-loop calls ``augmentation`` and ``regularizer``; ``compressor`` follows; ``runtime`` prepares the model for latency.
+``convolution``, ``pooling``, ``norm`` and ``activation`` modules; ``regularizer.prepare`` inserts layers; ``input`` is
+fitted on the training split; the ``initializer`` fills weights; ``strategy`` wraps the training run, whose loop calls
+``augmentation`` and ``regularizer``; ``compressor`` follows; ``runtime`` prepares the model for latency.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from cnnbench.execute.interface import TaskExecutor
     from cnnbench.lazy import nn, torch
-    from cnnbench.types import Choice, ImageData, Progress, Trained
+    from cnnbench.types import Batch, Choice, DataOptions, ImageData, Progress, Trained
 
 
 class Architecture(Protocol):
-    """Rewrites a model's options before it is built, usually by ``dataclasses.replace``."""
+    """Rewrites a model before it is built: its options, usually by ``dataclasses.replace``, or how it is built.
+
+    A distillation student is not rewritten: its own options say what it is.
+    """
 
     def __call__(self, model: Any) -> Any:
-        """Return the changed model technique; raise ``Unsupported`` where it has no such option."""
+        """Return the changed model technique; raise ``Unsupported`` where it has no such option.
+
+        What is returned may also be any callable ``(image_shape, num_classes) -> nn.Module`` around the one given.
+        """
 
 
 class Surgery(Protocol):
-    """Slots ``activation``, ``norm``, ``pooling``, ``convolution``: one module in place of another."""
+    """Slots ``activation``, ``norm``, ``pooling``, ``convolution``: one module in place of another.
+
+    The replacement may be one of torch's lazy modules where it can't tell its sizes from the old module: a dry run on
+    blank images settles them before training. One that computes something extra for training alone may have a method
+    ``folded() -> nn.Module``, which makes the plain module that it amounts to once it is trained.
+
+    ``finish(model) -> Sequence[str]`` is optional: called once after all replacements, where a technique changes more
+    than the modules it is shown (the convolutions in front of a norm, the linear layer behind a pool). It changes the
+    model in place, raises ``Unsupported`` where it can't, and returns what it could not reach, in words for the record.
+    """
 
     def __call__(self, module: nn.Module) -> nn.Module:
         """Return the replacement, on any device (the harness moves it); the same object means: left alone."""
 
 
 class Initializer(Protocol):
-    """Fills the weights of a freshly built model."""
+    """Fills the weights of a freshly built model.
+
+    ``calibrate(model, inputs)`` is optional: called next, under ``no_grad``, with up to 256 training images as model
+    inputs [n, C, H, W], for methods that look at what comes out of the layers.
+    """
 
     def __call__(self, model: nn.Module, generator: torch.Generator) -> None:
         """Set parameters in place (under ``no_grad``), drawing from ``generator`` (CPU) alone."""
@@ -70,15 +89,17 @@ class Regularizer(Protocol):
 
     ``prepare(model, generator)`` returns the number of layers inserted or changed, once after surgery.
     ``targets(targets)`` maps class probabilities [N, K] to class probabilities.
+    ``epoch(model, epoch, epochs)`` is called before each epoch's first step, for rates that grow along the run.
     ``penalty(model, logits)`` returns a scalar that is added to the loss.
-    ``perturb(model)`` and ``restore(model)`` bracket a second gradient at other weights (SAM): after the first backward
-    pass ``perturb`` moves the weights, the gradient is taken anew, ``restore`` moves them back.
-    ``gradients(model, generator)`` changes ``.grad`` in place after the backward pass.
+    ``perturb(model)`` and ``restore(model, state)`` bracket a second gradient at other weights (SAM): after the first
+    backward pass ``perturb`` moves the weights, the gradient is taken anew, ``restore`` moves them back with the help
+    of what ``perturb`` returned.
+    ``gradients(model, generator, step)`` changes ``.grad`` in place after the backward pass of 0-based ``step``.
     ``weights(model, learning_rate)`` changes weights in place after the optimizer's step.
     """
 
 
-REGULARIZER_METHODS = ("prepare", "targets", "penalty", "perturb", "restore", "gradients", "weights")
+REGULARIZER_METHODS = ("prepare", "epoch", "targets", "penalty", "perturb", "restore", "gradients", "weights")
 
 
 class Optimizer(Protocol):
@@ -105,6 +126,9 @@ class Loss(Protocol):
 class Observer:
     """Watches the training loop; strategies override what they need."""
 
+    def before_epoch(self, model: nn.Module, epoch: int, epochs: int) -> None:
+        """Before the first step of 0-based ``epoch``, the model being in training mode already."""
+
     def after_step(self, model: nn.Module, step: int) -> None:
         """After each optimizer step (0-based)."""
 
@@ -120,15 +144,41 @@ class TrainingRun(Protocol):
     def epochs(self) -> int:
         """Planned epochs."""
 
-    def fit(self, *observers: Observer, member: int = 0) -> Trained:
-        """Build and train a model from scratch, calling the observers; ``member`` > 0 draws other streams."""
+    @property
+    def schedule(self) -> Schedule:
+        """The recipe's learning-rate schedule."""
+
+    def fit(self, *observers: Observer, member: int = 0, schedule: Schedule | None = None) -> Trained:
+        """Build and train a model from scratch, calling the observers.
+
+        Args:
+            observers: called by the loop.
+            member: above 0, draws other streams.
+            schedule: in place of the recipe's.
+        """
 
     def recalibrate(self, model: nn.Module) -> None:
         """Recompute batch-norm statistics of ``model`` on the training split, in place (after averaging weights)."""
 
+    def on(self, dataset: Choice, data: DataOptions, epochs: int) -> TrainingRun:
+        """The same model and recipe on another dataset, whose images are brought to this one's shape.
+
+        Its classes are its own, and so is the fit of the input normalization.
+        """
+
+
+StrategyKind = Literal["inference", "members", "weights", "training"]
+"""What a strategy acts on, from the outermost to the innermost."""
+
 
 class Strategy(Protocol):
-    """Wraps the training run: early stopping, averaging, ensembles."""
+    """Wraps the training run: early stopping, averaging, ensembles.
+
+    A class attribute ``acts_on: ClassVar[StrategyKind]`` is optional. It says what the strategy decides: ``training``,
+    how one fit goes; ``weights``, which weights one fit ends with; ``members``, several models; ``inference``, the
+    finished model. A suite's list has them the other way round, outermost first, and at most one of ``weights``: any
+    other list would silently drop what one of them did.
+    """
 
     def __call__(self, run: TrainingRun) -> Trained:
         """Call ``run.fit`` once or several times and return the model to keep.
@@ -156,7 +206,19 @@ class CompressionContext(Protocol):
         """``count`` (or all, if fewer) training images as model inputs [n, C, H, W], without augmentation."""
 
     def build(self, model: Choice) -> nn.Module:
-        """A fresh, initialized model for the same data, such as a student."""
+        """A fresh, initialized model for the same data, such as a student, with the arm's surgery."""
+
+    def initial(self) -> nn.Module:
+        """The arm's own model as it was before its training, weight by weight."""
+
+    def make(self, choice: Choice) -> Any:
+        """A technique that an option names."""
+
+    def input(self, choice: Choice) -> nn.Module:
+        """An input normalization, fitted on the training split: float images in 0..1 to model inputs."""
+
+    def recalibrate(self, model: nn.Module) -> None:
+        """Recompute batch-norm statistics of ``model`` on the training split, in place."""
 
     def train(
         self,
@@ -164,17 +226,19 @@ class CompressionContext(Protocol):
         *,
         epochs: int,
         learning_rate: float | None = None,
-        loss: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
+        loss: Callable[[Batch, torch.Tensor], torch.Tensor] | None = None,
         observers: Sequence[Observer] = (),
     ) -> list[Progress]:
         """Train ``model`` in place with the arm's recipe, augmentation and regularizers, and return the history.
+
+        Each call draws its own order and augmentation.
 
         Args:
             model: any classifier for the same inputs; left in eval mode.
             epochs: passes over the training split; the schedule runs over these.
             learning_rate: base rate in place of the recipe's.
-            loss: called as ``loss(inputs, logits, targets)`` in place of the recipe's loss; ``inputs`` are what the
-                model saw, so a teacher can be asked about the same images.
+            loss: called as ``loss(batch, logits)`` in place of the recipe's loss, so that a teacher can be asked about
+                the same images.
             observers: called by the loop, e.g. to keep pruned weights at zero.
         """
 

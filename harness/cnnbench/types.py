@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 
@@ -132,6 +132,20 @@ class ImageData:
         return channels, height, width
 
 
+class Batch(NamedTuple):
+    """One training batch, as a loss sees it.
+
+    Attributes:
+        images: float [N, C, H, W] in 0..1, augmented.
+        inputs: what the model saw: the images after input normalization.
+        targets: class probabilities [N, K].
+    """
+
+    images: torch.Tensor
+    inputs: torch.Tensor
+    targets: torch.Tensor
+
+
 @dataclass(frozen=True)
 class Progress:
     """Where training stands, as observers of the loop see it after an epoch.
@@ -162,11 +176,13 @@ class Trained:
         model: the trained model, in eval mode.
         history: one ``Progress`` an epoch.
         notes: facts for the record, e.g. ``{"stopped_epoch": 7}``.
+        remarks: sentences for people, which end under the table.
     """
 
     model: nn.Module
     history: list[Progress]
     notes: dict[str, Any] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,10 @@ import pkgutil
 from typing import TYPE_CHECKING, Any
 
 from cnnbench.hookspecs import hookimpl
+from cnnbench_plugins._advice import advice
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 _WITH_OWN_HOOK = ("model", "dataset")
 
@@ -43,3 +44,9 @@ def cnnbench_register_models() -> list[type[Any]]:
 def cnnbench_register_datasets() -> list[type[Any]]:
     """The datasets."""
     return list(_techniques("dataset"))
+
+
+@hookimpl
+def cnnbench_advise_arm(settings: Mapping[str, Any]) -> list[str]:
+    """Combinations of the techniques here that are known to go wrong."""
+    return advice(settings)

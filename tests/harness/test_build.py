@@ -17,7 +17,7 @@ from cnnbench.plugins import PluginHost
 from cnnbench.registry import Owner
 from cnnbench.seeds import Streams
 from cnnbench.stages.build import Builder
-from cnnbench.stages.train import Run, train
+from cnnbench.stages.train import train
 from cnnbench.technique import technique
 from cnnbench.types import Choice, DataOptions, Recipe, Settings
 
@@ -90,9 +90,9 @@ def trace(registry: Registry, digits: ImageData, settings: Settings, streams: St
         return model
 
     recorder = Recorder()
-    how = builder.procedure(builder.input_module())
-    how = replace(how, augmentations=[recorder, *how.augmentations])
-    trained = train(Run(build, how, streams), builder.techniques("strategy"))
+    run = builder.run(builder.input_module(), streams)
+    how = replace(run.how, augmentations=[recorder, *run.how.augmentations])
+    trained = train(replace(run, build=build, how=how), builder.techniques("strategy"))
     return {
         "initial": torch.cat(initial),
         "order": torch.cat(recorder.seen),
@@ -247,7 +247,7 @@ def test_a_technique_that_finds_nothing_to_do_is_an_error(registry, digits):
 
     own.add(Idle, Owner("test", "test", "0"))
     settings = settings_of(own, {"regularizer": [Choice("regularizer", "idle")]})
-    with pytest.raises(NoEffect, match="Idle found no layer to act on in 'resnet'"):
+    with pytest.raises(NoEffect, match="regularizer 'idle' found no layer to act on in 'resnet'"):
         builder_of(own, digits, Streams(0), settings).model(Streams(0))
     settings = replace(
         settings_of(registry, {"norm": [Choice("norm", "group", {"groups": 2})]}),

@@ -20,7 +20,7 @@ from cnnbench.slots import Observer
 from cnnbench.stages.build import Builder
 from cnnbench.stages.compress import Context, compress
 from cnnbench.stages.train import fit
-from cnnbench.types import Choice, DataOptions, Recipe, Settings
+from cnnbench.types import Batch, Choice, DataOptions, Recipe, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,7 +71,7 @@ def make_teacher() -> nn.Module:
 
 
 def context_of(builder: Builder, seed: int = 0, observers: Any = ()) -> Context:
-    return Context(builder, builder.procedure(builder.input_module()), Streams(seed), observers)
+    return Context(builder, builder.procedure(builder.input_module()), Streams(seed), Streams(seed), observers)
 
 
 def state(model: nn.Module) -> torch.Tensor:
@@ -160,8 +160,8 @@ def test_a_loss_replaces_the_recipe_s(builder):
     model = make_teacher()
     seen: list[tuple[torch.Size, torch.Size, torch.Size]] = []
 
-    def loss(inputs: torch.Tensor, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        seen.append((inputs.shape, logits.shape, targets.shape))
+    def loss(batch: Batch, logits: torch.Tensor) -> torch.Tensor:
+        seen.append((batch.inputs.shape, logits.shape, batch.targets.shape))
         return logits.square().mean()
 
     context_of(builder).train(model, epochs=6, loss=loss)
@@ -264,7 +264,7 @@ def test_a_teacher_is_asked_about_the_very_images_that_the_student_sees(builder)
         context.train(
             student,
             epochs=1,
-            loss=lambda x, z, y: F.kl_div(z.log_softmax(1), teacher(x).softmax(1), reduction="batchmean"),
+            loss=lambda batch, z: F.kl_div(z.log_softmax(1), teacher(batch.inputs).softmax(1), reduction="batchmean"),
         )
         return student
 

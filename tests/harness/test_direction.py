@@ -30,12 +30,14 @@ draft measuring
 axes changes
 suite needs
 matrix schema
-artifact data meters surgery
+artifact data meters tracing
+surgery
 plan
 stages.threads
-stages.train
+stages.train stages.remarks
 stages.build stages.evaluate stages.latency stages.memory stages.profile
 stages.compress stages.energy
+stages.rehearse
 stages.bench
 execute.cache
 execute.scheduler

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from cnnbench.registry import Registry
 
 CPU = Place("cpu", "cpu", "a CPU, 2 threads")
-TRAIN_LIKE = ("train", "compress", "evaluate", "profile", "latency", "energy")
+TRAIN_LIKE = ("rehearse", "train", "compress", "evaluate", "profile", "latency", "energy")
 
 TEXT = """
 question = "?"
@@ -60,6 +60,9 @@ class Host:
     def check_trial(self, trial: dict[str, Any]) -> str | None:
         self.asked.append(trial)
         return self.reason if trial["arm"] != "baseline" else None
+
+    def advise_arm(self, settings: dict[str, Any]) -> tuple[str, ...]:
+        return ()
 
 
 def plan_of(text: str, registry: Registry, place: Place = CPU, **changes: Any) -> Plan:
@@ -389,8 +392,8 @@ def test_six_compressors_and_three_seeds_train_three_times(fake_registry):
     count = {kind: kinds.count(kind) for kind in dict.fromkeys(kinds)}
     trials, compressed = 7 * 3, 6 * 3
     per_trial = {"evaluate": trials, "profile": trials, "latency": trials, "energy": trials}
-    assert count == {"train": 3, "compress": compressed, **per_trial}
-    assert plan.unshared == sum(per_trial.values()) + trials + compressed
+    assert count == {"rehearse": 7, "train": 3, "compress": compressed, **per_trial}
+    assert plan.unshared == sum(per_trial.values()) + 2 * trials + compressed
     assert len(plan.trials) == trials
 
 
@@ -411,10 +414,10 @@ def test_stages_stand_after_their_inputs_and_start_from_the_last_model(fake_regi
 
 def test_no_stage_that_no_metric_asks_for(fake_registry):
     text = TEXT.replace('"params", "latency", "energy"]', '"f1_macro"]')
-    assert tuple(keys_of(plan_of(text, fake_registry))) == ("train", "compress", "evaluate")
+    assert tuple(keys_of(plan_of(text, fake_registry))) == ("rehearse", "train", "compress", "evaluate")
     text = TEXT.replace('compressor = { name = "prune", sparsity = 0.5 }\n', "").replace('"params", "latency", ', "")
     plan = plan_of(text, fake_registry)
-    assert tuple(keys_of(plan)) == ("train", "evaluate", "energy")
+    assert tuple(keys_of(plan)) == ("rehearse", "train", "evaluate", "energy")
     assert plan.stages[keys_of(plan)["evaluate"]].inputs == (keys_of(plan)["train"],)
 
 

@@ -14,7 +14,14 @@ from torch import nn
 from torch.nn.modules.lazy import LazyModuleMixin
 
 from cnnbench.errors import NoEffect, Unsupported
-from cnnbench.surgery import TARGETS, SurgeryReport, apply_surgery, materialize, replace_modules
+from cnnbench.surgery import (
+    TARGETS,
+    SurgeryReport,
+    apply_surgery,
+    fold_for_inference,
+    materialize,
+    replace_modules,
+)
 from cnnbench.technique import technique
 
 
@@ -293,6 +300,74 @@ class TestOtherSlots:
         assert [type(m).__name__ for m in model] == ["Sequential", "ConvTranspose2d", "AvgPool2d", "AdaptiveAvgPool2d"]
 
 
+@technique("pooling", "to_max")
+class ToMax:
+    """Maximum over everything."""
+
+    def __call__(self, module: nn.Module) -> nn.Module:
+        return nn.AdaptiveMaxPool2d(1) if isinstance(module, nn.AdaptiveAvgPool2d) else module
+
+
+class ChannelAttention(nn.Module):
+    """CBAM's channel gate: two pools share their layers, and their sum is the gate."""
+
+    def __init__(self):
+        super().__init__()
+        self.avg, self.max = nn.AdaptiveAvgPool2d(1), nn.AdaptiveMaxPool2d(1)
+        self.layers = nn.Sequential(nn.Conv2d(4, 2, 1), nn.ReLU(), nn.Conv2d(2, 4, 1))
+
+    def forward(self, x):
+        return x * torch.sigmoid(self.layers(self.avg(x)) + self.layers(self.max(x)))
+
+
+class TestSqueezes:
+    """The pool that a gate begins with says how strong a channel is; it is no pooling of features."""
+
+    def test_squeeze_and_excitation_stays(self):
+        model = torchvision.models.efficientnet_b0(weights=None)
+        assert apply_surgery("pooling", ToMax(), model).swapped == 1
+        assert isinstance(model.avgpool, nn.AdaptiveMaxPool2d)
+        assert sum(isinstance(m, nn.AdaptiveAvgPool2d) for m in model.modules()) == 16
+
+    def test_gate_with_functional_sigmoid_and_sum_stays(self):
+        model = nn.Sequential(ChannelAttention(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+        assert apply_surgery("pooling", ToMax(), model).swapped == 1
+        assert isinstance(model[0].avg, nn.AdaptiveAvgPool2d)
+
+    def test_nothing_but_gates_is_no_effect(self):
+        with pytest.raises(NoEffect):
+            apply_surgery("pooling", ToMax(), nn.Sequential(ChannelAttention(), nn.Conv2d(4, 2, 1)))
+
+
+class TestFinish:
+    @technique("pooling", "halved")
+    class Halved:
+        """Global maximum beside the average, so that the layer behind must grow."""
+
+        def __call__(self, module: nn.Module) -> nn.Module:
+            return module if isinstance(module, nn.MaxPool2d) else nn.AdaptiveAvgPool2d((1, 2))
+
+        def finish(self, model: nn.Module) -> list[str]:
+            assert model[0].output_size == (1, 2), "called before the modules are in place"
+            replace_modules(model, lambda m: isinstance(m, nn.Linear), lambda m: nn.LazyLinear(m.out_features))
+            return ["one thing"]
+
+    def test_is_called_once_and_reports_what_it_can_not_reach(self):
+        class Pooling(nn.Sequential):
+            def forward(self, x):
+                return super().forward(F.max_pool2d(x, 2))
+
+        model = Pooling(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+        report = apply_surgery("pooling", self.Halved(), model)
+        assert report == SurgeryReport(1, ("F.max_pool2d (1 call, in the model itself)", "one thing"))
+        materialize(model, (3, 8, 8))
+        assert model[2].in_features == 6
+
+    def test_is_not_called_where_nothing_was_swapped(self):
+        with pytest.raises(NoEffect, match="'halved'"):
+            apply_surgery("pooling", self.Halved(), nn.Sequential(nn.MaxPool2d(2), nn.Linear(3, 2)))
+
+
 class Functional(nn.Module):
     def __init__(self):
         super().__init__()
@@ -394,6 +469,41 @@ class TestUnreached:
         torch.manual_seed(0)
         apply_surgery("activation", Swish(), Noisy())
         assert torch.equal(torch.rand(3), expected)
+
+
+class Scaled(nn.Module):
+    """Computes its weight anew in each call."""
+
+    def __init__(self, size):
+        super().__init__()
+        self.weight = nn.Parameter(torch.rand(size, size))
+
+    def forward(self, x):
+        return F.linear(x, 2 * self.weight)
+
+    def folded(self):
+        plain = nn.Linear(*self.weight.shape, bias=False)
+        plain.weight.data = 2 * self.weight.detach()
+        return plain
+
+
+class TestFoldForInference:
+    def test_every_module_that_folds_does(self):
+        shared = Scaled(3)
+        model = nn.Sequential(shared, nn.Sequential(Scaled(3), nn.Linear(3, 3)), shared).double().eval()
+        x = torch.rand(5, 3, dtype=torch.float64)
+        before = model(x)
+        fold_for_inference(model)
+        assert {type(m) for m in model.modules()} == {nn.Sequential, nn.Linear}
+        assert model[0] is model[2]
+        assert not model[0].training
+        torch.testing.assert_close(model(x), before)
+
+    def test_others_stay(self):
+        model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
+        modules = list(model.modules())
+        fold_for_inference(model)
+        assert all(a is b for a, b in zip(model.modules(), modules, strict=True))
 
 
 class Counting(nn.Module):

@@ -19,7 +19,7 @@ from cnnbench.errors import Diverged
 from cnnbench.seeds import Streams
 from cnnbench.slots import Observer
 from cnnbench.stages.train import Procedure, Run, _batches, fit, model_inputs, train, validate
-from cnnbench.types import Trained
+from cnnbench.types import Batch, Trained
 from cnnbench_plugins.strategy.averaging import Ema
 from cnnbench_plugins.strategy.early_stopping import EarlyStopping
 
@@ -210,7 +210,7 @@ def test_order_augmentation_dropout_and_gradients_draw_from_streams_of_their_own
         def __init__(self, extra: int) -> None:
             self.extra, self.draws = extra, []
 
-        def gradients(self, model: nn.Module, generator: torch.Generator) -> None:
+        def gradients(self, model: nn.Module, generator: torch.Generator, step: int) -> None:
             self.draws.append(torch.rand((), generator=generator).item())
             torch.rand(self.extra, generator=generator)
 
@@ -282,13 +282,20 @@ class Spy:
         self.log.append(f"{self.name}penalty")
         return logits.sum() * 0
 
-    def perturb(self, model: nn.Module) -> None:
-        self.log.append(f"{self.name}perturb")
+    def epoch(self, model: nn.Module, epoch: int, epochs: int) -> None:
+        assert model.training
+        self.log.append(f"{self.name}epoch {epoch} of {epochs}")
 
-    def restore(self, model: nn.Module) -> None:
+    def perturb(self, model: nn.Module) -> object:
+        self.log.append(f"{self.name}perturb")
+        self.state = object()
+        return self.state
+
+    def restore(self, model: nn.Module, state: object) -> None:
+        assert state is self.state, "what perturb returned comes back"
         self.log.append(f"{self.name}restore")
 
-    def gradients(self, model: nn.Module, generator: torch.Generator) -> None:
+    def gradients(self, model: nn.Module, generator: torch.Generator, step: int) -> None:
         assert all(p.grad is not None for p in model.parameters())
         self.log.append(f"{self.name}gradients")
 
@@ -306,6 +313,14 @@ class SpyObserver(Observer):
     def after_epoch(self, model: nn.Module, progress: Any) -> bool:
         self.log.append(f"{self.name}epoch {progress.epoch}")
         return progress.epoch == self.stop_after
+
+
+class EarlySpyObserver(SpyObserver):
+    """Also tells of what comes before an epoch."""
+
+    def before_epoch(self, model: nn.Module, epoch: int, epochs: int) -> None:
+        assert model.training
+        self.log.append(f"{self.name}before {epoch} of {epochs}")
 
 
 class LoggedSGD(torch.optim.SGD):
@@ -347,13 +362,15 @@ def logged(log: list[str], **changes: Any) -> tuple[nn.Module, Procedure]:
 def test_everything_is_called_in_the_documented_order():
     log: list[str] = []
     model, how = logged(log, regularizers=[Spy(log)])
-    fit(model, how, Streams(0), observers=[SpyObserver(log, "A "), SpyObserver(log, "B ")])
+    fit(model, how, Streams(0), observers=[EarlySpyObserver(log, "A "), EarlySpyObserver(log, "B ")])
     step = [
         *("augment 1", "augment 2", "targets", "forward", "penalty"),
         *("perturb", "forward", "penalty", "restore", "gradients", "update", "weights"),
     ]
     assert log == [
+        *("epoch 0 of 2", "A before 0 of 2", "B before 0 of 2"),
         *(*step, "A step 0", "B step 0", "evaluate", "A epoch 0", "B epoch 0"),
+        *("epoch 1 of 2", "A before 1 of 2", "B before 1 of 2"),
         *(*step, "A step 1", "B step 1", "evaluate", "A epoch 1", "B epoch 1"),
     ]
 
@@ -382,7 +399,7 @@ def test_what_each_hook_does_reaches_the_weights():
         def penalty(self, model: nn.Module, logits: torch.Tensor) -> torch.Tensor:
             return decay / 2 * model[1].weight.square().sum()
 
-        def gradients(self, model: nn.Module, generator: torch.Generator) -> None:
+        def gradients(self, model: nn.Module, generator: torch.Generator, step: int) -> None:
             model[1].weight.grad += shift * torch.randn(model[1].weight.shape, generator=generator)
 
         def weights(self, model: nn.Module, learning_rate: float) -> None:
@@ -479,9 +496,9 @@ def test_a_loss_given_replaces_the_recipe_s_and_sees_what_the_model_saw():
             self.inputs.append(x)
             return self.layer(x.flatten(1))
 
-    def loss(inputs: torch.Tensor, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        seen.append(inputs)
-        return F.cross_entropy(logits, targets)
+    def loss(batch: Batch, logits: torch.Tensor) -> torch.Tensor:
+        seen.append(batch.inputs)
+        return F.cross_entropy(logits, batch.targets)
 
     def refuse(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         raise AssertionError("the recipe's loss was called")
@@ -658,7 +675,11 @@ def make_run(**changes: Any) -> Run:
             return nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(64, CLASSES))
 
     observers = changes.pop("observers", ())
-    return Run(build, procedure(**changes), Streams(0), observers)
+    return Run(build, procedure(**changes), Streams(0), elsewhere, observers)
+
+
+def elsewhere(dataset: Any, data: Any, epochs: int) -> Any:
+    raise AssertionError("no strategy here asks for another dataset")
 
 
 @dataclass(frozen=True)
@@ -711,7 +732,7 @@ class MemberRun:
     members: list[int] = field(default_factory=list)
     epochs: int = 1
 
-    def fit(self, *observers: Observer, member: int = 0) -> Trained:
+    def fit(self, *observers: Observer, member: int = 0, schedule: Any = None) -> Trained:
         self.members.append(member)
         return Trained(nn.Identity(), [])
 

@@ -92,7 +92,8 @@ class Scheduler:
         self._rank: dict[str, tuple[int, int]] = {}
         for position, (key, stage) in enumerate(plan.stages.items()):
             if key in self._trials:
-                self._rank[key] = (seeds[key] if stage.exclusive else 0, position)
+                first = -1 if stage.kind == "rehearse" else 0  # what can't work is told before anything costs time
+                self._rank[key] = (seeds[key] if stage.exclusive else first, position)
                 self._missing[key] = len(stage.inputs)
                 for source in stage.inputs:
                     self._after[source].append(key)

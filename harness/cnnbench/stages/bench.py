@@ -28,8 +28,9 @@ from cnnbench.stages.evaluate import evaluate
 from cnnbench.stages.latency import make_batches, measure_latency
 from cnnbench.stages.memory import PeakMemory
 from cnnbench.stages.profile import profile
+from cnnbench.stages.rehearse import check
 from cnnbench.stages.threads import intra_op_threads
-from cnnbench.stages.train import EVALUATION_BATCH, Run, model_inputs, train
+from cnnbench.stages.train import EVALUATION_BATCH, model_inputs, train
 from cnnbench.types import Choice, EnergyOptions, LatencyOptions
 
 if TYPE_CHECKING:
@@ -136,16 +137,15 @@ class _Work:
         self.splits = split(data, self.settings.data, self.streams, self.device.torch)
         self.builder = Builder(self.settings, bench.registry, self.splits, self.device)
 
+    def rehearse(self) -> dict[str, Any]:
+        """Go through training and compression in two steps, to hear of what can't be done before it costs anything."""
+        return {"notes": check(self.builder, self.streams)}
+
     def train(self) -> dict[str, Any]:
         """Build and train; the model stays in the folder."""
         notes: list[str] = []
         input_module = self.builder.input_module()
-        run = Run(
-            build=lambda streams: self.builder.model(streams, notes),
-            how=self.builder.procedure(input_module),
-            streams=self.streams,
-            observers=self.observers,
-        )
+        run = self.builder.run(input_module, self.streams, observers=self.observers, notes=notes)
         strategies = self.builder.techniques("strategy")
         with PeakMemory(self.device) as memory, self.bench.meter.task(self.device) as metered:
             began = time.perf_counter()
@@ -165,7 +165,7 @@ class _Work:
                 "training": trained.notes,
                 **energy.details,
             },
-            "notes": list(dict.fromkeys([*notes, *energy.notes])),
+            "notes": list(dict.fromkeys([*notes, *trained.remarks, *energy.notes])),
         }
 
     def compress(self) -> dict[str, Any]:

@@ -8,19 +8,26 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from cnnbench.data import fit_shape, load, split
 from cnnbench.errors import NoEffect, TrialError
 from cnnbench.options import make
-from cnnbench.stages.train import Procedure
-from cnnbench.surgery import apply_surgery
+from cnnbench.stages.train import Procedure, Run, model_inputs
+from cnnbench.surgery import apply_surgery, materialize
+from cnnbench.technique import card_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cnnbench.data import Splits
     from cnnbench.devices import Device
     from cnnbench.registry import Registry
     from cnnbench.seeds import Streams
-    from cnnbench.types import Choice, Settings
+    from cnnbench.slots import Observer
+    from cnnbench.types import Choice, DataOptions, Settings
 
 SURGERY_SLOTS = ("convolution", "pooling", "norm", "activation")
+CALIBRATION_IMAGES = 256
+"""Training images that an initializer may look at."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +39,14 @@ class Builder:
         registry: where techniques come from.
         splits: the data, on the device.
         device: where models go.
+        most_epochs: no training takes more, whatever the recipe or a technique says; for rehearsals.
     """
 
     settings: Settings
     registry: Registry
     splits: Splits
     device: Device
+    most_epochs: int | None = None
 
     def techniques(self, slot: str) -> list[Any]:
         """The arm's techniques of a slot, made."""
@@ -70,20 +79,77 @@ class Builder:
                         notes.append(f"{slot}: could not reach {', '.join(report.unreached)}")
         for regularizer in self.techniques("regularizer"):
             if hasattr(regularizer, "prepare") and not regularizer.prepare(model, streams.generator("layers")):
-                raise NoEffect(f"{type(regularizer).__name__} found no layer to act on in {self.settings.model.name!r}")
+                name = card_of(regularizer).name
+                raise NoEffect(f"regularizer {name!r} found no layer to act on in {self.settings.model.name!r}")
+        with streams.default_generator("lazy"):
+            materialize(model, self.splits.image_shape)
+        model.to(self.device.torch)
         for initializer in self.techniques("initializer"):
-            with torch.no_grad():
-                initializer(model, streams.generator("initializer"))
-        return model.to(self.device.torch)
+            self._initialize(model, initializer, streams)
+        return model
+
+    def _initialize(self, model: nn.Module, initializer: Any, streams: Streams) -> None:
+        with torch.no_grad():
+            initializer(model, streams.generator("initializer"))
+            if hasattr(initializer, "calibrate"):
+                images = self.splits.train_images
+                rows = torch.randperm(len(images), generator=streams.generator("calibration"))[:CALIBRATION_IMAGES]
+                initializer.calibrate(model, model_inputs(images[rows.to(images.device)], self.input_module()))
 
     def with_model(self, model: Choice) -> Builder:
-        """The same for another model, such as a student."""
-        return replace(self, settings=replace(self.settings, model=model))
+        """The same for another model that is what its own options say, such as a student."""
+        techniques = {slot: chosen for slot, chosen in self.settings.techniques.items() if slot != "architecture"}
+        return replace(self, settings=replace(self.settings, model=model, techniques=techniques))
 
     def input_module(self) -> nn.Module:
         """Input normalization fitted on the training split; none named means 0..1 as it is."""
-        fitted = [technique(self.splits.train_images) for technique in self.techniques("input")]
-        return nn.Sequential(*fitted).to(self.device.torch).eval()
+        return self.fitted(self.settings.techniques.get("input", ()))
+
+    def fitted(self, inputs: Sequence[Choice]) -> nn.Module:
+        """Any other input normalization, fitted on the training split."""
+        modules = [make(choice, self.registry)(self.splits.train_images) for choice in inputs]
+        return nn.Sequential(*modules).to(self.device.torch).eval()
+
+    def run(
+        self,
+        input_module: nn.Module,
+        streams: Streams,
+        *,
+        observers: tuple[Observer, ...] = (),
+        notes: list[str] | None = None,
+        epochs: int | None = None,
+    ) -> Run:
+        """The arm's training run, before any strategy.
+
+        Args:
+            input_module: the fitted input normalization.
+            streams: the trial's.
+            observers: told of every fit.
+            notes: remarks for the record are appended here.
+            epochs: in place of the recipe's.
+        """
+
+        def on(dataset: Choice, data: DataOptions, epochs: int) -> Run:
+            apart = replace(streams, family=f"{streams.family}/on {dataset.name}")
+            there = split(load(make(dataset, self.registry)), data, apart, self.device.torch)
+            there = there.with_images(lambda images: fit_shape(images, self.splits.image_shape))
+            if self.most_epochs is not None:
+                there = there.first(len(self.splits.train_images))
+            builder = replace(self, splits=there)
+            return builder.run(builder.input_module(), apart, observers=observers, epochs=epochs)
+
+        how = self.procedure(input_module)
+        return Run(
+            build=lambda member: self.model(member, notes),
+            how=how if epochs is None else replace(how, epochs=self.limited(epochs)),
+            streams=streams,
+            elsewhere=on,
+            observers=observers,
+        )
+
+    def limited(self, epochs: int) -> int:
+        """Epochs as they are, or as many as there may be."""
+        return epochs if self.most_epochs is None else min(epochs, self.most_epochs)
 
     def procedure(self, input_module: nn.Module) -> Procedure:
         """How the arm trains."""
@@ -97,7 +163,7 @@ class Builder:
             optimizer=make(recipe.optimizer, self.registry),
             schedule=make(recipe.schedule, self.registry),
             loss=make(recipe.loss, self.registry),
-            epochs=recipe.epochs,
+            epochs=self.limited(recipe.epochs),
             batch_size=recipe.batch_size,
             precision=recipe.precision,
             channels_last=self.device.channels_last_helps if channels_last is None else channels_last,

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from cnnbench.stages.train import fit, model_inputs, validate
+from cnnbench.options import make
+from cnnbench.stages.train import fit, model_inputs, recalibrate, validate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch import nn
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from cnnbench.slots import Compressor, Observer
     from cnnbench.stages.build import Builder
     from cnnbench.stages.train import Procedure
-    from cnnbench.types import Choice, Progress
+    from cnnbench.types import Batch, Choice, Progress
 
 
 @dataclass(frozen=True)
@@ -31,13 +33,17 @@ class Context:
         builder: builds models as the arm does.
         how: the arm's training procedure, with the trained model's own input normalization.
         streams: of this compressor.
+        trial: the trial's streams, from which its model was built.
         observers: told of every fine-tuning.
+        trainings: numbers the trainings, so that each draws anew.
     """
 
     builder: Builder
     how: Procedure
     streams: Streams
+    trial: Streams
     observers: tuple[Observer, ...] = ()
+    trainings: Iterator[int] = field(default_factory=count)
 
     @property
     def num_classes(self) -> int:
@@ -64,21 +70,38 @@ class Context:
         """A fresh model with the arm's surgery and initializer."""
         return self.builder.with_model(model).model(self.streams.member(1))
 
+    def initial(self) -> nn.Module:
+        """The arm's model as it was before its training."""
+        return self.builder.model(self.trial)
+
+    def make(self, choice: Choice) -> Any:
+        """A technique that an option names."""
+        return make(choice, self.builder.registry)
+
+    def input(self, choice: Choice) -> nn.Module:
+        """An input normalization fitted on the training split."""
+        return self.builder.fitted([choice])
+
+    def recalibrate(self, model: nn.Module) -> None:
+        """Recompute batch-norm statistics over the training split, in place."""
+        recalibrate(model, self.how)
+
     def train(
         self,
         model: nn.Module,
         *,
         epochs: int,
         learning_rate: float | None = None,
-        loss: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
+        loss: Callable[[Batch, torch.Tensor], torch.Tensor] | None = None,
         observers: Sequence[Observer] = (),
     ) -> list[Progress]:
         """Train in place with the arm's procedure."""
-        how = replace(self.how, epochs=epochs)
+        how = replace(self.how, epochs=self.builder.limited(epochs))
         if learning_rate is not None:
             optimizer = how.optimizer
             how = replace(how, optimizer=lambda m: _at_rate(optimizer(m), learning_rate))
-        return fit(model, how, self.streams, observers=(*self.observers, *observers), loss=loss)
+        streams = self.streams.member(next(self.trainings))
+        return fit(model, how, streams, observers=(*self.observers, *observers), loss=loss)
 
     def validation_accuracy(self, model: nn.Module) -> float:
         """Top-1 accuracy on the validation split; NaN where it is empty."""
@@ -103,7 +126,8 @@ def compress(
     """Apply compressors one after the other, each to a copy of what the one before it made."""
     for index, compressor in enumerate(compressors):
         # Streams by position: the same compressor twice in a chain draws anew.
-        context = Context(builder, how, replace(streams, family=f"{streams.family}/compress{index}"), tuple(observers))
+        own = replace(streams, family=f"{streams.family}/compress{index}")
+        context = Context(builder, how, own, streams, tuple(observers))
         model = compressor(copy.deepcopy(model), context)
         model.eval()
     return model

@@ -8,15 +8,16 @@ on the device until the epoch's end: no step waits for the device.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 import torch.nn.functional as F
 
-from cnnbench.errors import Diverged
-from cnnbench.slots import REGULARIZER_METHODS, Observer
-from cnnbench.types import Progress, Trained
+from cnnbench.errors import Diverged, Unsupported
+from cnnbench.slots import REGULARIZER_METHODS, Observer, StrategyKind
+from cnnbench.technique import card_of
+from cnnbench.types import Batch, Progress, Trained
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from cnnbench.devices import Device
     from cnnbench.seeds import Streams
     from cnnbench.slots import Augmentation, Loss, Optimizer, Schedule, Strategy, TrainingRun
+    from cnnbench.types import Choice, DataOptions
 
 EVALUATION_BATCH = 1000
 """Images a forward pass outside training; results do not depend on it."""
@@ -70,7 +72,7 @@ def fit(  # noqa: PLR0915 - it reads top to bottom
     streams: Streams,
     *,
     observers: Sequence[Observer] = (),
-    loss: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
+    loss: Callable[[Batch, torch.Tensor], torch.Tensor] | None = None,
 ) -> list[Progress]:
     """Train ``model`` in place and leave it in eval mode.
 
@@ -78,8 +80,8 @@ def fit(  # noqa: PLR0915 - it reads top to bottom
         model: the classifier, on the device.
         how: the procedure.
         streams: ``order``, ``augmentation``, ``dropout`` and ``gradients`` are drawn from.
-        observers: called after each step and epoch; one that returns True after an epoch ends the training.
-        loss: ``(inputs, logits, targets) -> scalar`` in place of the procedure's loss.
+        observers: called around each epoch and after each step; one that returns True after an epoch ends the training.
+        loss: ``(batch, logits) -> scalar`` in place of the procedure's loss.
 
     Returns:
         One ``Progress`` an epoch.
@@ -101,11 +103,11 @@ def fit(  # noqa: PLR0915 - it reads top to bottom
     draws = streams.generator("augmentation", device.torch.type)
     noise = streams.generator("gradients", device.torch.type)
 
-    def backward(inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def backward(batch: Batch) -> torch.Tensor:
         """Gradients of the whole loss at the present weights; returns the loss, detached."""
         with device.autocast(how.precision):
-            logits = model(inputs)
-            value = loss(inputs, logits, targets) if loss is not None else how.loss(logits, targets)
+            logits = model(batch.inputs)
+            value = loss(batch, logits) if loss is not None else how.loss(logits, batch.targets)
             for regularizer in acts["penalty"]:
                 value = value + regularizer.penalty(model, logits)
         optimizer.zero_grad(set_to_none=True)
@@ -117,28 +119,31 @@ def fit(  # noqa: PLR0915 - it reads top to bottom
     with streams.default_generator("dropout"):
         for epoch in range(how.epochs):
             model.train()
+            begins = [*(r.epoch for r in acts["epoch"]), *(o.before_epoch for o in observers)]
+            for tell in begins:
+                tell(model, epoch, how.epochs)
             rows = torch.randperm(len(images), generator=order).to(device.torch)
             losses: list[torch.Tensor] = []
             for start, stop in batches:
-                batch = rows[start:stop]
-                x = images[batch].float().div_(255)
-                targets = one_hot[labels[batch]]
+                chosen = rows[start:stop]
+                x = images[chosen].float().div_(255)
+                targets = one_hot[labels[chosen]]
                 for augmentation in how.augmentations:
                     x, targets = augmentation(x, targets, draws)
                 for regularizer in acts["targets"]:
                     targets = regularizer.targets(targets)
-                x = how.input(x).contiguous(memory_format=how.memory_format)
+                batch = Batch(x, how.input(x).contiguous(memory_format=how.memory_format), targets)
 
                 factor = how.schedule(step, total_steps)
                 for group, rate in zip(optimizer.param_groups, rates, strict=True):
                     group["lr"] = rate * factor
-                losses.append(backward(x, targets))
+                losses.append(backward(batch))
                 for regularizer in acts["perturb"]:
-                    regularizer.perturb(model)
-                    backward(x, targets)
-                    regularizer.restore(model)
+                    state = regularizer.perturb(model)
+                    backward(batch)
+                    regularizer.restore(model, state)
                 for regularizer in acts["gradients"]:
-                    regularizer.gradients(model, noise)
+                    regularizer.gradients(model, noise, step)
                 optimizer.step()
                 for regularizer in acts["weights"]:
                     regularizer.weights(model, optimizer.param_groups[0]["lr"])
@@ -200,6 +205,29 @@ def validate(model: nn.Module, how: Procedure) -> tuple[float | None, float | No
     return float(loss) / len(labels), float(correct) / len(labels)
 
 
+def recalibrate(model: nn.Module, how: Procedure) -> None:
+    """Recompute batch-norm statistics of ``model`` as averages over the training split, in place; sets eval mode.
+
+    All else is in eval mode: the statistics are for inference, where dropout draws nothing.
+    """
+    model.eval()
+    norms = [m for m in model.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]  # noqa: SLF001
+    if not norms:
+        return
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a cumulative average
+        norm.train()
+    with torch.no_grad():
+        for batch in torch.split(how.splits.train_images, how.batch_size):
+            if len(batch) > 1:
+                model(how.input(batch.float().div_(255)))
+    model.eval()
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+
+
 @dataclass(frozen=True)
 class Run:
     """The innermost training run: build a model from scratch and fit it.
@@ -208,12 +236,14 @@ class Run:
         build: makes a fresh model on the device from a trial's streams.
         how: the procedure.
         streams: the trial's.
+        elsewhere: makes the same run on another dataset.
         observers: told of every fit, beside those that strategies bring.
     """
 
     build: Callable[[Streams], nn.Module]
     how: Procedure
     streams: Streams
+    elsewhere: Callable[[Choice, DataOptions, int], TrainingRun]
     observers: tuple[Observer, ...] = ()
 
     @property
@@ -221,77 +251,96 @@ class Run:
         """Planned epochs."""
         return self.how.epochs
 
-    def fit(self, *observers: Observer, member: int = 0) -> Trained:
+    @property
+    def schedule(self) -> Schedule:
+        """The recipe's."""
+        return self.how.schedule
+
+    def fit(self, *observers: Observer, member: int = 0, schedule: Schedule | None = None) -> Trained:
         """Build and train; ``member`` > 0 draws from streams of its own."""
         streams = self.streams.member(member)
         model = self.build(streams)
-        history = fit(model, self.how, streams, observers=(*self.observers, *observers))
+        how = self.how if schedule is None else replace(self.how, schedule=schedule)
+        history = fit(model, how, streams, observers=(*self.observers, *observers))
         return Trained(model, history)
 
     def recalibrate(self, model: nn.Module) -> None:
-        """Recompute batch-norm statistics of ``model`` as averages over the training split, in place.
+        """Recompute batch-norm statistics of ``model`` as averages over the training split, in place."""
+        recalibrate(model, self.how)
 
-        All else is in eval mode: the statistics are for inference, where dropout draws nothing.
-        """
-        model.eval()
-        norms = [m for m in model.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]  # noqa: SLF001
-        if not norms:
-            return
-        momenta = [norm.momentum for norm in norms]
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.momentum = None  # a cumulative average
-            norm.train()
-        with torch.no_grad():
-            for batch in torch.split(self.how.splits.train_images, self.how.batch_size):
-                if len(batch) > 1:
-                    model(self.how.input(batch.float().div_(255)))
-        model.eval()
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
+    def on(self, dataset: Choice, data: DataOptions, epochs: int) -> TrainingRun:
+        """The same run on another dataset."""
+        return self.elsewhere(dataset, data, epochs)
 
 
 @dataclass(frozen=True)
-class _Wrapped:
+class _Around:
+    """A run that leaves everything but ``fit`` to the run within."""
+
+    inner: TrainingRun
+
+    @property
+    def epochs(self) -> int:
+        return self.inner.epochs
+
+    @property
+    def schedule(self) -> Schedule:
+        return self.inner.schedule
+
+    def recalibrate(self, model: nn.Module) -> None:
+        self.inner.recalibrate(model)
+
+    def on(self, dataset: Choice, data: DataOptions, epochs: int) -> TrainingRun:
+        return self.inner.on(dataset, data, epochs)
+
+
+@dataclass(frozen=True)
+class _Wrapped(_Around):
     """A run with a strategy around it, which is again a run."""
 
-    inner: TrainingRun
     strategy: Strategy
 
-    @property
-    def epochs(self) -> int:
-        return self.inner.epochs
-
-    def recalibrate(self, model: nn.Module) -> None:
-        self.inner.recalibrate(model)
-
-    def fit(self, *observers: Observer, member: int = 0) -> Trained:
-        return self.strategy(_Bound(self.inner, observers, member))
+    def fit(self, *observers: Observer, member: int = 0, schedule: Schedule | None = None) -> Trained:
+        return self.strategy(_Bound(self.inner, observers, member, schedule))
 
 
 @dataclass(frozen=True)
-class _Bound:
-    """A run that always brings an outer strategy's observers and member."""
+class _Bound(_Around):
+    """A run that always brings an outer strategy's observers, member and schedule."""
 
-    inner: TrainingRun
     observers: tuple[Observer, ...]
     member: int
+    own_schedule: Schedule | None
 
     @property
-    def epochs(self) -> int:
-        return self.inner.epochs
+    def schedule(self) -> Schedule:
+        return self.own_schedule or self.inner.schedule
 
-    def recalibrate(self, model: nn.Module) -> None:
-        self.inner.recalibrate(model)
-
-    def fit(self, *observers: Observer, member: int = 0) -> Trained:
+    def fit(self, *observers: Observer, member: int = 0, schedule: Schedule | None = None) -> Trained:
         # Cantor's pairing: distinct for every (outer, inner) and 0 for (0, 0), the trial's own streams.
         pair = (self.member + member) * (self.member + member + 1) // 2 + member
-        return self.inner.fit(*self.observers, *observers, member=pair)
+        return self.inner.fit(*self.observers, *observers, member=pair, schedule=schedule or self.own_schedule)
 
 
 def train(run: TrainingRun, strategies: Sequence[Strategy]) -> Trained:
-    """Run with the strategies around it, the first of the list outermost."""
+    """Run with the strategies around it, the first of the list outermost.
+
+    Raises:
+        Unsupported: in that order one of them would undo what another did.
+    """
+    _check_nesting(strategies)
     for strategy in reversed(strategies):
         run = _Wrapped(run, strategy)
     return run.fit()
+
+
+def _check_nesting(strategies: Sequence[Strategy]) -> None:
+    kinds = get_args(StrategyKind)
+    known = [(kinds.index(s.acts_on), card_of(s).name) for s in strategies if hasattr(s, "acts_on")]
+    names = [name for _, name in known]
+    in_order = [name for _, name in sorted(known, key=lambda entry: entry[0])]
+    if names != in_order:
+        raise Unsupported(f"strategies act from the outside in: write {in_order}, not {names}")
+    deciding = [name for kind, name in known if kind == kinds.index("weights")]
+    if len(deciding) > 1:
+        raise Unsupported(f"{' and '.join(deciding)} each decide which weights a training ends with: name one of them")

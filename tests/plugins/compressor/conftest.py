@@ -13,7 +13,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 from torchvision.models.resnet import BasicBlock
 
-from cnnbench.types import Choice, Progress
+from cnnbench.types import Batch, Choice, Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,6 +34,12 @@ def small_resnet() -> nn.Sequential:
         nn.Flatten(),
         nn.Linear(32, 10),
     )
+
+
+def seeded_resnet() -> nn.Sequential:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return small_resnet()
 
 
 @dataclass
@@ -66,7 +72,7 @@ class Context:
         *,
         epochs: int,
         learning_rate: float | None = None,
-        loss: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
+        loss: Callable[[Batch, torch.Tensor], torch.Tensor] | None = None,
         observers: Sequence[Observer] = (),
     ) -> list[Progress]:
         self.trained_epochs.append(epochs)
@@ -78,10 +84,13 @@ class Context:
         history = []
         for epoch in range(epochs):
             model.train()
+            for observer in observers:
+                observer.before_epoch(model, epoch, epochs)
             for index in torch.randperm(len(self.train_images), generator=order)[: batches * 64].view(-1, 64):
                 images, targets = self.train_images[index], F.one_hot(self.train_labels[index], 10).float()
                 logits = model(images)
-                value = loss(images, logits, targets) if loss else F.cross_entropy(logits, targets)
+                batch = Batch((images + 1) / 2, images, targets)
+                value = loss(batch, logits) if loss else F.cross_entropy(logits, targets)
                 optimizer.zero_grad()
                 value.backward()
                 optimizer.step()
@@ -95,6 +104,18 @@ class Context:
             if any(stops):
                 break
         return history
+
+    def initial(self) -> nn.Module:
+        """The network of the fixture ``model`` before its training."""
+        return seeded_resnet()
+
+    def input(self, choice: Choice) -> nn.Module:
+        """Normalization to another range than the context's own."""
+        return nn.Identity()
+
+    def recalibrate(self, model: nn.Module) -> None:
+        torch.optim.swa_utils.update_bn(self.train_images.split(256), model)
+        model.eval()
 
     def validation_accuracy(self, model: nn.Module) -> float:
         with torch.no_grad():
@@ -117,9 +138,7 @@ def context(_context: Context) -> Context:
 
 @pytest.fixture(scope="session")
 def _trained(_context: Context) -> nn.Sequential:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = small_resnet()
+    model = seeded_resnet()
     _context.train(model, epochs=6)
     return model
 

@@ -1,0 +1,75 @@
+"""Two steps of a trial, to hear before it starts of what its techniques can't do.
+
+A compressor that can't act on a model would otherwise say so after hours of training. The rehearsal builds the arm's
+model, trains it for two steps on a few images and sends it through the arm's compressors, whose own trainings take two
+steps as well. What it makes is thrown away.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from cnnbench.errors import NoEffect, Unsupported
+from cnnbench.stages.compress import compress
+from cnnbench.stages.remarks import remarks
+from cnnbench.stages.train import model_inputs, train
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from cnnbench.seeds import Streams
+    from cnnbench.stages.build import Builder
+
+STEPS = 2
+MOST_IMAGES = 8
+"""A batch of the rehearsal; enough for batch statistics."""
+
+
+def check(builder: Builder, streams: Streams) -> list[str]:
+    """Rehearse, and speak of nothing but what can't work.
+
+    Anything else that goes wrong is left to the trial itself, which may fare better with all of its data.
+
+    Returns:
+        Remarks on the model as it was built.
+
+    Raises:
+        Unsupported: a technique can't act on this model, data or device.
+        NoEffect: a technique would change nothing.
+    """
+    found: list[str] = []
+    try:
+        found += remarks(builder.model(streams))
+        rehearse(builder, streams)
+    except (Unsupported, NoEffect):
+        raise
+    except Exception:  # noqa: BLE001, S110 - a technique is another's code, and the trial will name what comes out of it
+        pass
+    return found
+
+
+def rehearse(builder: Builder, streams: Streams) -> nn.Module:
+    """Two steps of training, the compressors, and a forward pass, with whatever they raise.
+
+    Returns:
+        The model as the trial would evaluate it but for its weights, in eval mode.
+    """
+    batch = min(builder.settings.recipe.batch_size, MOST_IMAGES)
+    recipe = replace(builder.settings.recipe, batch_size=batch)
+    short = replace(
+        builder,
+        settings=replace(builder.settings, recipe=recipe),
+        splits=builder.splits.first(STEPS * batch),
+        most_epochs=1,
+    )
+    input_module = short.input_module()
+    model = train(short.run(input_module, streams), short.techniques("strategy")).model
+    how = short.procedure(input_module)
+    model = compress(model, short.techniques("compressor"), short, how, streams)
+    model.eval()
+    with torch.no_grad():
+        model(model_inputs(short.splits.test_images, input_module))
+    return model
