@@ -10,20 +10,22 @@ them all once the surgery is done.
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from torch import fx, nn
+from torch import nn
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parameter import is_lazy
 
 from cnnbench.errors import NoEffect, Unsupported
 from cnnbench.technique import card_of
+from cnnbench.tracing import called, joined, traced_graphs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from torch import fx
 
     from cnnbench.slots import Surgery
 
@@ -112,7 +114,8 @@ def apply_surgery(slot: str, technique: Surgery, model: nn.Module) -> SurgeryRep
     """Put a technique's modules in place of the model's own, in place.
 
     Sigmoids whose output does nothing but multiply other features (squeeze-and-excitation, attention gates) are no
-    activations and stay. In-place flags that the old modules tolerated and the new ones may not are switched off.
+    activations and stay, and so do the global pools that such a gate begins with. In-place flags that the old modules
+    tolerated and the new ones may not are switched off. Last comes the technique's ``finish``, if it has one.
 
     Args:
         slot: ``norm``, ``activation``, ``pooling`` or ``convolution``.
@@ -124,8 +127,8 @@ def apply_surgery(slot: str, technique: Surgery, model: nn.Module) -> SurgeryRep
         Unsupported: the technique can't stand in for one of the modules.
     """
     kinds = _kinds(slot)
-    graphs = list(_graphs(model, "", kinds))
-    gates = _gates(model, graphs) if slot == "activation" else set()
+    graphs = list(graphs_of(model, kinds))
+    kept = _gates(model, graphs) if slot == "activation" else _squeezes(model, graphs) if slot == "pooling" else set()
     aside = [
         (path, module)
         for path, module in model.named_modules()
@@ -139,7 +142,7 @@ def apply_surgery(slot: str, technique: Surgery, model: nn.Module) -> SurgeryRep
             identities.append(new)
         return new
 
-    swapped = replace_modules(model, lambda m: isinstance(m, kinds) and _reachable(m) and m not in gates, make)
+    swapped = replace_modules(model, lambda m: isinstance(m, kinds) and _reachable(m) and m not in kept, make)
     unreached = _summary(
         [(_label(node), path, "calls") for path, node in _functional(graphs, kinds)]
         + [(type(module).__name__, path, "modules") for path, module in aside]
@@ -147,8 +150,24 @@ def apply_surgery(slot: str, technique: Surgery, model: nn.Module) -> SurgeryRep
     if not swapped:
         hint = f"; out of reach are {', '.join(unreached)}" if unreached else ""
         raise NoEffect(f"{slot} {card_of(technique).name!r} replaced no module of the model{hint}")
+    if hasattr(technique, "finish"):
+        unreached += tuple(technique.finish(model))
     _undo_inplace(model, everywhere=bool(identities))
     return SurgeryReport(swapped, unreached)
+
+
+def graphs_of(model: nn.Module, kinds: tuple[type[nn.Module], ...]) -> Iterator[tuple[str, fx.Graph]]:
+    """``traced_graphs`` of a model under surgery.
+
+    Modules of ``kinds``, those that any slot swaps, and lazy ones are single nodes, wherever they come from.
+    """
+    swapped = tuple(kind for targets in TARGETS.values() for kind in targets)
+
+    def whole(module: nn.Module) -> bool:
+        # A lazy module would take its sizes from the symbols that tracing hands it, a norm its statistics.
+        return isinstance(module, (*kinds, LazyModuleMixin)) or (isinstance(module, swapped) and _childless(module))
+
+    return traced_graphs(model, whole)
 
 
 def materialize(model: nn.Module, image_shape: tuple[int, int, int]) -> None:
@@ -187,6 +206,18 @@ def materialize(model: nn.Module, image_shape: tuple[int, int, int]) -> None:
         raise Unsupported(f"{left[0]}: the forward pass never calls this module, so that its sizes stay unknown")
 
 
+def fold_for_inference(model: nn.Module) -> None:
+    """Put plain modules in place of those that compute something extra for training alone, in place.
+
+    A module that amounts to a plain one at inference has ``folded() -> nn.Module``, which makes that. Compressors,
+    counters and runtimes then meet an ordinary network; trained on, it no longer has what was folded.
+
+    Args:
+        model: a trained model; its outputs in eval mode stay as they were, but for rounding.
+    """
+    replace_modules(model, lambda module: hasattr(module, "folded"), lambda module: cast("Any", module).folded())
+
+
 def _lazy(model: nn.Module) -> list[str]:
     """Paths of the modules that don't know their sizes yet."""
     return [
@@ -222,6 +253,10 @@ def _reachable(module: nn.Module) -> bool:
         # Over the last axis of channels-last features or tokens, unless it is the subclass that permutes for itself.
         return type(module).__name__ == "LayerNorm2d"
     # One with children does more: a norm with its activation built in, a weight computed by a parametrization.
+    return _childless(module)
+
+
+def _childless(module: nn.Module) -> bool:
     return next(module.children(), None) is None
 
 
@@ -237,34 +272,6 @@ def _undo_inplace(model: nn.Module, *, everywhere: bool) -> None:
             cast("Any", module).inplace = False
 
 
-class _Tracer(fx.Tracer):
-    """Stops at the modules that are to be swapped, wherever they come from."""
-
-    def __init__(self, kinds: tuple[type[nn.Module], ...]) -> None:
-        super().__init__()
-        self.kinds = kinds
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        # A lazy module would take its sizes from the symbols that tracing hands it.
-        return isinstance(m, (*self.kinds, LazyModuleMixin)) or super().is_leaf_module(m, module_qualified_name)
-
-
-def _graphs(module: nn.Module, path: str, kinds: tuple[type[nn.Module], ...]) -> Iterator[tuple[str, fx.Graph]]:
-    """The traced graph of a model, or those of its largest parts that can be traced, each with its path."""
-    tracer = _Tracer(kinds)
-    try:
-        # A forward pass may draw from the global generator, which belongs to the weights' initialization.
-        with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
-            warnings.simplefilter("ignore")
-            graph = tracer.trace(module)
-    except Exception:  # noqa: BLE001 - models fail to trace with any error there is; their parts may still do
-        for name, child in module.named_children():
-            if not tracer.is_leaf_module(child, name):
-                yield from _graphs(child, _join(path, name), kinds)
-    else:
-        yield path, graph
-
-
 def _functional(
     graphs: list[tuple[str, fx.Graph]], kinds: tuple[type[nn.Module], ...]
 ) -> Iterator[tuple[str, fx.Node]]:
@@ -274,7 +281,7 @@ def _functional(
         for node in graph.nodes:
             if _name(node) in names and not _is_gate_call(node):
                 stack = [str(inner) for inner, _ in node.meta.get("nn_module_stack", {}).values()]
-                yield _join(path, stack[-1] if stack else ""), node
+                yield joined(path, stack[-1] if stack else ""), node
 
 
 def _gates(model: nn.Module, graphs: list[tuple[str, fx.Graph]]) -> set[nn.Module]:
@@ -282,10 +289,25 @@ def _gates(model: nn.Module, graphs: list[tuple[str, fx.Graph]]) -> set[nn.Modul
     for path, graph in graphs:
         for node in graph.nodes:
             if node.op == "call_module" and _only_multiplies(node):
-                module = model.get_submodule(_join(path, str(node.target)))
+                module = model.get_submodule(joined(path, str(node.target)))
                 if isinstance(module, _GATES):
                     gates.add(module)
     return gates
+
+
+def _squeezes(model: nn.Module, graphs: list[tuple[str, fx.Graph]]) -> set[nn.Module]:
+    """Global pools whose output, some layers later, does nothing but multiply other features."""
+    between = _names(TARGETS["activation"]) | {"add", "iadd"}
+    squeezes: set[nn.Module] = set()
+    for path, graph in graphs:
+        for node in graph.nodes:
+            if node.op == "call_module" and _only_multiplies(
+                node, lambda user: user.op == "call_module" or _name(user) in between
+            ):
+                module = model.get_submodule(joined(path, str(node.target)))
+                if isinstance(module, nn.AdaptiveAvgPool2d | nn.AdaptiveMaxPool2d):
+                    squeezes.add(module)
+    return squeezes
 
 
 def _is_gate_call(node: fx.Node) -> bool:
@@ -298,20 +320,17 @@ def _is_gate_call(node: fx.Node) -> bool:
     )
 
 
-def _only_multiplies(node: fx.Node) -> bool:
-    """Whether a value, perhaps reshaped, is used as a factor and in no other way."""
+def _only_multiplies(node: fx.Node, through: Callable[[fx.Node], bool] = lambda _: False) -> bool:
+    """Whether a value, perhaps reshaped or taken ``through`` other nodes, is a factor and used in no other way."""
     return bool(node.users) and all(
-        _name(user) in _PRODUCTS or (_name(user) in _RESHAPES and _only_multiplies(user)) for user in node.users
+        _name(user) in _PRODUCTS or ((_name(user) in _RESHAPES or through(user)) and _only_multiplies(user, through))
+        for user in node.users
     )
 
 
 def _name(node: fx.Node) -> str:
     """Name of the function or method that a node calls, plain; empty for a node that calls none."""
-    return _plain(_called(node)) if node.op in ("call_function", "call_method") else ""
-
-
-def _called(node: fx.Node) -> str:
-    return node.target if isinstance(node.target, str) else str(getattr(node.target, "__name__", ""))
+    return _plain(called(node))
 
 
 def _names(kinds: tuple[type[nn.Module], ...]) -> set[str]:
@@ -325,7 +344,7 @@ def _plain(name: str) -> str:
 
 def _label(node: fx.Node) -> str:
     home = "Tensor" if node.op == "call_method" else str(getattr(node.target, "__module__", ""))
-    return f"{'F' if home.startswith('torch.') else home}.{_called(node)}"
+    return f"{'F' if home.startswith('torch.') else home}.{called(node)}"
 
 
 def _summary(found: list[tuple[str, str, str]]) -> tuple[str, ...]:
@@ -338,7 +357,3 @@ def _summary(found: list[tuple[str, str, str]]) -> tuple[str, ...]:
         f"{'first ' if len(paths) > 1 else ''}in {paths[0] or 'the model itself'})"
         for (label, unit), paths in places.items()
     )
-
-
-def _join(path: str, name: str) -> str:
-    return f"{path}.{name}".strip(".")
