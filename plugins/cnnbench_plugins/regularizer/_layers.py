@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -26,3 +28,79 @@ class ChannelDropout(nn.Module):
         """Features [N, C, H, W] or [N, C]."""
         drop = F.dropout2d if features.ndim == 4 else F.dropout
         return drop(features, self.p, self.training)
+
+
+class BlockDropout(nn.Module):
+    """Drop blocks of neighbouring pixels of feature maps (DropBlock).
+
+    Args:
+        p: about the share of pixels dropped in the end.
+        block_size: height and width of a block.
+
+    Attributes:
+        share: of ``p`` that holds at present, 0 to 1.
+    """
+
+    def __init__(self, p: float, block_size: int) -> None:
+        super().__init__()
+        self.p = p
+        self.block_size = block_size
+        self.share = 1.0
+
+    def extra_repr(self) -> str:
+        """The options, for ``print(model)``."""
+        return f"p={self.p}, block_size={self.block_size}"
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Features [N, C, H, W]; others, and maps of one pixel, pass."""
+        if not self.training or self.share == 0 or features.ndim != 4 or features.shape[2:].numel() == 1:
+            return features
+        batch, channels, height, width = features.shape
+        size = min(self.block_size, height, width)
+        corners = (height - size + 1, width - size + 1)
+        gamma = self.share * self.p * height * width / (size**2 * corners[0] * corners[1])
+        drawn = torch.empty((batch, channels, *corners), device=features.device).bernoulli_(gamma)
+        kept = 1 - F.max_pool2d(F.pad(drawn, [size - 1] * 4), size, stride=1)
+        # In single precision whatever the features are: a bfloat16 can't count the pixels of a batch.
+        return features * (kept * (kept.numel() / kept.sum().clamp(min=1))).to(features.dtype)
+
+
+class DropConnectLinear(nn.Linear):
+    """A linear layer whose weights and biases are dropped at random during training, and scaled to keep their mean.
+
+    Attributes:
+        p: probability that a weight is dropped.
+        each: whether every sample draws its own mask, or all samples of a batch share one.
+    """
+
+    p: float
+    each: bool
+
+    @classmethod
+    def of(cls, layer: nn.Linear, p: float, *, each: bool) -> DropConnectLinear:
+        """The same layer with its own parameters, dropped at random."""
+        made = cls(layer.in_features, layer.out_features, layer.bias is not None, device="meta")
+        made.weight, made.bias = layer.weight, layer.bias
+        made.p, made.each = p, each
+        return made
+
+    def extra_repr(self) -> str:
+        """The options, for ``print(model)``."""
+        return f"{super().extra_repr()}, p={self.p}, each={self.each}"
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Features [N, ..., in] to [N, ..., out]."""
+        if not self.training:
+            return super().forward(features)
+        bias = cast("torch.Tensor | None", self.bias)
+        if not self.each:
+            dropped = None if bias is None else F.dropout(bias, self.p)
+            return F.linear(features, F.dropout(self.weight, self.p), dropped)
+        count = len(features)
+        weights = F.dropout(self.weight.expand(count, -1, -1), self.p)
+        flat = features.reshape(count, -1, self.in_features)
+        if bias is None:
+            out = torch.bmm(flat, weights.mT)
+        else:
+            out = torch.baddbmm(F.dropout(bias.expand(count, 1, -1), self.p), flat, weights.mT)
+        return out.reshape(*features.shape[:-1], self.out_features)

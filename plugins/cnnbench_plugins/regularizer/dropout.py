@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Gt, Lt
 
+from cnnbench.errors import Unsupported
 from cnnbench.lazy import nn, torch
 from cnnbench.technique import technique
 
@@ -77,4 +78,34 @@ class SpatialDropout:
         return nn.Sequential(module, ChannelDropout(self.p))
 
 
-TECHNIQUES = (Dropout, SpatialDropout)
+@technique("regularizer", "alpha_dropout")
+class AlphaDropout:
+    """Set units at random to the value that SELU saturates at, after every SELU.
+
+    y = a (x m + α' (1 - m)) + b with m from Bernoulli(1 - p) for every unit, α' = -1.7581 (SELU's limit for very
+    negative inputs), a = ((1 - p) (1 + p α'²))^(-1/2) and b = -a p α', so that features of mean 0 and variance 1 stay
+    so (Klambauer et al. 2017, section 2, "alpha dropout"; the default is the smaller of their 0.05 and 0.1).
+
+    Helps self-normalizing networks (``activation = "selu"``, ``initializer = "lecun_normal"``), whose mean and variance
+    plain dropout moves. Known to be of no use behind any other activation, which doesn't saturate there.
+    """
+
+    p: Annotated[float, Gt(0), Lt(1)] = 0.05
+
+    def prepare(self, model: nn.Module, generator: torch.Generator) -> int:  # noqa: ARG002 - the slot's signature
+        """Insert the layers in place and return their number.
+
+        Raises:
+            Unsupported: the model has no SELU.
+        """
+        from cnnbench.surgery import replace_modules
+
+        inserted = replace_modules(
+            model, lambda m: isinstance(m, nn.SELU), lambda m: nn.Sequential(m, nn.AlphaDropout(self.p))
+        )
+        if not inserted:
+            raise Unsupported('alpha_dropout stands after SELU, which this model has nowhere: set activation = "selu"')
+        return inserted
+
+
+TECHNIQUES = (Dropout, SpatialDropout, AlphaDropout)

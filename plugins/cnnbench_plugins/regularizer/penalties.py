@@ -55,6 +55,28 @@ class L2:
         return 0.5 * self.strength * torch.stack([weight.square().sum() for weight in found]).sum()
 
 
+@technique("regularizer", "elastic_net")
+class ElasticNet:
+    """Add both the weights' magnitudes and their squares to the loss.
+
+    loss + l1 Σ|w| + l2 / 2 Σw² (Zou & Hastie 2005, section 2.1, the naive elastic net; their rescaling of the solution
+    is for linear regression). The sum of ``l1`` and ``l2`` with these strengths, whose defaults it has, over the same
+    weights: of linear and convolution layers; ``norms_and_biases`` takes in every parameter.
+
+    Helps where ``l1`` does: of several weights that do the same, the squares keep all instead of one by chance. Known
+    to share the limits of both.
+    """
+
+    l1: Annotated[float, Gt(0)] = 1e-5
+    l2: Annotated[float, Gt(0)] = 1e-4
+    norms_and_biases: bool = False
+
+    def penalty(self, model: nn.Module, logits: torch.Tensor) -> torch.Tensor:
+        """Scalar to add to the loss."""
+        magnitudes = L1(self.l1, self.norms_and_biases).penalty(model, logits)
+        return magnitudes + L2(self.l2, self.norms_and_biases).penalty(model, logits)
+
+
 @technique("regularizer", "confidence_penalty")
 class ConfidencePenalty:
     """Reward outputs of high entropy.
@@ -74,4 +96,4 @@ class ConfidencePenalty:
         return self.strength * (log_probabilities.exp() * log_probabilities).sum(1).mean()
 
 
-TECHNIQUES = (L1, L2, ConfidencePenalty)
+TECHNIQUES = (L1, L2, ElasticNet, ConfidencePenalty)

@@ -12,14 +12,14 @@ from torch import nn
 
 from cnnbench.errors import NoEffect
 from cnnbench.slots import REGULARIZER_METHODS
-from cnnbench_plugins.regularizer import dropout, penalties, targets, updates
+from cnnbench_plugins import _techniques
 from cnnbench_plugins.regularizer._layers import ChannelDropout
 from cnnbench_plugins.regularizer.dropout import Dropout, SpatialDropout
 from cnnbench_plugins.regularizer.penalties import L1, L2, ConfidencePenalty
 from cnnbench_plugins.regularizer.targets import LabelSmoothing
 from cnnbench_plugins.regularizer.updates import GradClip, MaxNorm, WeightDecay
 
-ALL = (*dropout.TECHNIQUES, *penalties.TECHNIQUES, *targets.TECHNIQUES, *updates.TECHNIQUES)
+ALL = tuple(_techniques("regularizer"))
 
 
 class Small(nn.Module):
@@ -129,10 +129,32 @@ def test_label_smoothing_equals_pytorchs(epsilon):
 @pytest.mark.parametrize("everything", [False, True])
 def test_weight_decay_multiplies_the_weights(model, everything):
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    model(torch.zeros(1, 3, 6, 6)).sum().backward()
     WeightDecay(strength=0.5, norms_and_biases=everything).weights(model, 0.2)
     for name, parameter in model.named_parameters():
         factor = 0.9 if everything or name in WEIGHTS else 1.0
         torch.testing.assert_close(parameter.detach(), factor * before[name])
+
+
+@pytest.mark.parametrize("everything", [False, True])
+def test_what_is_frozen_or_had_no_gradient_does_not_decay(model, everything):
+    model.unused = nn.Linear(3, 2)
+    model.conv.weight.requires_grad_(False)
+    before = copy.deepcopy(model)
+    sgd = torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=0.5)
+    theirs = torch.optim.SGD(before.parameters(), lr=0.1, weight_decay=0.5)
+    for net, optimizer in ((model, sgd), (before, theirs)):
+        net(torch.ones(2, 3, 6, 6)).sum().backward()
+        for parameter in net.parameters():
+            if parameter.grad is not None:
+                parameter.grad.zero_()
+        if net is before:
+            optimizer.step()
+    WeightDecay(strength=0.5, norms_and_biases=everything).weights(model, 0.1)
+    assert torch.equal(model.conv.weight, before.conv.weight)
+    assert torch.equal(model.unused.weight, before.unused.weight)
+    torch.testing.assert_close(model.fc.weight, before.fc.weight)
+    assert torch.allclose(model.fc.bias, before.fc.bias) is everything
 
 
 def test_weight_decay_with_adam_is_adamw(model, batch):
@@ -161,7 +183,7 @@ def test_grad_clip_scales_the_whole_gradient(model, batch, norm):
     images, labels = batch
     F.cross_entropy(model(images), labels).backward()
     before = torch.cat([p.grad.flatten() for p in model.parameters()])
-    GradClip(norm=norm).gradients(model, generator())
+    GradClip(norm=norm).gradients(model, generator(), 0)
     after = torch.cat([p.grad.flatten() for p in model.parameters()])
     torch.testing.assert_close(after, before * min(1.0, norm / before.norm().item()), atol=1e-7, rtol=1e-4)
 
