@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from annotated_types import Ge
+from annotated_types import Ge, Gt, Le
 
 from cnnbench.lazy import torch
 from cnnbench.technique import technique
-from cnnbench_plugins.augmentation._draw import integers
+from cnnbench_plugins.augmentation._box import inside
+from cnnbench_plugins.augmentation._draw import integers, uniform
+
+_TRIES = 10
 
 
 def erase(images: torch.Tensor, top: torch.Tensor, left: torch.Tensor, size: int, fill: torch.Tensor) -> torch.Tensor:
@@ -21,12 +24,27 @@ def erase(images: torch.Tensor, top: torch.Tensor, left: torch.Tensor, size: int
         size: side in pixels.
         fill: colour, [1, C, 1, 1].
     """
-    height, width = images.shape[-2:]
-    rows = torch.arange(height, device=images.device) - top[:, None]
-    columns = torch.arange(width, device=images.device) - left[:, None]
-    in_rows = (rows >= 0) & (rows < size)
-    in_columns = (columns >= 0) & (columns < size)
-    return torch.where((in_rows[:, :, None] & in_columns[:, None, :])[:, None], fill, images)
+    return torch.where(inside(images, top, left, size, size), fill, images)
+
+
+def fitting_box(images: torch.Tensor, areas: torch.Tensor, aspects: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Height and width, int64 [N], of each sample's first box that is smaller than the image; 0, 0 if none is.
+
+    h = sqrt(area x aspect), w = sqrt(area / aspect), rounded to pixels.
+
+    Args:
+        images: [N, C, H, W].
+        areas: shares of the image's area, [tries, N].
+        aspects: height over width, [tries, N].
+    """
+    most_height, most_width = images.shape[-2:]
+    pixels = areas * (most_height * most_width)
+    heights = (pixels * aspects).sqrt().round().long()
+    widths = (pixels / aspects).sqrt().round().long()
+    fits = (heights < most_height) & (widths < most_width)
+    first = fits.to(torch.uint8).argmax(0, keepdim=True)
+    height, width = (sizes.where(fits, 0).gather(0, first)[0] for sizes in (heights, widths))
+    return height, width
 
 
 @technique("augmentation", "cutout")
@@ -54,4 +72,46 @@ class Cutout:
         return erase(images, top, left, self.size, images.mean((0, 2, 3), keepdim=True)), targets
 
 
-TECHNIQUES = (Cutout,)
+@technique("augmentation", "random_erasing")
+class RandomErasing:
+    """Fill a box of random place, size and shape with random pixels, with probability p.
+
+    Zhong et al. 2020, algorithm 1: the box's share of the image is uniform in [area_min, area_max], its height over
+    width uniform in [aspect, 1 / aspect], both drawn again (here up to 10 times) where the box does not fit; it lies
+    anywhere inside the image with equal probability, and each value in it is uniform in 0..1 (their best of four
+    fills). Defaults are theirs for classification. ! Widely used versions differ: torchvision draws the aspect's
+    logarithm uniformly, at most a third of the area, and fills with 0; timm fills with normal noise, for images that
+    are normalized already.
+
+    Helps against occlusion and on small training sets, on top of flips and crops. Known to hurt where the object is
+    small enough to vanish under the box, and with very little training.
+    """
+
+    p: Annotated[float, Gt(0), Le(1)] = 0.5
+    area_min: Annotated[float, Gt(0), Le(1)] = 0.02
+    area_max: Annotated[float, Gt(0), Le(1)] = 0.4
+    aspect: Annotated[float, Gt(0), Le(1)] = 0.3
+
+    def __post_init__(self) -> None:
+        if self.area_min > self.area_max:
+            raise ValueError(f"area_min must not be above area_max, not {self.area_min:g} and {self.area_max:g}")
+
+    def __call__(
+        self, images: torch.Tensor, targets: torch.Tensor, generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Hide a box of the chosen images."""
+        chosen = uniform(images, 0, 1, generator) < self.p
+        areas = torch.stack([uniform(images, self.area_min, self.area_max, generator) for _ in range(_TRIES)])
+        aspects = torch.stack([uniform(images, self.aspect, 1 / self.aspect, generator) for _ in range(_TRIES)])
+        height, width = fitting_box(images, areas, aspects)
+        # Whole pixels with every place alike: floor of a uniform number in [0, places).
+        top, left = (
+            (uniform(images, 0, 1, generator) * (side - size + 1)).long()
+            for side, size in zip(images.shape[-2:], (height, width), strict=True)
+        )
+        noise = torch.rand(images.shape, generator=generator, device=images.device, dtype=torch.float32)
+        box = inside(images, top, left, height * chosen, width)
+        return torch.where(box, noise.to(images.dtype), images), targets
+
+
+TECHNIQUES = (Cutout, RandomErasing)

@@ -70,11 +70,11 @@ def test_the_same_generator_gives_the_same_batch(cls):
 
 @every_technique
 def test_each_sample_draws_its_own(cls):
-    # Two sides of different colours, so that every augmentation shows; the same image 16 times but for mixup, which
-    # needs partners that differ.
+    # Two sides of different colours, so that every augmentation shows; the same image 16 times but for those that
+    # need partners that differ.
     image = torch.rand(1, 3, 12, 12, generator=torch.Generator().manual_seed(3))
     images = image.repeat(16, 1, 1, 1)
-    if card_of(cls).name == "mixup":
+    if card_of(cls).name in ("mixup", "cutmix"):
         images[::2] = images[::2] * 0.5
     out, _ = run(cls(), images, torch.eye(16))
     assert len(torch.unique((out - images).flatten(1), dim=0)) > 1
