@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
 Interpolation: TypeAlias = "Literal['nearest', 'bilinear']"
+PadMode: TypeAlias = "Literal['constant', 'reflect', 'replicate']"
 PerSample: TypeAlias = "torch.Tensor | float"
 
 
@@ -110,3 +111,78 @@ def rotate(
 ) -> torch.Tensor:
     """Rotate each image about its centre, counter-clockwise by degrees [N]; size kept."""
     return affine(images, degrees=-degrees, interpolation=interpolation, fill=fill)
+
+
+def crop(images: torch.Tensor, left: torch.Tensor, top: torch.Tensor, padding: int, mode: PadMode) -> torch.Tensor:
+    """Pad each image on all sides and cut a window of its old size from it.
+
+    Args:
+        images: [N, C, H, W].
+        left: the window's first column in the padded image, int64 [N] within 0..2 padding.
+        top: its first row, likewise.
+        padding: pixels on every side; below the image's sides if they reflect.
+        mode: of ``torch.nn.functional.pad``; constant is zero.
+    """
+    height, width = images.shape[-2:]
+    padded = F.pad(images, (padding, padding, padding, padding), mode=mode)
+    # A view of every possible crop; picking one for each sample is the only copy.
+    crops = padded.unfold(2, height, 1).unfold(3, width, 1)
+    return crops[torch.arange(len(images), device=images.device), :, top, left]
+
+
+def translate(images: torch.Tensor, right: torch.Tensor, down: torch.Tensor, limit: int) -> torch.Tensor:
+    """Shift each image by whole pixels, zeros where nothing was.
+
+    Args:
+        images: [N, C, H, W].
+        right: pixels, int64 [N], each within -limit..limit; negative is to the left.
+        down: the same, downwards.
+        limit: the largest shift.
+    """
+    return crop(images, limit - right, limit - down, limit, "constant")
+
+
+def perspective(images: torch.Tensor, corners: torch.Tensor) -> torch.Tensor:
+    """Move the corners of each image and what lies between as a plane seen from elsewhere; bilinear, zeros outside.
+
+    torchvision's ``perspective`` with the start points (0, 0), (W, 0), (W, H), (0, H): the outer corners of the image,
+    since its pixels have their centres at halves.
+
+    Args:
+        images: float [N, C, H, W].
+        corners: float32 [N, 4, 2], x and y of where the corners come to lie, from the top left one clockwise. They
+            must form a convex quadrilateral.
+    """
+    height, width = images.shape[-2:]
+    (x0, x1, x2, x3), (y0, y1, y2, y3) = corners[..., 0].unbind(1), corners[..., 1].unbind(1)
+    # Heckbert 1989, section 2.2.2: the map from the unit square to a quadrilateral. With its third row (g, h, 1) ...
+    skew_x, skew_y = x0 - x1 + x2 - x3, y0 - y1 + y2 - y3
+    determinant = (x1 - x2) * (y3 - y2) - (x3 - x2) * (y1 - y2)
+    g = (skew_x * (y3 - y2) - (x3 - x2) * skew_y) / determinant
+    h = ((x1 - x2) * skew_y - skew_x * (y1 - y2)) / determinant
+    # ... and the first two (a, b, x0) and (d, e, y0). Pixels need the inverse, that is the adjugate up to a factor.
+    a, b = x1 - x0 + g * x1, x3 - x0 + h * x3
+    d, e = y1 - y0 + g * y1, y3 - y0 + h * y3
+    u = (e - y0 * h, x0 * h - b, b * y0 - x0 * e)
+    v = (y0 * g - d, a - x0 * g, x0 * d - a * y0)
+    w = (d * h - e * g, b * g - a * h, a * e - b * d)
+    by_x, by_y, one = (torch.stack(row, 1)[:, :, None, None] for row in zip(u, v, w, strict=True))
+    x = torch.arange(width, dtype=torch.float32, device=images.device) + 0.5
+    y = torch.arange(height, dtype=torch.float32, device=images.device)[:, None] + 0.5
+    planes = (by_x * x + one) + by_y * y
+    # Where the plane's horizon crosses a pixel the quotient is infinite; any place outside the image does.
+    return sample(images, (2 * planes[:, :2]).div_(planes[:, 2:]).sub_(1).clamp_(-3, 3))
+
+
+def elastic(images: torch.Tensor, displacement: torch.Tensor) -> torch.Tensor:
+    """Read every pixel from a place next to it; bilinear, zeros where there is nothing.
+
+    Args:
+        images: float [N, C, H, W].
+        displacement: float32 [N, 2, H, W]: x and y, in pixels, from a pixel to the place that it is read from. In units
+            of torchvision's ``elastic``, where an image is 2 wide, that is 2 / W and 2 / H times as much.
+    """
+    height, width = images.shape[-2:]
+    x = displacement[:, 0] + _centres(width, images.device)
+    y = displacement[:, 1] + _centres(height, images.device)[:, None]
+    return sample(images, torch.stack((x.div_(width / 2), y.div_(height / 2)), 1))

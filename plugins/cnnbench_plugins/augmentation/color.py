@@ -1,86 +1,152 @@
-"""Change pixel values and leave every pixel where it is: colour jitter, noise."""
+"""Change colours and leave every pixel where it is."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Ge, Gt, Le
 
-from cnnbench.lazy import torch
+from cnnbench.errors import NoEffect
 from cnnbench.technique import technique
-from cnnbench_plugins.augmentation._draw import per_sample, uniform
+from cnnbench_plugins.augmentation._color import (
+    adjust_brightness,
+    adjust_contrast,
+    adjust_hue,
+    adjust_saturation,
+    luma,
+)
+from cnnbench_plugins.augmentation._draw import select, uniform
 
-# ITU-R BT.601 luma, to the digits that torchvision and Pillow use.
-_LUMA = (0.2989, 0.587, 0.114)
-# RGB from hue: position of each channel on the colour circle, in sixths.
-_SEXTANTS = (5.0, 3.0, 1.0)
+if TYPE_CHECKING:
+    from cnnbench.lazy import torch
 
 
-def _channels(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The three channels of RGB images, each [N, 1, H, W]."""
-    return images[:, 0:1], images[:, 1:2], images[:, 2:3]
+def _factors(images: torch.Tensor, strength: float, generator: torch.Generator) -> torch.Tensor:
+    """Factors about 1, none below 0, [N]."""
+    return uniform(images, max(0.0, 1 - strength), 1 + strength, generator)
 
 
-def luma(images: torch.Tensor) -> torch.Tensor:
-    """Gray [N, 1, H, W] of RGB images; gray images are their own."""
+def _refuse_gray(images: torch.Tensor, name: str) -> None:
     if images.shape[1] == 1:
-        return images
-    red, green, blue = _channels(images)
-    return _LUMA[0] * red + _LUMA[1] * green + _LUMA[2] * blue
+        raise NoEffect(f"{name} changes nothing: the images are gray")
 
 
-def _blend(images: torch.Tensor, other: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
-    """``other`` at factor 0, ``images`` at 1, beyond them above 1; cut to 0..1."""
-    return torch.lerp(other, images, per_sample(factors, images)).clamp_(0, 1)
+@technique("augmentation", "brightness")
+class Brightness:
+    """Make each image darker or brighter at random.
 
+    f x, cut to 0..1, with the factor f uniform in [max(0, 1 - strength), 1 + strength]. The default is that part of
+    ``color_jitter``.
 
-def adjust_brightness(images: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
-    """Scale each image's values by its factor: 0 is black, 1 leaves it, cut to 0..1.
-
-    Args:
-        images: float [N, C, H, W] in 0..1.
-        factors: 0 or more, [N].
+    Helps where exposure differs between training and use. Known not to help where the input is normalized image by
+    image, which takes the factor out again but for what was cut.
     """
-    return (images * per_sample(factors, images)).clamp_(0, 1)
+
+    strength: Annotated[float, Gt(0)] = 0.4
+
+    def __call__(
+        self, images: torch.Tensor, targets: torch.Tensor, generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Scale the values of every image."""
+        return adjust_brightness(images, _factors(images, self.strength, generator)), targets
 
 
-def adjust_contrast(images: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
-    """Blend each image with its own mean gray: factor 0 is that gray, 1 leaves it. Arguments as for brightness."""
-    mean = luma(images).mean((1, 2, 3), keepdim=True)
-    return _blend(images, mean.expand_as(images), factors)
+@technique("augmentation", "contrast")
+class Contrast:
+    """Lower or raise each image's contrast at random.
 
+    f x + (1 - f) m, cut to 0..1, with m the mean gray of the image itself and the factor f uniform in
+    [max(0, 1 - strength), 1 + strength]. The default is that part of ``color_jitter``.
 
-def adjust_saturation(images: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
-    """Blend each image with its gray version: factor 0 is gray, 1 leaves it. Gray images are returned as they are."""
-    if images.shape[1] == 1:
-        return images
-    return _blend(images, luma(images).expand_as(images), factors)
-
-
-def adjust_hue(images: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
-    """Turn each image's colours around the HSV circle. Gray images are returned as they are.
-
-    With value v, chroma c and hue h in turns, a channel at sextant n is v - c x clamp(min(k, 4 - k), 0, 1) where
-    k = (n + 6h) mod 6; Smith 1978 in closed form.
-
-    Args:
-        images: float [N, 3, H, W] in 0..1, or gray.
-        turns: [N], of which -0.5 and 0.5 both give the complementary colour.
+    Helps where lighting or haze differ between training and use. Known not to help where the input is normalized image
+    by image, which takes the factor out again but for what was cut.
     """
-    if images.shape[1] == 1:
-        return images
-    red, green, blue = _channels(images)
-    value = images.amax(1, keepdim=True)
-    chroma = value - images.amin(1, keepdim=True)
-    divisor = torch.where(chroma == 0, 1, chroma)  # of a gray pixel the hue does not matter
-    hue = torch.where(
-        value == red,
-        (green - blue) / divisor,
-        torch.where(value == green, 2 + (blue - red) / divisor, 4 + (red - green) / divisor),
-    )
-    sextants = torch.tensor(_SEXTANTS, dtype=images.dtype, device=images.device).view(1, 3, 1, 1)
-    k = torch.remainder(sextants + hue + 6 * per_sample(turns, images), 6)
-    return value - chroma * torch.minimum(k, 4 - k).clamp_(0, 1)
+
+    strength: Annotated[float, Gt(0)] = 0.4
+
+    def __call__(
+        self, images: torch.Tensor, targets: torch.Tensor, generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Spread the values of every image about its mean gray."""
+        return adjust_contrast(images, _factors(images, self.strength, generator)), targets
+
+
+@technique("augmentation", "saturation")
+class Saturation:
+    """Make each image's colours paler or stronger at random.
+
+    f x + (1 - f) g, cut to 0..1, with g the pixel's own gray (0.2989 R + 0.587 G + 0.114 B) and the factor f uniform
+    in [max(0, 1 - strength), 1 + strength]. The default is that part of ``color_jitter``. On gray images it changes
+    nothing, and says so.
+
+    Helps where cameras or light differ between training and use. Known to hurt where paleness is the class, as ripe
+    against unripe.
+    """
+
+    strength: Annotated[float, Gt(0)] = 0.4
+
+    def __call__(
+        self, images: torch.Tensor, targets: torch.Tensor, generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Move every pixel from or to its gray.
+
+        Raises:
+            NoEffect: the images are gray.
+        """
+        _refuse_gray(images, "saturation")
+        return adjust_saturation(images, _factors(images, self.strength, generator)), targets
+
+
+@technique("augmentation", "hue")
+class Hue:
+    """Turn each image's colours around the colour circle at random.
+
+    The hue of the HSV model (Smith 1978) moves by a part of the circle that is uniform in [-turn, turn], 0.5 being the
+    opposite colour; value and saturation stay. The default is that part of ``color_jitter``. On gray images it changes
+    nothing, and says so.
+
+    Helps where colour is accidental: clothes, cars, toys. Known to hurt most of all colour changes where it is not:
+    flowers, birds, stained tissue, traffic lights.
+    """
+
+    turn: Annotated[float, Gt(0), Le(0.5)] = 0.1
+
+    def __call__(
+        self, images: torch.Tensor, targets: torch.Tensor, generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Turn the colours of every image.
+
+        Raises:
+            NoEffect: the images are gray.
+        """
+        _refuse_gray(images, "hue")
+        return adjust_hue(images, uniform(images, -self.turn, self.turn, generator)), targets
+
+
+@technique("augmentation", "grayscale")
+class Grayscale:
+    """Take the colour out of each image with probability p.
+
+    All three channels become 0.2989 R + 0.587 G + 0.114 B (ITU-R BT.601). SimCLR's share of the images is the default
+    (Chen et al. 2020, appendix A: 20 %). On gray images it changes nothing, and says so.
+
+    Helps shape to be learned beside colour, and where some images in use are gray. Known to hurt where colour is the
+    class.
+    """
+
+    p: Annotated[float, Gt(0), Le(1)] = 0.2
+
+    def __call__(
+        self, images: torch.Tensor, targets: torch.Tensor, generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Gray the chosen images.
+
+        Raises:
+            NoEffect: the images are gray.
+        """
+        _refuse_gray(images, "grayscale")
+        chosen = uniform(images, 0, 1, generator) < self.p
+        return select(chosen, luma(images).expand_as(images), images), targets
 
 
 @technique("augmentation", "color_jitter")
@@ -110,7 +176,13 @@ class ColorJitter:
     def __call__(
         self, images: torch.Tensor, targets: torch.Tensor, generator: torch.Generator
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Adjust every image."""
+        """Adjust every image.
+
+        Raises:
+            NoEffect: the images are gray and neither brightness nor contrast is to change.
+        """
+        if not (self.brightness or self.contrast):
+            _refuse_gray(images, "color_jitter of saturation and hue alone")
         adjustments = (
             (adjust_brightness, self.brightness),
             (adjust_contrast, self.contrast),
@@ -118,32 +190,10 @@ class ColorJitter:
         )
         for adjust, strength in adjustments:
             if strength:
-                images = adjust(images, uniform(images, max(0.0, 1 - strength), 1 + strength, generator))
+                images = adjust(images, _factors(images, strength, generator))
         if self.hue:
             images = adjust_hue(images, uniform(images, -self.hue, self.hue, generator))
         return images, targets
 
 
-@technique("augmentation", "gaussian_noise")
-class GaussianNoise:
-    """Add independent Gaussian noise to every pixel.
-
-    x + N(0, std²), cut to 0..1; ``std`` is in units of the 0..1 pixel scale (25.5 of 255 at the default of 0.1, the
-    default of torchvision as well). Bishop 1995: to first order, training with noise on the input is Tikhonov
-    regularization.
-
-    Helps robustness to sensor noise and very small training sets. Known to cost accuracy on clean images at strengths
-    that help on noisy ones (Rusak et al. 2020).
-    """
-
-    std: Annotated[float, Gt(0), Le(1)] = 0.1
-
-    def __call__(
-        self, images: torch.Tensor, targets: torch.Tensor, generator: torch.Generator
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Add noise to every image."""
-        noise = torch.randn(images.shape, generator=generator, device=images.device, dtype=torch.float32)
-        return (images + self.std * noise.to(images.dtype)).clamp_(0, 1), targets
-
-
-TECHNIQUES = (ColorJitter, GaussianNoise)
+TECHNIQUES = (Brightness, ColorJitter, Contrast, Grayscale, Hue, Saturation)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Gt, Le
 
-from cnnbench.lazy import torch
 from cnnbench.technique import technique
-from cnnbench_plugins.augmentation._draw import uniform
+from cnnbench_plugins.augmentation._draw import select, uniform
+
+if TYPE_CHECKING:
+    from cnnbench.lazy import torch
 
 
 def flip(images: torch.Tensor, chosen: torch.Tensor, dim: int) -> torch.Tensor:
@@ -19,7 +21,7 @@ def flip(images: torch.Tensor, chosen: torch.Tensor, dim: int) -> torch.Tensor:
         chosen: bool [N].
         dim: -1 to swap left and right, -2 to swap top and bottom.
     """
-    return torch.where(chosen.view(-1, 1, 1, 1), images.flip(dim), images)
+    return select(chosen, images.flip(dim), images)
 
 
 @technique("augmentation", "hflip")

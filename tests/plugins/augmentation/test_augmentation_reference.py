@@ -13,18 +13,15 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as tv
 
 from cnnbench_plugins.augmentation import _draw
-from cnnbench_plugins.augmentation.color import (
-    ColorJitter,
-    GaussianNoise,
-    adjust_brightness,
-    adjust_contrast,
-    adjust_hue,
-    adjust_saturation,
-)
+from cnnbench_plugins.augmentation._color import adjust_brightness, adjust_contrast, adjust_hue, adjust_saturation
+from cnnbench_plugins.augmentation._geometry import rotate, translate
+from cnnbench_plugins.augmentation.color import ColorJitter
 from cnnbench_plugins.augmentation.erasing import Cutout, erase
 from cnnbench_plugins.augmentation.flip import HFlip, VFlip
-from cnnbench_plugins.augmentation.geometric import Rotate, Translate, rotate, translate
+from cnnbench_plugins.augmentation.geometric import Rotate
 from cnnbench_plugins.augmentation.mixing import Mixup, mix
+from cnnbench_plugins.augmentation.noise import GaussianNoise
+from cnnbench_plugins.augmentation.shift import Translate
 
 SHAPES = [(5, 3, 12, 9), (4, 1, 7, 7), (1, 3, 8, 11)]
 

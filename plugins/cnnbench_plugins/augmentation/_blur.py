@@ -1,0 +1,58 @@
+"""Gaussian smoothing, each sample with a width of its own."""
+
+from __future__ import annotations
+
+import math
+
+from cnnbench.lazy import torch
+
+REACH = 4
+"""Standard deviations after which the Gaussian is cut off, as SciPy does; 6e-5 of it lies beyond."""
+
+
+def radius(sigma: float, size: int) -> int:
+    """Pixels to either side that enter a mean, at most what a reflected image of ``size`` pixels has."""
+    return min(math.ceil(REACH * sigma), size - 1)
+
+
+def smoothing(sigmas: torch.Tensor, size: int, reach: int) -> torch.Tensor:
+    """The matrices that smooth a row of ``size`` pixels, float32 [N, size, size].
+
+    Row i holds the weights of all pixels in the mean that replaces pixel i. Beyond its ends the row goes on as its
+    mirror image without the end pixel twice.
+
+    Args:
+        sigmas: standard deviations in pixels, float32 [N], above 0.
+        size: pixels, more than ``reach``.
+        reach: pixels to either side that enter a mean.
+    """
+    place = torch.arange(size, device=sigmas.device)
+    # Every pixel is seen directly, in the mirror at the start and in the mirror at the end, at these distances; the
+    # end pixels are not mirrored, and what is out of reach does not count.
+    direct = place - place[:, None]
+    start = (place + place[:, None]).masked_fill(place == 0, size)
+    end = (2 * (size - 1) - place - place[:, None]).masked_fill(place == size - 1, size)
+    distances = torch.stack((direct, start, end)).to(torch.float32)
+    exponents = distances.square().masked_fill_(distances.abs() > reach, math.inf)
+    weights = torch.exp(exponents / (-2 * sigmas.square().view(-1, 1, 1, 1))).sum(1)
+    return weights / weights.sum(2, keepdim=True)
+
+
+def gaussian_blur(images: torch.Tensor, sigmas: torch.Tensor, largest: float) -> torch.Tensor:
+    """Smooth each image with a Gaussian, reflecting at the edges.
+
+    torchvision's ``gaussian_blur`` with kernels of 2 r + 1 pixels, r = ceil(4 x largest) or the image's side less 1
+    where that is smaller. Columns and rows one after the other, as products with matrices: with kernels each sample
+    would need a convolution of its own.
+
+    Args:
+        images: float [N, C, H, W].
+        sigmas: standard deviations in pixels, float32 [N], above 0.
+        largest: no sigma is above it.
+    """
+    height, width = images.shape[-2:]
+    columns = smoothing(sigmas, height, radius(largest, height))
+    rows = columns if height == width else smoothing(sigmas, width, radius(largest, width))
+    exact = images if images.dtype in (torch.float32, torch.float64) else images.to(torch.float32)
+    columns, rows = columns.to(exact.dtype)[:, None], rows.to(exact.dtype)[:, None]
+    return (columns @ exact @ rows.mT).to(images.dtype)
