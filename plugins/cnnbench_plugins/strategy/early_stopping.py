@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from annotated_types import Ge
 
 from cnnbench.errors import Unsupported
-from cnnbench.slots import Observer
+from cnnbench.slots import Observer, StrategyKind
 from cnnbench.technique import technique
 
 if TYPE_CHECKING:
@@ -61,8 +61,11 @@ class EarlyStopping:
     budget here. The record notes ``best_epoch`` and ``stopped_epoch``, the last one trained, both 0-based.
 
     Helps where networks overfit, and saves time. Known to cut a decaying learning rate short: with a cosine schedule
-    the last epochs improve most. Of several strategies the first in the list has the last word on the weights.
+    the last epochs improve most. Where a stop left the learning rate above the schedule's last, a line under the table
+    says so, and the record notes ``schedule_factor``, the share of the full rate at which it stood.
     """
+
+    acts_on: ClassVar[StrategyKind] = "weights"
 
     patience: Annotated[int, Ge(1)] = 5
     min_delta: Annotated[float, Ge(0)] = 0.0
@@ -78,8 +81,22 @@ class EarlyStopping:
         trained = run.fit(observer)
         if observer.state:
             trained.model.load_state_dict(observer.state)
-        notes = {"best_epoch": observer.best_epoch, "stopped_epoch": trained.history[-1].epoch}
-        return replace(trained, notes={**trained.notes, **notes})
+        last = trained.history[-1]
+        notes = {**trained.notes, "best_epoch": observer.best_epoch, "stopped_epoch": last.epoch}
+        remarks = list(trained.remarks)
+        if last.epoch + 1 < last.epochs:
+            steps = last.step // (last.epoch + 1) * last.epochs
+            factor = run.schedule(last.step, steps)
+            if factor > run.schedule(steps - 1, steps):
+                notes["schedule_factor"] = factor
+                remarks.append(cut_short(factor))
+        return replace(trained, notes=notes, remarks=remarks)
+
+
+def cut_short(factor: float) -> str:
+    """A remark on a schedule that had still been at a share ``factor`` of the full rate; rounded, for seeds differ."""
+    share = float(f"{100 * factor:.1g}")
+    return f"early_stopping ended training while the schedule had the learning rate still at about {share:g} %"
 
 
 TECHNIQUES = (EarlyStopping,)

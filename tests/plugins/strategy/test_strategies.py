@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import nn
 
 from cnnbench.errors import Unsupported
 from cnnbench.types import Progress, Trained
+from cnnbench_plugins.schedule.decays import Constant, Cosine, Step
 from cnnbench_plugins.strategy.averaging import Ema
 from cnnbench_plugins.strategy.early_stopping import EarlyStopping
 
@@ -21,13 +23,14 @@ class ScriptedRun:
     losses: list[float | None]
     accuracies: list[float | None] | None = None
     steps: int = 1
+    schedule: Callable[[int, int], float] = Constant()
     recalibrated: list[nn.Module] = dataclasses.field(default_factory=list)
 
     @property
     def epochs(self) -> int:
         return len(self.losses)
 
-    def fit(self, *observers, member=0):
+    def fit(self, *observers, member=0, schedule=None):
         model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2))
         history: list[Progress] = []
         step = 0
@@ -89,6 +92,32 @@ def test_early_stopping_without_validation_is_unsupported():
         EarlyStopping()(ScriptedRun([None, None]))
 
 
+def test_a_stop_that_cuts_the_schedule_short_is_remarked_upon():
+    # Stops after 3 of 8 epochs of 4 steps, before step 12 of 32: (1 + cos(12 pi / 32)) / 2.
+    run = ScriptedRun([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0], steps=4, schedule=Cosine())
+    trained = EarlyStopping(patience=2)(run)
+    assert trained.notes["stopped_epoch"] == 2
+    assert trained.notes["schedule_factor"] == pytest.approx(0.691341716)
+    (remark,) = trained.remarks
+    assert remark.startswith("early_stopping")
+    assert "still at about 70 %" in remark
+
+
+@pytest.mark.parametrize(
+    ("schedule", "patience"),
+    [
+        (Cosine(), 9),  # never stops early
+        (Constant(), 2),  # has nowhere to fall
+        (Step(milestones=(0.2, 0.3)), 3),  # has fallen already
+    ],
+)
+def test_no_remark_where_the_schedule_had_nothing_left(schedule, patience):
+    run = ScriptedRun([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0], steps=4, schedule=schedule)
+    trained = EarlyStopping(patience=patience)(run)
+    assert trained.remarks == []
+    assert "schedule_factor" not in trained.notes
+
+
 def test_early_stopping_with_nothing_finite_leaves_the_last_weights():
     trained = EarlyStopping(patience=2)(ScriptedRun([float("nan")] * 3))
     assert trained.notes["best_epoch"] is None
@@ -110,7 +139,7 @@ def test_ema_is_the_weighted_sum_of_all_steps(decay):
 
 def test_ema_of_constant_weights_changes_nothing():
     class Constant(ScriptedRun):
-        def fit(self, *observers, member=0):
+        def fit(self, *observers, member=0, schedule=None):
             model = nn.Linear(3, 2)
             for step in range(5):
                 for observer in observers:

@@ -1,0 +1,161 @@
+"""Ensembles: what they answer, what they cost, and how they join with other strategies."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from cnnbench.artifact import load_model, save_model
+from cnnbench.errors import Unsupported
+from cnnbench.slots import Observer
+from cnnbench.stages.profile import profile
+from cnnbench.stages.train import Run, train
+from cnnbench_plugins.strategy._combined import Ensemble, log_mean_softmax
+from cnnbench_plugins.strategy.averaging import Ema, Swa
+from cnnbench_plugins.strategy.early_stopping import EarlyStopping
+from cnnbench_plugins.strategy.ensembles import DeepEnsemble, SnapshotEnsemble
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    return torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(4))
+
+
+def probabilities(model: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad():
+        return model.eval()(images).double().softmax(1)
+
+
+def test_log_mean_softmax_is_the_log_of_the_mean_probability():
+    logits = 4 * torch.randn(3, 6, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    torch.testing.assert_close(log_mean_softmax(logits), logits.softmax(2).mean(0).log())
+
+
+def test_log_mean_softmax_stays_finite_where_probabilities_vanish():
+    logits = torch.tensor([[[0.0, 500.0]], [[0.0, 400.0]]])
+    torch.testing.assert_close(log_mean_softmax(logits), torch.tensor([[(-400.0) - torch.log(torch.tensor(2.0)), 0.0]]))
+
+
+def test_half_precision_answers_are_averaged_in_single(images):
+    logits = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(1)).bfloat16()
+    assert log_mean_softmax(logits).dtype == torch.float32
+
+
+def test_a_deep_ensemble_averages_independent_trainings(make_run, images):
+    run = make_run()
+    trained = DeepEnsemble(k=3)(run)
+    alone = [run.fit(member=index) for index in range(3)]
+    mean = torch.stack([probabilities(one.model, images) for one in alone]).mean(0)
+    torch.testing.assert_close(probabilities(trained.model, images), mean)
+    torch.testing.assert_close(trained.model(images).double().exp(), mean)  # log-probabilities, not any logits
+    assert not torch.allclose(probabilities(alone[0].model, images), probabilities(alone[1].model, images))
+    assert trained.history == alone[0].history == run.fit().history
+    assert len(trained.notes["members"]) == 3
+
+
+def test_the_cost_of_an_ensemble_is_that_of_its_members(make_run, images):
+    run = make_run(epochs=1)
+    one = profile(run.fit().model, images).metrics
+    four = profile(DeepEnsemble(k=4)(run).model, images).metrics
+    for name in ("params", "params_trainable", "params_nonzero", "flops"):
+        assert four[name] == 4 * one[name], name
+    assert 3 < four["size_bytes"] / one["size_bytes"] < 4.5  # the archive's own share is not multiplied
+    snapshots = profile(SnapshotEnsemble(cycles=3)(run).model, images).metrics
+    assert (snapshots["params"], snapshots["flops"]) == (3 * one["params"], 3 * one["flops"])
+
+
+@dataclasses.dataclass(frozen=True)
+class Numbered(Run):
+    """A run that notes the member of each fit, or has one member whatever is asked."""
+
+    asked: list[int] = dataclasses.field(default_factory=list)
+    only: int | None = None
+
+    def fit(self, *observers, member=0, schedule=None):
+        self.asked.append(member)
+        return super().fit(*observers, member=member if self.only is None else self.only, schedule=schedule)
+
+
+def test_early_stopping_acts_on_each_member(make_run, images):
+    plain = make_run(epochs=6)
+    run = Numbered(plain.build, plain.how, plain.streams, plain.elsewhere)
+    trained = train(run, [DeepEnsemble(k=2), EarlyStopping(patience=1, min_delta=0.5)])
+    assert len(set(run.asked)) == 2
+    alone = [
+        EarlyStopping(patience=1, min_delta=0.5)(dataclasses.replace(run, only=member)) for member in list(run.asked)
+    ]
+    assert trained.notes["members"] == [one.notes for one in alone]
+    assert min(len(one.history) for one in alone) < 6
+    mean = torch.stack([probabilities(one.model, images) for one in alone]).mean(0)
+    torch.testing.assert_close(probabilities(trained.model, images), mean)
+    assert trained.remarks == list(dict.fromkeys(remark for one in alone for remark in one.remarks))
+
+
+@pytest.mark.parametrize(
+    "strategies",
+    [
+        [EarlyStopping(), Ema()],
+        [Ema(), EarlyStopping()],
+        [EarlyStopping(), Swa()],
+        [SnapshotEnsemble(), Ema()],
+        [EarlyStopping(), SnapshotEnsemble()],
+        [EarlyStopping(), DeepEnsemble()],
+    ],
+    ids=lambda strategies: "+".join(type(s).__name__ for s in strategies),
+)
+def test_lists_in_which_one_strategy_would_undo_another_are_refused(make_run, strategies):
+    with pytest.raises(Unsupported):
+        train(make_run(), strategies)
+
+
+def test_an_ensemble_of_snapshot_ensembles(make_run, images):
+    trained = train(make_run(), [DeepEnsemble(k=2), SnapshotEnsemble(cycles=3)])
+    assert [member["snapshots"] for member in trained.notes["members"]] == [3, 3]
+    assert trained.model(images).exp().sum(1).tolist() == pytest.approx([1] * 5)
+
+
+class Spy(Observer):
+    """The model after every step."""
+
+    def __init__(self) -> None:
+        self.models: list[torch.nn.Module] = []
+
+    def after_step(self, model, step):
+        self.models.append(copy.deepcopy(model))
+
+
+@pytest.mark.parametrize(("epochs", "cycles", "ends"), [(4, 2, [5, 11]), (4, 3, [3, 7, 11]), (4, 5, [2, 5, 8, 11])])
+def test_snapshots_are_the_networks_at_the_ends_of_torchs_warm_restarts(make_run, images, epochs, cycles, ends):
+    run = make_run(epochs=epochs)  # 3 steps an epoch
+    trained = SnapshotEnsemble(cycles=cycles)(run)
+    length = ends[0] + 1
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    restarts = torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(optimizer, T_0=length)
+    factors = []
+    for _ in range(3 * epochs):
+        factors.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        restarts.step()
+    spy = Spy()
+    run.fit(spy, schedule=lambda step, total: factors[step])
+    assert trained.notes["snapshots"] == len(ends)
+    mean = torch.stack([probabilities(spy.models[step], images) for step in ends]).mean(0)
+    torch.testing.assert_close(probabilities(trained.model, images), mean)
+
+
+def test_an_ensemble_passes_between_stages_and_answers_for_one_image(make_run, images, tmp_path):
+    model = DeepEnsemble(k=2)(make_run(epochs=1)).model
+    save_model(tmp_path / "model.pt", model, torch.nn.Identity())
+    loaded = copy.deepcopy(load_model(tmp_path / "model.pt").model)
+    torch.testing.assert_close(loaded(images[:1]), model(images)[:1])
+
+
+def test_members_learn_from_the_loss_of_their_mean():
+    """Log-probabilities serve as logits: a compressor may train the ensemble on."""
+    ensemble = Ensemble([torch.nn.Linear(4, 3), torch.nn.Linear(4, 3)])
+    F.cross_entropy(ensemble(torch.ones(2, 4)), torch.tensor([0, 1])).backward()
+    assert all(parameter.grad.abs().sum() > 0 for parameter in ensemble.parameters())
