@@ -135,7 +135,7 @@ def equalize(images: torch.Tensor) -> torch.Tensor:
     formula). Channels where s is 0 (one value, or fewer than 255 pixels below the highest) are only rounded.
     """
     count, channels, height, width = images.shape
-    levels = (images.to(torch.float32) * 255.999).to(torch.int64).view(count * channels, height * width)
+    levels = (images.to(torch.float32) * 255.999).to(torch.int64).reshape(count * channels, height * width)
     histogram = torch.zeros(len(levels), 256, dtype=torch.int32, device=images.device)
     histogram.scatter_add_(1, levels, torch.ones_like(levels, dtype=torch.int32))
     highest = levels.amax(1, keepdim=True)
@@ -144,4 +144,4 @@ def equalize(images: torch.Tensor) -> torch.Tensor:
     table = ((below + step // 2) // step.clamp(min=1)).clamp_(0, 255)
     unchanged = torch.arange(256, dtype=torch.int32, device=images.device)
     table = torch.where(step == 0, unchanged, table).to(images.dtype) / 255
-    return table.gather(1, levels).view_as(images)
+    return table.gather(1, levels).view(images.shape)
