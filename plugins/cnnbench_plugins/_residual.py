@@ -8,16 +8,17 @@ a parameter (layer scale, position embeddings) and of branches of equal length a
 
 from __future__ import annotations
 
-import warnings
+import inspect
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import torch
-from torch import fx, nn
+from torch import nn
+
+from cnnbench.tracing import called, joined, traced_graphs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from torch import fx
 
 LAYERS = (nn.modules.conv._ConvNd, nn.Linear)  # noqa: SLF001 - the base of all convolutions has no public name
 _ADDITIONS = frozenset({"add", "iadd", "add_"})
@@ -60,7 +61,7 @@ def find_residuals(model: nn.Module) -> list[Residual]:
         model: any model, on any device; it isn't run, and torch's generators stay as they were.
     """
     found: dict[nn.Module, Residual] = {}
-    for path, graph in traced_graphs(model):
+    for path, graph in traced_graphs(model, is_node):
         modules = dict(model.get_submodule(path).named_modules(remove_duplicate=False))
         calls = Counter(node.target for node in graph.nodes if node.op == "call_module")
         residuals = [r for node in graph.nodes if (r := _residual(node, modules)) is not None]
@@ -71,25 +72,6 @@ def find_residuals(model: nn.Module) -> list[Residual]:
     return list(found.values())
 
 
-def traced_graphs(module: nn.Module, path: str = "") -> Iterator[tuple[str, fx.Graph]]:
-    """The traced graph of a model, or those of its largest parts that can be traced, each with its path.
-
-    Layers with weights, norms and modules without submodules and with one input are single nodes, whoever wrote them.
-    """
-    tracer = _Tracer()
-    try:
-        # A forward pass may draw random numbers.
-        with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
-            warnings.simplefilter("ignore")
-            graph = tracer.trace(module)
-    except Exception:  # noqa: BLE001 - models fail to trace with any error there is; their parts may still do
-        for name, child in module.named_children():
-            if not tracer.is_leaf_module(child, name):
-                yield from traced_graphs(child, _join(path, name))
-    else:
-        yield path, graph
-
-
 def is_norm(module: nn.Module) -> bool:
     """Whether a module normalizes, going by its class's name, which torch, torchvision and timm keep to.
 
@@ -98,25 +80,20 @@ def is_norm(module: nn.Module) -> bool:
     return "norm" in type(module).__name__.lower() and not any(list(c.parameters()) for c in module.children())
 
 
-class _Tracer(fx.Tracer):
-    def __init__(self) -> None:
-        super().__init__()
-        self.inputs = 1
+def is_node(module: nn.Module) -> bool:
+    """Whether a module is one node of the graphs here, whoever wrote it: layers, norms, what has no submodules.
 
-    def call_module(self, m: nn.Module, forward: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        self.inputs = sum(isinstance(value, fx.Proxy) for value in (*args, *kwargs.values()))
-        return super().call_module(m, forward, args, kwargs)
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        if isinstance(m, LAYERS) or is_norm(m) or super().is_leaf_module(m, module_qualified_name):
-            return True
-        # A module of two inputs may be the addition itself.
-        return self.inputs == 1 and next(m.children(), None) is None
+    A module of two inputs may be the addition itself, and is looked into.
+    """
+    if isinstance(module, LAYERS) or is_norm(module):
+        return True
+    inputs = [p for p in inspect.signature(module.forward).parameters.values() if p.default is p.empty]
+    return len(inputs) == 1 and next(module.children(), None) is None
 
 
 def _residual(node: fx.Node, modules: dict[str, nn.Module]) -> Residual | None:
     """What ``node`` adds, if it is a residual addition whose branch ends in a module."""
-    if _name(node) not in _ADDITIONS or len(operands := node.all_input_nodes) != 2:
+    if called(node) not in _ADDITIONS or len(operands := node.all_input_nodes) != 2:
         return None
     # In order of calls, the last value that both come from: the fork.
     common = _ancestors(operands[0]) & _ancestors(operands[1])
@@ -151,7 +128,7 @@ def _length(fork: fx.Node, target: fx.Node, modules: dict[str, nn.Module]) -> in
     for node in sorted(_ancestors(target)):
         ways = [lengths[source] for source in node.all_input_nodes if source in lengths]
         if node != fork and ways:
-            lengths[node] = min(ways) + (isinstance(_module(node, modules), LAYERS) or _name(node) in _FUNCTIONS)
+            lengths[node] = min(ways) + (isinstance(_module(node, modules), LAYERS) or called(node) in _FUNCTIONS)
     return lengths[target]
 
 
@@ -204,7 +181,7 @@ def _source(node: fx.Node) -> fx.Node | None:
 
 
 def _passes(node: fx.Node) -> bool:
-    name = _name(node)
+    name = called(node)
     return name in _PRODUCTS or name in _KEEP_ZERO or name in _RESHAPES or _is_noise(name)
 
 
@@ -216,13 +193,6 @@ def _module(node: fx.Node, modules: dict[str, nn.Module]) -> nn.Module | None:
     return modules[str(node.target)] if node.op == "call_module" else None
 
 
-def _name(node: fx.Node) -> str:
-    """Name of the function or method that a node calls; empty for a node that calls none."""
-    if node.op not in ("call_function", "call_method"):
-        return ""
-    return node.target if isinstance(node.target, str) else str(getattr(node.target, "__name__", ""))
-
-
 def _stack(node: fx.Node) -> list[str]:
     """Paths of the modules that a call is made in, outermost first, the traced module itself as the empty path."""
     return ["", *(str(path) for path, _ in node.meta.get("nn_module_stack", {}).values())]
@@ -230,12 +200,8 @@ def _stack(node: fx.Node) -> list[str]:
 
 def _below(path: str, residual: Residual) -> Residual:
     return Residual(
-        _join(path, residual.addition),
-        _join(path, residual.end),
-        None if residual.norm is None else _join(path, residual.norm),
-        None if residual.layer is None else _join(path, residual.layer),
+        joined(path, residual.addition),
+        joined(path, residual.end),
+        None if residual.norm is None else joined(path, residual.norm),
+        None if residual.layer is None else joined(path, residual.layer),
     )
-
-
-def _join(path: str, name: str) -> str:
-    return f"{path}.{name}".strip(".")

@@ -218,6 +218,35 @@ class Parallel(nn.Module):
         return x + self.a(x) + self.b(x)
 
 
+class Merged(nn.Module):
+    """Two branches of two and three convolutions."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Sequential(*(nn.Conv2d(4, 4, 1) for _ in range(2)))
+        self.b = nn.Sequential(*(nn.Conv2d(4, 4, 1) for _ in range(3)))
+
+    def forward(self, x):
+        return self.a(x) + self.b(x)
+
+
+class SharedParameter(nn.Module):
+    """Two inputs that have nothing in common but a parameter."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(4, 4, 1)
+        self.scale = nn.Parameter(torch.ones(4, 1, 1))
+
+    def forward(self, x, y):
+        return self.conv(x * self.scale) + y * self.scale
+
+
+@pytest.mark.parametrize("model", [Merged(), SharedParameter()], ids=lambda m: type(m).__name__)
+def test_unequal_branches_and_separate_inputs_are_no_residuals(model):
+    assert find_residuals(model) == []
+
+
 def test_parallel_branches_are_both_found():
     assert [r.end for r in find_residuals(Parallel())] == ["a", "b"]
 
