@@ -39,7 +39,7 @@ def fill(model: nn.Module, draw: Callable[[Layer], torch.Tensor]) -> None:
     Raises:
         NoEffect: the model has no such layer.
     """
-    layers = [module for module in model.modules() if isinstance(module, _kinds())]
+    layers = weight_layers(model)
     if not layers:
         raise NoEffect("the model has no linear or convolution layer whose weights could be initialized")
     with torch.no_grad():
@@ -49,11 +49,19 @@ def fill(model: nn.Module, draw: Callable[[Layer], torch.Tensor]) -> None:
                 module.bias.zero_()
 
 
-def _kinds() -> tuple[type[Any], ...]:
-    return (
+def weight_layers(model: nn.Module) -> list[Any]:
+    """All linear and (transposed) convolution layers, in the model's order, each once."""
+    kinds = (
         *(nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d),
         *(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
     )
+    return [module for module in model.modules() if isinstance(module, kinds)]
+
+
+def scale_weight(layer: Any, factor: float) -> None:
+    """Multiply a layer's weight in place."""
+    with torch.no_grad():
+        _set(layer, layer.weight * factor)
 
 
 def _layer_of(module: Any) -> Layer:

@@ -12,12 +12,20 @@ from scipy import stats
 from torch import nn
 
 from cnnbench.errors import NoEffect
-from cnnbench_plugins.initializer import scaled, simple
-from cnnbench_plugins.initializer.scaled import HeNormal, HeUniform, Orthogonal, XavierNormal, XavierUniform
+from cnnbench_plugins import _techniques
+from cnnbench_plugins.initializer.delta_orthogonal import DeltaOrthogonal
+from cnnbench_plugins.initializer.scaled import (
+    HeNormal,
+    HeUniform,
+    LecunNormal,
+    Orthogonal,
+    XavierNormal,
+    XavierUniform,
+)
 from cnnbench_plugins.initializer.simple import Default, Normal, TruncNormal, Uniform, Zeros
+from cnnbench_plugins.initializer.zero_gamma import ZeroGamma
 
-ALL = [cls() for cls in (*simple.TECHNIQUES, *scaled.TECHNIQUES)]
-FILLING = [technique for technique in ALL if not isinstance(technique, Default)]
+FILLING = [cls() for cls in _techniques("initializer") if cls not in (Default, ZeroGamma)]
 
 
 def generator(seed=0):
@@ -97,6 +105,11 @@ def test_he_spread(layer, fan_in, fan_out, mode, slope):
     assert weight.abs().max() <= math.sqrt(3) * std
 
 
+@pytest.mark.parametrize(("layer", "fan_in", "_out"), layers(), ids=str)
+def test_lecun_spread(layer, fan_in, _out):
+    assert_spread(drawn(LecunNormal(), layer), fan_in**-0.5)
+
+
 @pytest.mark.parametrize("layer", [nn.Linear(30, 20), nn.Conv2d(5, 8, 3), nn.Conv2d(8, 100, 3)], ids=str)
 @pytest.mark.parametrize(
     ("technique", "reference"),
@@ -105,9 +118,10 @@ def test_he_spread(layer, fan_in, fan_out, mode, slope):
         (XavierNormal(), lambda w, g: nn.init.xavier_normal_(w, generator=g)),
         (HeUniform(mode="fan_out"), lambda w, g: nn.init.kaiming_uniform_(w, mode="fan_out", generator=g)),
         (HeNormal(slope=0.1), lambda w, g: nn.init.kaiming_normal_(w, a=0.1, generator=g)),
+        (LecunNormal(), lambda w, g: nn.init.kaiming_normal_(w, nonlinearity="linear", generator=g)),
         (Orthogonal(gain=3.0), lambda w, g: nn.init.orthogonal_(w, gain=3.0, generator=g)),
     ],
-    ids=["xavier_uniform", "xavier_normal", "he_uniform", "he_normal", "orthogonal"],
+    ids=["xavier_uniform", "xavier_normal", "he_uniform", "he_normal", "lecun_normal", "orthogonal"],
 )
 def test_equals_torch_on_equal_streams(technique, reference, layer):
     torch.testing.assert_close(drawn(technique, layer), reference(torch.empty_like(layer.weight), generator()))
@@ -119,6 +133,52 @@ def test_orthogonal_in_each_group(layer, _in, _out):
     for block in weight.flatten(1).double().chunk(getattr(layer, "groups", 1)):
         gram = block @ block.T if block.shape[0] <= block.shape[1] else block.T @ block
         torch.testing.assert_close(gram, 1.5**2 * torch.eye(len(gram)).double(), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("layer", "_in", "_out"), layers(), ids=str)
+def test_delta_orthogonal_is_orthogonal_at_the_centre_and_zero_around_it(layer, _in, _out):
+    weight = drawn(DeltaOrthogonal(gain=1.5), layer)
+    centre = weight[(slice(None), slice(None), *(size // 2 for size in weight.shape[2:]))]
+    assert weight.count_nonzero() == centre.count_nonzero() == centre.numel()
+    for block in centre.double().chunk(getattr(layer, "groups", 1)):
+        gram = block @ block.T if block.shape[0] <= block.shape[1] else block.T @ block
+        torch.testing.assert_close(gram, 1.5**2 * torch.eye(len(gram)).double(), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv2d(12, 12, 3, padding=1),
+        nn.Conv2d(8, 20, 5, padding=2),
+        nn.Conv2d(8, 16, (1, 3), padding=(0, 1), groups=4),
+        nn.Conv2d(6, 6, 3, padding=1, groups=6),
+        nn.ConvTranspose2d(8, 12, 3, padding=1),
+        nn.Linear(5, 9),
+    ],
+    ids=str,
+)
+def test_delta_orthogonal_keeps_every_signals_length(layer):
+    DeltaOrthogonal(gain=0.7)(layer, generator())
+    x = torch.randn(
+        5, layer.weight.shape[1] if isinstance(layer, nn.Linear) else layer.in_channels, generator=generator(1)
+    )
+    x = x if isinstance(layer, nn.Linear) else x[..., None, None] * torch.randn(5, 1, 9, 7, generator=generator(2))
+    lengths = layer(x).flatten(1).norm(dim=1) / x.flatten(1).norm(dim=1)
+    torch.testing.assert_close(lengths, torch.full((5,), 0.7), atol=1e-5, rtol=0)
+
+
+def test_delta_orthogonal_with_fewer_outputs_keeps_what_it_can():
+    layer = nn.Conv2d(9, 4, 3, padding=1)
+    DeltaOrthogonal()(layer, generator())
+    x = torch.randn(50, 9, 6, 6, generator=generator(1))
+    assert (layer(x).flatten(1).norm(dim=1) < x.flatten(1).norm(dim=1)).all()
+    tap = layer.weight[:, :, 1, 1].detach()
+    kept = torch.einsum("oi,nohw->nihw", tap, layer(x))  # the projection on the rows comes back
+    torch.testing.assert_close(layer(kept), layer(x), atol=1e-5, rtol=1e-4)
+
+
+def test_an_even_kernel_has_its_tap_before_the_middle():
+    assert drawn(DeltaOrthogonal(), nn.Conv2d(3, 3, (4, 2))).abs().sum((0, 1)).nonzero().tolist() == [[1, 0]]
 
 
 class Deep(nn.Module):
@@ -165,6 +225,36 @@ def test_he_keeps_a_relu_network_and_xavier_halves_it_every_layer(technique, rat
     technique(model, generator(5))
     moments = model.second_moments(torch.randn(8, 64, 8, 8, generator=generator(6)))
     assert (moments[-1] / moments[0]) ** (1 / 29) == pytest.approx(ratio, rel=0.05)
+
+
+def test_delta_orthogonal_is_an_isometry_through_30_convolutions():
+    x = torch.randn(3, 64, 6, 6, generator=generator(7))
+    spreads = {}
+    for technique in (DeltaOrthogonal(), Orthogonal()):
+        model = Deep(nn.Identity())
+        technique(model, generator(8))
+        with torch.no_grad():
+            out = nn.Sequential(*model.convs)(x)
+        spreads[type(technique)] = (out.flatten(1).norm(dim=1) / x.flatten(1).norm(dim=1)).tolist()
+    assert spreads[DeltaOrthogonal] == pytest.approx([1.0] * 3, abs=1e-4)
+    stretched = max(abs(length - 1) for length in spreads[Orthogonal])
+    assert stretched > 0.1, "orthogonal over channels and kernel together is none"
+
+
+def test_lecun_keeps_a_selu_network_at_mean_0_and_variance_1():
+    layers = [nn.Linear(500, 500) for _ in range(30)]
+    model = nn.Sequential(*(module for layer in layers for module in (layer, nn.SELU())))
+    x = torch.randn(400, 500, generator=generator(9)) * 1.3 + 0.2
+    moments = {}
+    for technique in (LecunNormal(), HeNormal(), XavierNormal(gain=0.7)):
+        technique(model, generator(10))
+        with torch.no_grad():
+            out = model(x)
+        moments[str(technique)] = out.mean().item(), out.var().item()
+    mean, variance = moments[str(LecunNormal())]
+    assert mean == pytest.approx(0, abs=0.1)
+    assert variance == pytest.approx(1, abs=0.1)
+    assert not any(abs(variance - 1) < 0.3 for name, (_, variance) in moments.items() if "Lecun" not in name)
 
 
 def small_net():

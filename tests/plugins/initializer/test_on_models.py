@@ -16,7 +16,10 @@ from cnnbench.technique import card_of
 from cnnbench_plugins import _techniques
 
 TECHNIQUES = [
-    cls() for slot in ("norm", "activation", "initializer") for cls in _techniques(slot) if not card_of(cls).requires
+    cls()
+    for slot in ("norm", "activation", "initializer")
+    for cls in _techniques(slot)
+    if not card_of(cls).requires and card_of(cls).name != "zero_gamma"  # acts on residual networks alone: has its own
 ]
 
 
