@@ -24,18 +24,18 @@ BAD = 'augmentation = {{ name = "bad_step", how = "{}" }}'
 FAULTS = {
     "raises": ("raise", "failed", r"train: RuntimeError: boom in the step \(misbehaving.py, line \d+\)"),
     "diverges": ("nan", "diverged", "train: training loss is nan in epoch 1 of 1"),
-    "exits": ("exit", "crashed", "train: its worker process ended by itself with exit code 7"),
+    "exits": ("exit", "crashed", "rehearse: its worker process ended by itself with exit code 7"),
     "is killed": ("kill", "crashed", r"ended by SIGKILL \(out of memory, or killed by hand\)"),
     "faults": ("segv", "crashed", r"ended by SIGSEGV \(a fault in compiled code\)"),
-    "sleeps": ("sleep", "timeout", "train: ran longer than its time limit of 15 s"),
-    "calls sys.exit": ("sys_exit", "failed", r"train: SystemExit: 3 \(misbehaving.py, line \d+\)"),
-    "interrupts": ("interrupt", "failed", r"train: KeyboardInterrupt \(misbehaving.py, line \d+\)"),
+    "sleeps": ("sleep", "timeout", "rehearse: ran longer than its time limit of 15 s"),
+    "calls sys.exit": ("sys_exit", "failed", r"rehearse: SystemExit: 3 \(misbehaving.py, line \d+\)"),
+    "interrupts": ("interrupt", "failed", r"rehearse: KeyboardInterrupt \(misbehaving.py, line \d+\)"),
     "returns none": ("returns_none", "failed", r"train: TypeError: .*NoneType.* \(train.py, line \d+\)"),
     "has no text": ("unprintable", "failed", r"train: Unprintable \(misbehaving.py, line \d+\)"),
 }
 OTHERS = {
     "fails to build": ('initializer = "bad_build"', "failed", r"train: ValueError: no such weights \(misbehaving"),
-    "changes nothing": ('activation = "changes_nothing"', "failed", "train: .*replaced no module"),
+    "changes nothing": ('activation = "changes_nothing"', "failed", "rehearse: .*replaced no module"),
     "no module": ('activation = "no_module"', "failed", "train: .*int"),
 }
 EXPECTED = {name: rest for name, (_, *rest) in (FAULTS | OTHERS).items()}
@@ -110,7 +110,7 @@ def test_the_table_still_prints_and_the_exit_code_tells(first):
     assert table.startswith("faults: Does it work?\n")
     for arm in first.records:
         assert any(line.startswith(arm) and "/1" in line for line in table.splitlines())
-    assert "crashed: exits: train: its worker process ended by itself with exit code 7" in table
+    assert "crashed: exits: rehearse: its worker process ended by itself with exit code 7" in table
 
 
 def test_what_a_technique_prints_stays_out_of_the_table(first):
@@ -134,7 +134,7 @@ def test_the_next_run_runs_what_failed_and_nothing_else(first, second):
     assert {r["status"] for r in second.records.values()} == {"ok"}
     rerun = [json.loads(line)["arm"] for line in second.lines[len(first.lines) :]]
     assert sorted(rerun) == sorted(EXPECTED)
-    assert f"{2 * len(EXPECTED)} stages" in second.done.stderr
+    assert f"{3 * len(EXPECTED)} stages" in second.done.stderr
 
 
 class Process:

@@ -15,13 +15,12 @@ from torch import nn
 
 from cnnbench.data import Splits
 from cnnbench.devices import Device
-from cnnbench.errors import Diverged
+from cnnbench.errors import Diverged, Unsupported
 from cnnbench.seeds import Streams
 from cnnbench.slots import Observer
 from cnnbench.stages.train import Procedure, Run, _batches, fit, model_inputs, train, validate
+from cnnbench.technique import technique
 from cnnbench.types import Batch, Trained
-from cnnbench_plugins.strategy.averaging import Ema
-from cnnbench_plugins.strategy.early_stopping import EarlyStopping
 
 CLASSES = 3
 RATE = 0.1
@@ -211,6 +210,7 @@ def test_order_augmentation_dropout_and_gradients_draw_from_streams_of_their_own
             self.extra, self.draws = extra, []
 
         def gradients(self, model: nn.Module, generator: torch.Generator, step: int) -> None:
+            assert step == len(self.draws)
             self.draws.append(torch.rand((), generator=generator).item())
             torch.rand(self.extra, generator=generator)
 
@@ -381,7 +381,7 @@ def test_regularizers_act_in_the_order_of_the_list():
     fit(model, how, Streams(0))
     both = ["forward", "1 penalty", "2 penalty"]
     assert log == [
-        *("1 targets", "2 targets", *both),
+        *("1 epoch 0 of 1", "2 epoch 0 of 1", "1 targets", "2 targets", *both),
         *("1 perturb", *both, "1 restore", "2 perturb", *both, "2 restore"),
         *("1 gradients", "2 gradients", "update", "1 weights", "2 weights", "evaluate"),
     ]
@@ -444,22 +444,23 @@ class Sharpness:
     def __init__(self, rho: float) -> None:
         self.rho = rho
 
-    def perturb(self, model: nn.Module) -> None:
+    def perturb(self, model: nn.Module) -> torch.Tensor:
         gradient = model.point.grad
-        self.step = self.rho * gradient / gradient.norm()
+        step: torch.Tensor = self.rho * gradient / gradient.norm()
         with torch.no_grad():
-            model.point += self.step
+            model.point += step
+        return step
 
-    def restore(self, model: nn.Module) -> None:
+    def restore(self, model: nn.Module, state: torch.Tensor) -> None:
         with torch.no_grad():
-            model.point -= self.step
+            model.point -= state
 
 
 def test_perturb_and_restore_make_sam_on_a_quadratic():
     matrix = torch.tensor([[3.0, 1.0], [1.0, 2.0]])
     start, rho, lr = torch.tensor([1.0, -2.0]), 0.3, 0.05
 
-    def quadratic(inputs: torch.Tensor, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def quadratic(batch: Batch, logits: torch.Tensor) -> torch.Tensor:
         return (logits @ matrix * logits).sum(1).mean() / 2
 
     model = Point(start)
@@ -759,36 +760,64 @@ def test_members_of_nested_ensembles_pair_uniquely(counts):
     assert run.members[0] == 0, "the first member is the trial itself"
 
 
-def test_early_stopping_and_ema_together():
-    """Ema outermost: its averages, over the steps that early stopping allowed, have the last word."""
-    log: list[str] = []
-    run = make_run(epochs=12, schedule=lambda s, t: 1.0, observers=(SpyObserver(log),))
-    patience = 1
-    both = train(run, [Ema(0.5), EarlyStopping(patience)])
-    assert both.notes["stopped_epoch"] == both.history[-1].epoch < 11
-    count = len(both.history)
+@dataclass(frozen=True)
+class Acting:
+    """A strategy that says what it acts on."""
 
-    # By hand: the same run, stopped at the same epoch, averaged step by step.
-    class Average(Observer):
-        def __init__(self) -> None:
-            self.mean: list[torch.Tensor] = []
+    acts_on: str
 
-        def after_step(self, model: nn.Module, step: int) -> None:
-            now = [p.detach().double() for p in model.parameters()]
-            decay = min(0.5, (1 + step) / (10 + step))
-            old = self.mean or now
-            self.mean = [decay * a + (1 - decay) * b for a, b in zip(old, now, strict=True)]
+    def __call__(self, run: Any) -> Trained:
+        return run.fit()
 
-    average = Average()
-    plain = run.fit(average, SpyObserver([], stop_after=count - 1))
-    assert [p.train_loss for p in plain.history] == [p.train_loss for p in both.history]
-    for mine, expected in zip(both.model.parameters(), average.mean, strict=True):
-        torch.testing.assert_close(mine.detach().double(), expected, rtol=1e-4, atol=1e-6)
-    # The other way round the best epoch's raw weights come back.
-    other = train(run, [EarlyStopping(patience), Ema(0.5)])
-    best = run.fit(SpyObserver([], stop_after=other.notes["best_epoch"]))
-    for mine, expected in zip(other.model.parameters(), best.model.parameters(), strict=True):
-        assert torch.equal(mine, expected)
+
+def acting(name: str, acts_on: str) -> Any:
+    cls = type(name, (Acting,), {"__doc__": "Acts."})
+    return technique("strategy", name)(cls)(acts_on)
+
+
+def test_strategies_that_would_undo_each_other_are_refused():
+    wrap, several = acting("wrap", "inference"), acting("several", "members")
+    choose, average, begin = acting("choose", "weights"), acting("average", "weights"), acting("begin", "training")
+    anything = Named("anything", [])
+    run = make_run(epochs=1, batch_size=50)
+    for fine in ([wrap, several, choose, begin], [several, begin, begin], [wrap, anything, begin, anything], [choose]):
+        assert len(train(run, fine).history) == 1
+    with pytest.raises(Unsupported, match=r"from the outside in: write \['several', 'choose'\], not \['choose', 'sev"):
+        train(run, [choose, several])
+    with pytest.raises(Unsupported, match="choose and average each decide which weights"):
+        train(run, [wrap, choose, average])
+
+
+@dataclass(frozen=True)
+class Rated:
+    """A strategy that trains by a schedule of its own."""
+
+    schedule: Any
+    seen: list[Any]
+
+    def __call__(self, run: Any) -> Trained:
+        self.seen.append(run.schedule)
+        return run.fit(schedule=self.schedule)
+
+
+def test_the_innermost_schedule_is_followed_and_the_recipe_s_is_known():
+    def recipe(step: int, total: int) -> float:
+        return 1.0
+
+    def halved(step: int, total: int) -> float:
+        return 0.5
+
+    def tenth(step: int, total: int) -> float:
+        return 0.1
+
+    seen: list[Any] = []
+    run = make_run(epochs=1, schedule=recipe)
+    base = run.fit().history[0].learning_rate
+    trained = train(run, [Rated(halved, seen), Rated(tenth, seen)])
+    assert seen == [recipe, halved]
+    assert trained.history[0].learning_rate == pytest.approx(0.1 * base)
+    assert train(run, [Rated(halved, []), Named("n", [])]).history[0].learning_rate == pytest.approx(0.5 * base)
+    assert train(run, []).history[0].learning_rate == base
 
 
 # Recalibration.
