@@ -72,8 +72,6 @@ def _decay_twice(arm: Arm) -> Iterator[str]:
     optimizer = arm.recipe["optimizer"]
     if optimizer["options"].get("weight_decay"):
         shrinking.append(f"{optimizer['name']}'s own weight_decay")
-        if shrinking[:-1] == [] and optimizer["name"] == "adam":
-            yield "adam's weight_decay goes through its scaling: adamw decouples it (Loshchilov & Hutter 2019)"
     if len(shrinking) > 1:
         yield f"the weights decay more than once: {', '.join(shrinking)}"
     if (arm.options("regularizer", "weight_decay") or {}).get("norms_and_biases"):

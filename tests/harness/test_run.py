@@ -30,7 +30,7 @@ class FakeBench:
     def run(self, task: Any, inputs: list[Path], folder: Path, tell: Any) -> dict[str, Any]:
         techniques = json.dumps({k: v for k, v in task["settings"]["techniques"].items() if v}, sort_keys=True)
         RAN.append((task["kind"], task["seed"], techniques))
-        if FakeBench.broken and FakeBench.broken in techniques:
+        if FakeBench.broken and FakeBench.broken in techniques and task["kind"] != "rehearse":
             raise RuntimeError("broken")
         assert all((path / "result.json").exists() for path in inputs)
         if task["kind"] == "train":
@@ -86,7 +86,8 @@ def test_a_run_records_every_trial_and_prints_its_table(place):
     assert code == 0
     assert place.statuses() == {(arm, seed): "ok" for arm in ("baseline", "flip", "silu") for seed in (0, 1)}
     assert out.startswith("tiny: Does it work?")
-    assert len(RAN) == 12
+    assert [kind for kind, _, _ in RAN[:3]] == ["rehearse"] * 3, "before anything is trained"
+    assert len(RAN) == 3 + 12
     assert "[6/6] silu, seed 1: ok" in err
 
 
@@ -134,7 +135,8 @@ def test_a_new_arm_runs_alone(place):
     place.run()
     place.write({"flip": '{ augmentation = "hflip" }', "tanh": '{ activation = "tanh" }'})
     place.run()
-    assert {(kind, "tanh" in techniques) for kind, _, techniques in RAN} == {("train", True), ("evaluate", True)}
+    kinds = {(kind, "tanh" in techniques) for kind, _, techniques in RAN}
+    assert kinds == {("rehearse", True), ("train", True), ("evaluate", True)}
 
 
 def test_more_seeds_run_the_new_ones_and_fewer_none(place):
@@ -152,7 +154,7 @@ def test_only_runs_the_baseline_and_the_arm(place):
     assert "flip" not in out
     code, out, _ = place.run()
     assert code == 0
-    assert len(RAN) == 4
+    assert len(RAN) == 5
     assert [line.split()[0] for line in out.splitlines() if "2/2" in line] == ["baseline", "flip", "silu"]
 
 
@@ -160,7 +162,8 @@ def test_fresh_runs_everything_again(place):
     place.run()
     code, _, _ = place.run("--fresh")
     assert code == 0
-    assert len(RAN) == 12
+    assert [kind for kind, _, _ in RAN[:3]] == ["rehearse"] * 3, "before anything is trained"
+    assert len(RAN) == 3 + 12
 
 
 def test_compressors_over_one_network_share_its_training(place):
@@ -213,7 +216,8 @@ def test_the_placebo_is_the_baseline_under_other_streams(place):
     placebo = [r for r in place.records() if r["role"] == "placebo"]
     baseline = [r for r in place.records() if r["role"] == "baseline"]
     assert [r["settings"] for r in placebo] == [r["settings"] for r in baseline]
-    assert not {k for r in placebo for k in r["stages"].values()} & {k for r in baseline for k in r["stages"].values()}
+    shared = {k for r in placebo for k in r["stages"].values()} & {k for r in baseline for k in r["stages"].values()}
+    assert shared == {baseline[0]["stages"]["rehearse"]}
     assert any(line.startswith("placebo") for line in out.splitlines())
 
 
@@ -301,7 +305,7 @@ def test_observers_are_told_of_everything_once(place, install_plugin, monkeypatc
     monkeypatch.setattr(FakeBench, "broken", "silu")
     place.run()
     (plan,) = told("plan_ready")
-    assert plan == {"suite": "tiny", "arms": 3, "trials": 6, "stages": 8, "cached": 0, "workers": 1}
+    assert plan == {"suite": "tiny", "arms": 3, "trials": 6, "stages": 10, "cached": 0, "workers": 1}
     started = [(trial["arm"], trial["seed"]) for trial in told("trial_started")]
     assert sorted(started) == [("baseline", 0), ("baseline", 1), ("silu", 0), ("silu", 1)]
     finished = [(r["arm"], r["seed"], r["status"]) for r in told("trial_finished")]
@@ -398,7 +402,7 @@ def test_ctrl_c_keeps_what_is_finished_and_the_next_run_goes_on(place, monkeypat
     real = FakeBench.run
 
     def interrupted(self, task, *rest):
-        if "silu" in str(task["settings"]["techniques"]):
+        if "silu" in str(task["settings"]["techniques"]) and task["kind"] == "train":
             raise KeyboardInterrupt
         return real(self, task, *rest)
 
@@ -439,9 +443,9 @@ def test_plan_of_a_new_suite_tells_its_size_and_makes_nothing(place):
     code, out, _ = place.run(command="plan")
     assert code == 0
     assert "4 arms x 2 seeds = 8 trials on cpu" in out
-    assert "stages: 16 (8 train, 8 evaluate); sharing saves 0" in out
-    assert "on disk: 0 of 8 trials recorded, 0 of 16 stages cached" in out
-    assert "to run: 16 stages; no earlier record of this suite says how long train, evaluate takes" in out
+    assert "stages: 19 (3 rehearse, 8 train, 8 evaluate); sharing saves 5" in out
+    assert "on disk: 0 of 8 trials recorded, 0 of 19 stages cached" in out
+    assert "to run: 19 stages; no earlier record of this suite says how long rehearse, train, evaluate takes" in out
     assert "augmentation=hflip" in out
     assert sorted(path.name for path in place.folder.iterdir()) == ["tiny.toml"]
 
@@ -449,14 +453,14 @@ def test_plan_of_a_new_suite_tells_its_size_and_makes_nothing(place):
 def test_plan_of_a_finished_suite_has_nothing_to_run(place):
     place.run()
     _, out, _ = place.run(command="plan")
-    assert "on disk: 6 of 6 trials recorded, 12 of 12 stages cached" in out
+    assert "on disk: 6 of 6 trials recorded, 15 of 15 stages cached" in out
     assert "to run: nothing; the table is ready" in out
 
 
 def test_plan_does_not_count_stages_on_disk_even_where_their_trials_are_not_on_record(place):
     place.run()
     _, out, _ = place.run("--results", "elsewhere", command="plan")
-    assert "on disk: 0 of 6 trials recorded, 12 of 12 stages cached" in out
+    assert "on disk: 0 of 6 trials recorded, 15 of 15 stages cached" in out
     assert "to run: nothing" in out
 
 
@@ -465,7 +469,7 @@ def test_plan_of_a_grown_suite_tells_the_cost_of_the_rest(place):
     place.write({"tanh": '{ activation = "tanh" }', "flip": '{ augmentation = "hflip" }'}, seeds=1)
     _, out, _ = place.run(command="plan")
     assert "3 arms x 1 seed = 3 trials" in out
-    assert "to run: 2 stages, about" in out
+    assert "to run: 3 stages, about" in out
 
 
 def test_plan_tells_what_would_be_skipped_and_why(place, install_plugin):

@@ -59,7 +59,6 @@ def test_what_goes_wrong_is_told_in_one_line(baseline, words):
 
 def test_the_recipe_counts():
     assert "weight_decay" in told('regularizer = "l2"', optimizer='{ name = "sgd", weight_decay = 1e-4 }')[0]
-    assert "adamw" in told("", optimizer='{ name = "adam", weight_decay = 1e-4 }')[0]
     assert "holds the learning rate high" in told('strategy = "early_stopping"', schedule="cosine")[0]
     assert told('strategy = "early_stopping"', schedule="constant") == []
 
