@@ -128,7 +128,7 @@ def apply_surgery(slot: str, technique: Surgery, model: nn.Module) -> SurgeryRep
     """
     kinds = _kinds(slot)
     graphs = list(graphs_of(model, kinds))
-    kept = _gates(model, graphs) if slot == "activation" else _squeezes(model, graphs) if slot == "pooling" else set()
+    kept = gates_of(model, graphs) if slot == "activation" else _squeezes(model, graphs) if slot == "pooling" else set()
     aside = [
         (path, module)
         for path, module in model.named_modules()
@@ -284,7 +284,8 @@ def _functional(
                 yield joined(path, stack[-1] if stack else ""), node
 
 
-def _gates(model: nn.Module, graphs: list[tuple[str, fx.Graph]]) -> set[nn.Module]:
+def gates_of(model: nn.Module, graphs: list[tuple[str, fx.Graph]]) -> set[nn.Module]:
+    """Sigmoids whose output does nothing but multiply other features."""
     gates: set[nn.Module] = set()
     for path, graph in graphs:
         for node in graph.nodes:

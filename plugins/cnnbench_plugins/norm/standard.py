@@ -123,15 +123,19 @@ class InstanceNorm:
     training and inference.
 
     Helps: style transfer and generation; data whose contrast varies from image to image.
-    Known not to help: classification, since it discards how strongly a channel responds. A 1x1 feature map has no
-    variance: training such a layer is an error (torch's), as in ResNets with five halvings on 32x32 images.
+    Known not to help: classification, since it discards how strongly a channel responds.
+
+    Raises ``Unsupported`` at the first 1x1 feature map, which has no variance: ResNets with five halvings meet it on
+    32x32 images.
     """
 
     affine: bool = True
 
     def __call__(self, module: nn.Module) -> nn.Module:
         """Instance norm of as many channels."""
-        return inherit(nn.InstanceNorm2d(channels_of(module), affine=self.affine), module)
+        from cnnbench_plugins.norm import _layers
+
+        return inherit(_layers.InstanceNorm(channels_of(module), affine=self.affine), module)
 
 
 TECHNIQUES = (NoNorm, BatchNorm, GroupNorm, LayerNorm, InstanceNorm)

@@ -9,9 +9,10 @@ import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.fx import symbolic_trace
 
 from cnnbench.errors import Unsupported
-from cnnbench.surgery import apply_surgery
+from cnnbench.surgery import apply_surgery, fold_for_inference
 from cnnbench_plugins.norm.standard import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, NoNorm, group_norm
 
 
@@ -171,6 +172,18 @@ def test_norm_that_does_not_know_its_channels():
         GroupNorm()(nn.LocalResponseNorm(2))
 
 
-def test_instance_norm_of_single_pixels_is_an_error():
-    with pytest.raises(ValueError, match="more than 1 spatial element"):
-        replaced(InstanceNorm(), nn.BatchNorm2d(2))(torch.randn(2, 2, 1, 1))
+@pytest.mark.parametrize("training", [True, False])
+def test_instance_norm_of_single_pixels_is_unsupported(training):
+    new = replaced(InstanceNorm(), nn.BatchNorm2d(2)).train(training)
+    with pytest.raises(Unsupported, match="instance norm of 2 channels meets feature maps of a single pixel"):
+        new(torch.randn(2, 2, 1, 1))
+
+
+def test_instance_norm_is_torchs_own_after_training(old, x):
+    model = nn.Sequential(old)
+    apply_surgery("norm", InstanceNorm(), model)
+    symbolic_trace(model)  # what cannot be traced could not be compressed
+    before = model(x)
+    fold_for_inference(model)
+    assert type(model[0]) is nn.InstanceNorm2d
+    assert torch.equal(model(x), before)
