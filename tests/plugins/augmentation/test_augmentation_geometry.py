@@ -171,6 +171,14 @@ def test_perspective_of_any_size_is_finite_and_in_range(seed, height, width):
     assert out.max() <= images.max() + 1e-5
 
 
+def test_perspective_is_black_beyond_the_horizon():
+    # The sides meet in the middle of the fifth row of pixels, where the map divides by zero.
+    corners = torch.tensor([[[0.0, 0.0], [8.0, 0.0], [6.0, 2.25], [2.0, 2.25]]])
+    out = _geometry.perspective(torch.ones(1, 1, 8, 8), corners)
+    assert out[0, 0, 0, 1:-1].min() > 0.5
+    assert (out[:, :, 4:] == 0).all()
+
+
 @every_shape
 def test_elastic_equals_torchvision_on_the_same_field(shape):
     images, targets = make(shape)
