@@ -6,7 +6,7 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
-from cnnbench.errors import UsageError
+from cnnbench.errors import Unsupported, UsageError
 from cnnbench.lazy import torch
 from cnnbench.registry import digest_of_files
 
@@ -47,17 +47,15 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
         path: ``*.safetensors``, or a file that ``torch.save(model.state_dict(), path)`` wrote; no code in it is run.
 
     Raises:
-        UsageError: the file is missing or holds something else.
+        Unsupported: the file can't be read or holds something else.
     """
-    if not path.is_file():
-        raise UsageError(f"weights {path}: no such file")
     try:
         state: Any = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
     except Exception as error:  # what is not of the format fails anywhere in the reader
         reason = (str(error).strip() or type(error).__name__).partition("\n")[0]
-        raise UsageError(f"weights {path}: not a state dict of plain tensors: {reason}") from error
+        raise Unsupported(f"weights {path}: not a state dict of plain tensors: {reason}") from error
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise UsageError(f"weights {path}: not a state dict of plain tensors but a {type(state).__name__}")
+        raise Unsupported(f"weights {path}: not a state dict of plain tensors but a {type(state).__name__}")
     return dict(state)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -15,6 +15,9 @@ from cnnbench_plugins.schedule.decays import Constant, Cosine, Step
 from cnnbench_plugins.strategy.averaging import Ema
 from cnnbench_plugins.strategy.early_stopping import EarlyStopping
 
+if TYPE_CHECKING:
+    from cnnbench.slots import Schedule
+
 
 @dataclasses.dataclass
 class ScriptedRun:
@@ -23,7 +26,7 @@ class ScriptedRun:
     losses: list[float | None]
     accuracies: list[float | None] | None = None
     steps: int = 1
-    schedule: Callable[[int, int], float] = Constant()
+    schedule: Schedule = dataclasses.field(default_factory=Constant)
     recalibrated: list[nn.Module] = dataclasses.field(default_factory=list)
 
     @property
