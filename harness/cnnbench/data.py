@@ -125,9 +125,10 @@ def load(dataset: Dataset) -> ImageData:
 def split(data: ImageData, options: DataOptions, streams: Streams, device: str | torch.device) -> Splits:
     """Take the subset that ``options`` ask for, split off the validation images, and move all to ``device``.
 
-    The subset is stratified and drawn from a stream of its own that no seed touches, so that all seeds see the same
-    images. The validation split is stratified too, and drawn from the stream ``split`` of ``streams``. In both, each
-    class's count is within one of its exact share, and chosen images keep their order in the file.
+    Imbalance, subset and label noise are drawn from streams of their own that no seed touches, so that all seeds see
+    the same images. The subset is stratified. So is the validation split, drawn from the stream ``split`` of
+    ``streams``. In both, each class's count is within one of its exact share, and chosen images keep their order in the
+    file. Validation and test labels are never noisy.
 
     Raises:
         DataError: a size is larger than the dataset, or so small that a class would be left without an image.
@@ -135,12 +136,18 @@ def split(data: ImageData, options: DataOptions, streams: Streams, device: str |
     if not 0 <= options.validation <= 0.5:
         raise DataError(f"data.validation is a share of the training images from 0 to 0.5, not {options.validation}")
     names = data.class_names
-    train = _subset(data.train_labels, options.train_size, "train", names)
+    train = _unbalanced(data.train_labels, options.imbalance, len(names))
+    own = data.train_labels.cpu()[train]
+    chosen = (
+        _subset(own, options.train_size, "train", names) if options.shots is None else _shots(own, options.shots, names)
+    )
+    train = train[chosen]
     test = _subset(data.test_labels, options.test_size, "test", names)
     kept, held_out = _validation(data.train_labels, train, options.validation, streams, names)
+    noisy = _noisy(data.train_labels, kept, options.label_noise, len(names))
     return Splits(
         train_images=_take(data.train_images, kept, device),
-        train_labels=_take(data.train_labels, kept, device),
+        train_labels=_take(noisy, kept, device),
         validation_images=_take(data.train_images, held_out, device),
         validation_labels=_take(data.train_labels, held_out, device),
         test_images=_take(data.test_images, test, device),
@@ -200,6 +207,39 @@ def _subset(labels: torch.Tensor, size: int | None, part: str, names: Sequence[s
                 f"(it has {count} of {len(labels)}): take at least {-(-len(labels) // count)}"
             )
     return _draw(labels.cpu(), quotas, Streams(0, "subset").generator(part))
+
+
+def _unbalanced(labels: torch.Tensor, ratio: float, classes: int) -> torch.Tensor:
+    """Sorted indices that leave class k its count times ratio^(-k / (K - 1)), at least one; the same for every seed."""
+    if ratio == 1:
+        return torch.arange(len(labels))
+    counts = torch.bincount(labels.cpu(), minlength=classes).tolist()
+    quotas = [max(1, round(count * ratio ** (-k / (classes - 1)))) for k, count in enumerate(counts)]
+    return _draw(labels.cpu(), quotas, Streams(0, "imbalance").generator("train"))
+
+
+def _shots(labels: torch.Tensor, shots: int, names: Sequence[str]) -> torch.Tensor:
+    """Sorted indices of ``shots`` images of each class, the same for every seed."""
+    for name, count in zip(names, torch.bincount(labels, minlength=len(names)).tolist(), strict=True):
+        if count < shots:
+            raise DataError(f"data.shots = {shots}, but class {name!r} has {count} training images")
+    return _draw(labels, [shots] * len(names), Streams(0, "subset").generator("train"))
+
+
+def _noisy(labels: torch.Tensor, kept: torch.Tensor, share: float, classes: int) -> torch.Tensor:
+    """Labels of which ``round(share x len(kept))`` among ``kept`` are wrong.
+
+    An image that two seeds both train on and mislabel has the same wrong label in both.
+    """
+    if not share:
+        return labels
+    generator = Streams(0, "label noise").generator("train")
+    rank = torch.randperm(len(labels), generator=generator)
+    shift = torch.randint(1, classes, (len(labels),), generator=generator)
+    wrong = kept[rank[kept].argsort()[: round(share * len(kept))]]
+    noisy = labels.cpu().clone()
+    noisy[wrong] = (noisy[wrong] + shift[wrong]) % classes
+    return noisy.to(labels.device)
 
 
 def _validation(

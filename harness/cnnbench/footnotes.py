@@ -175,7 +175,8 @@ def _dataset(record: Mapping[str, Any]) -> str:
     settings = record.get("settings") or {}
     name = str((settings.get("dataset") or {}).get("name") or "")
     asked = settings.get("data") or {}
-    sizes = [f"{key} {asked[key]}" for key in ("train_size", "test_size") if asked.get(key)]
+    usual = {"imbalance": 1, "validation": asked.get("validation")}  # its share stands in the suite
+    sizes = [f"{key} {value:g}" for key, value in asked.items() if value and value != usual.get(key)]
     return f"{name} ({', '.join(sizes)})" if name and sizes else name
 
 

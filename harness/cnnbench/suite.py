@@ -263,6 +263,8 @@ def _dataset(raw: Mapping[str, Any], reader: Reader) -> tuple[Choice | None, Dat
     asked = {key: item for key, item in value.items() if key in common} if isinstance(value, dict) else {}
     own = {key: item for key, item in value.items() if key not in common} if isinstance(value, dict) else value
     data = DataOptions(**reader.given(common, asked, ("dataset",), "the dataset"))
+    if data.shots is not None and data.train_size is not None:
+        reader.report(("dataset", "shots"), "expected either shots or train_size: both say how many images to train on")
     return reader.choice("dataset", own, ("dataset",), also=tuple(common)), data
 
 

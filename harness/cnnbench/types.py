@@ -57,11 +57,19 @@ class DataOptions:
         train_size: use a stratified subset of this many training images (before the validation split).
         test_size: use a stratified subset of this many test images.
         validation: share of the training images held out for validation, 0 to 0.5.
+        shots: use this many training images of each class, before the validation split; in place of ``train_size``.
+        imbalance: class k of K keeps its count x imbalance^(-k / (K - 1)) training images, so that the first class has
+            this many times the share of the last (Cui et al. 2019, section 5.1); before any subset.
+        label_noise: share of the training images, after the validation split, that carry a wrong label, each of the
+            other classes being as likely.
     """
 
     train_size: Annotated[int, Ge(1)] | None = None
     test_size: Annotated[int, Ge(1)] | None = None
     validation: Annotated[float, Ge(0), Le(0.5)] = 0.1
+    shots: Annotated[int, Ge(1)] | None = None
+    imbalance: Annotated[float, Ge(1)] = 1.0
+    label_noise: Annotated[float, Ge(0), Lt(1)] = 0.0
 
 
 @dataclass(frozen=True)

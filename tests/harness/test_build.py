@@ -23,7 +23,7 @@ from cnnbench.types import Choice, DataOptions, Recipe, Settings
 
 if TYPE_CHECKING:
     from cnnbench.registry import Registry
-    from cnnbench.types import ImageData
+    from cnnbench.types import ImageData, Trained
 
 CPU = Device("cpu")
 DATA = DataOptions(train_size=80, test_size=20, validation=0.1)
@@ -362,3 +362,89 @@ def test_without_validation_early_stopping_is_unsupported(registry, digits):
     settings = settings_of(registry, {"strategy": [Choice("strategy", "early_stopping")]})
     with pytest.raises(Unsupported, match="validation"):
         trace(registry, digits, replace(settings, data=replace(DATA, validation=0.0)), Streams(0))
+
+
+# Lazy layers, calibration, other data.
+
+
+@technique("initializer", "looks")
+class Looks:
+    """Sets what it is shown."""
+
+    def __call__(self, model: nn.Module, generator: torch.Generator) -> None:
+        SHOWN.clear()
+
+    def calibrate(self, model: nn.Module, inputs: torch.Tensor) -> None:
+        assert not torch.is_grad_enabled()
+        SHOWN.append(inputs)
+        next(model.parameters()).fill_(0.25)
+
+
+SHOWN: list[torch.Tensor] = []
+
+
+@technique("pooling", "lazy")
+class Lazy:
+    """A layer that learns its sizes from its first input."""
+
+    def __call__(self, module: nn.Module) -> nn.Module:
+        return nn.Sequential(module, nn.LazyConv2d(4, 1), nn.ReLU())
+
+
+def with_own(*classes: Any) -> Registry:
+    own = PluginHost.discover().registry
+    for cls in classes:
+        own.add(cls, Owner("test", "test", "0"))
+    return own
+
+
+def test_an_initializer_may_look_at_training_images_as_the_model_sees_them(digits):
+    own = with_own(Looks)
+    chosen = {"initializer": [Choice("initializer", "looks")], "input": [Choice("input", "z_score")]}
+    builder = builder_of(own, digits, Streams(0), settings_of(own, chosen))
+    model = builder.model(Streams(0))
+    (inputs,) = SHOWN
+    assert inputs.shape == (min(256, len(builder.splits.train_images)), 1, 8, 8)
+    normalized = builder.input_module()(builder.splits.train_images / 255)
+    assert all((normalized == image).flatten(1).all(1).any() for image in inputs[:20])
+    assert torch.equal(next(model.parameters()), torch.full_like(next(model.parameters()), 0.25))
+
+
+def test_lazy_layers_take_their_sizes_before_the_weights_are_set(digits):
+    own = with_own(Lazy)
+    settings = replace(
+        settings_of(own, {"pooling": [Choice("pooling", "lazy")], "initializer": [Choice("initializer", "zeros")]}),
+        model=complete(Choice("model", "lenet"), own),
+    )
+    builder = builder_of(own, digits, Streams(0), settings)
+    with pytest.raises(Unsupported, match="does not run on 1x8x8 images after the surgery"):
+        builder.model(Streams(0))  # four channels are not what the classifier behind takes
+    settings = replace(settings, model=complete(Choice("model", "plain", {"depth": 3, "width": 1}), own))
+    builder = builder_of(own, digits, Streams(0), settings)
+    model = builder.model(Streams(0))
+    convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
+    assert [tuple(c.weight.shape[:2]) for c in convolutions if c.kernel_size == (1, 1)] == [(4, 1), (4, 4), (4, 4)]
+    assert not any(c.weight.any() for c in convolutions)
+
+
+def test_a_run_on_another_dataset_has_its_classes_and_this_one_s_shape(registry, digits):
+    builder = builder_of(registry, digits, Streams(0), settings_of(registry))
+    run = builder.run(builder.input_module(), Streams(0))
+    shapes = complete(Choice("dataset", "shapes"), registry)
+    other = run.on(shapes, DataOptions(train_size=120, validation=0.2), epochs=1)
+    assert other.epochs == 1
+    seen: list[tuple[int, ...]] = []
+    recorder = Recorder()
+    trained = replace(other, how=replace(other.how, augmentations=[recorder])).fit()
+    seen = [tuple(images.shape[1:]) for images in recorder.seen]
+    assert set(seen) == {(1, 8, 8)}
+    assert sum(len(images) for images in recorder.seen) == 96
+    assert trained.model(torch.zeros(2, 1, 8, 8)).shape == (2, other.how.splits.num_classes)
+    assert torch.equal(weights_of(run.fit()), weights_of(builder.run(builder.input_module(), Streams(0)).fit()))
+    short = replace(builder, most_epochs=1, splits=builder.splits.first(16))
+    rehearsed = short.run(short.input_module(), Streams(0)).on(shapes, DataOptions(train_size=120), epochs=30)
+    assert (rehearsed.epochs, len(rehearsed.how.splits.train_images)) == (1, 16)
+
+
+def weights_of(trained: Trained) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in trained.model.parameters()])

@@ -139,6 +139,57 @@ def test_train_is_the_arm_s_procedure(builder):
     assert not one.training
 
 
+def test_each_training_of_a_compressor_draws_anew(builder):
+    context = context_of(builder)
+    one, other, again = make_teacher(), make_teacher(), make_teacher()
+    context.train(one, epochs=1)
+    context.train(other, epochs=1)
+    context_of(builder).train(again, epochs=1)
+    assert not torch.equal(state(one), state(other))
+    assert torch.equal(state(one), state(again))
+
+
+def test_the_initial_model_is_the_one_that_was_trained(builder):
+    seen: list[torch.Tensor] = []
+
+    class First(Observer):
+        def before_epoch(self, model: nn.Module, epoch: int, epochs: int) -> None:
+            seen.append(state(model))
+
+    plain = {slot: chosen for slot, chosen in builder.settings.techniques.items() if slot != "norm"}
+    builder = replace(builder, settings=replace(builder.settings, techniques=plain))
+    builder.run(builder.input_module(), Streams(0)).fit(First())
+    initial = replace(context_of(builder), streams=Streams(0, "compress0")).initial()
+    assert torch.equal(state(initial), seen[0])
+
+
+def test_recalibration_and_techniques_by_name(builder):
+    context, model = context_of(builder), make_teacher()
+    context.recalibrate(model)
+    with torch.no_grad():
+        features = model[0](context.how.input(builder.splits.train_images / 255))
+    torch.testing.assert_close(model[1].running_mean, features.mean((0, 2, 3)), rtol=1e-4, atol=1e-5)
+    assert not model.training
+    assert context.make(Choice("activation", "tanh")) == make(Choice("activation", "tanh"), builder.registry)
+    halves = context.input(Choice("input", "min_max"))(torch.full((1, 1, 8, 8), 0.75))
+    torch.testing.assert_close(halves, torch.full((1, 1, 8, 8), 0.5))
+
+
+def test_a_student_is_what_its_own_options_say(builder):
+    """Architecture techniques rewrite the arm's model alone."""
+    student = builder.with_model(STUDENT)
+    assert "architecture" not in student.settings.techniques
+    wide = {**builder.settings.techniques, "architecture": (Choice("architecture", "width", {"multiplier": 2.0}),)}
+    arm = replace(builder, settings=replace(builder.settings, techniques=wide))
+    assert arm.with_model(STUDENT).settings.techniques == builder.settings.techniques
+
+
+def test_the_most_epochs_hold_for_every_training(builder):
+    short = replace(builder, most_epochs=1)
+    assert short.procedure(short.input_module()).epochs == 1
+    assert len(context_of(short).train(make_teacher(), epochs=5)) == 1
+
+
 @pytest.mark.parametrize("rate", [None, 0.007, 0.0])
 def test_a_learning_rate_overrides_the_recipe_s_and_the_schedule_still_acts(builder, rate):
     class Rates(Observer):

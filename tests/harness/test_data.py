@@ -9,7 +9,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from cnnbench.data import Splits, data_key, load, split
+from cnnbench.data import Splits, data_key, fit_shape, load, split
 from cnnbench.errors import DataError
 from cnnbench.seeds import Streams
 from cnnbench.technique import technique
@@ -214,3 +214,75 @@ def test_the_plan_needs_no_torch() -> None:
     ).stdout.split()
     assert int(number) >= 11
     assert (torch_there, sklearn_there) == ("False", "False")
+
+
+# Another shape.
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 8, 8), (1, 5, 9), (3, 16, 4)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_in_another_shape_are_torchvision_s(shape, channels):
+    from torchvision.transforms.v2 import RGB, Compose, Grayscale, Resize
+
+    images = torch.randint(0, 256, (4, channels, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    expected = Compose([Grayscale() if shape[0] == 1 else RGB(), Resize(shape[1:], antialias=True)])(images)
+    found = fit_shape(images, shape)
+    assert found.dtype == torch.uint8
+    assert found.is_contiguous()
+    assert torch.equal(found, expected)
+
+
+# Few shots, long tails, wrong labels.
+
+
+def test_shots_are_so_many_of_each_class_the_same_for_every_seed():
+    data = data_of([30, 50, 20], [5, 5, 5])
+    options = DataOptions(shots=8, validation=0.25)
+    one, other = (split(data, options, Streams(seed), "cpu") for seed in (0, 1))
+    for splits in (one, other):
+        both = torch.cat([splits.train_labels, splits.validation_labels])
+        assert torch.bincount(both).tolist() == [8, 8, 8]
+        assert torch.bincount(splits.validation_labels).tolist() == [2, 2, 2]
+
+    chosen = [sorted(indices_of(torch.cat([s.train_images, s.validation_images]))) for s in (one, other)]
+    assert chosen[0] == chosen[1]
+    with pytest.raises(DataError, match=r"shots = 21, but class 'class 2' has 20 training images"):
+        split(data, DataOptions(shots=21), Streams(0), "cpu")
+
+
+def test_a_long_tail_follows_the_closed_formula():
+    data = data_of([100, 100, 100], [5, 5, 5])
+    splits = split(data, DataOptions(imbalance=25, validation=0), Streams(0), "cpu")
+    assert torch.bincount(splits.train_labels).tolist() == [100, 20, 4]
+    assert torch.bincount(splits.test_labels).tolist() == torch.bincount(data.test_labels).tolist()
+    smaller = split(data, DataOptions(imbalance=25, train_size=62, validation=0), Streams(0), "cpu")
+    assert torch.bincount(smaller.train_labels).tolist() == [50, 10, 2]
+
+
+@settings(deadline=None, max_examples=30)
+@given(share=st.floats(0, 0.99), seed=st.integers(0, 5))
+def test_so_many_training_labels_are_wrong_and_no_others(share, seed):
+    data = data_of([30, 50, 20], [5, 5, 5])
+    clean = split(data, DataOptions(validation=0.2), Streams(seed), "cpu")
+    noisy = split(data, DataOptions(validation=0.2, label_noise=share), Streams(seed), "cpu")
+    assert int((clean.train_labels != noisy.train_labels).sum()) == round(share * len(clean.train_labels))
+    assert torch.equal(clean.train_images, noisy.train_images)
+    assert torch.equal(clean.validation_labels, noisy.validation_labels)
+    assert torch.equal(clean.test_labels, noisy.test_labels)
+    assert noisy.train_labels.min() >= 0
+    assert noisy.train_labels.max() <= 2
+
+
+def test_wrong_labels_are_the_same_in_every_seed_and_spread_over_the_other_classes():
+    data = data_of([300, 300, 300], [5, 5, 5])
+    found = []
+    for seed in (0, 1):
+        splits = split(data, DataOptions(validation=0.1, label_noise=0.4), Streams(seed), "cpu")
+        found.append(dict(zip(indices_of(splits.train_images), splits.train_labels.tolist(), strict=True)))
+    wrong = [{row for row, label in labels.items() if label != data.train_labels[row]} for labels in found]
+    both = wrong[0] & wrong[1]
+    assert len(both) > 0.9 * len(wrong[0] & found[1].keys())
+    assert all(found[0][row] == found[1][row] for row in both)
+    shifts = torch.bincount(torch.tensor([(found[0][row] - int(data.train_labels[row])) % 3 for row in wrong[0]]))
+    assert shifts[0] == 0
+    assert abs(int(shifts[1]) - int(shifts[2])) < 60

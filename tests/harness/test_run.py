@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from cnnbench.cli import main
+from cnnbench.errors import Unsupported
 from cnnbench.execute import inline
 from cnnbench.store import Store
 
@@ -190,6 +191,43 @@ def test_failures_cost_their_arm_show_in_the_table_and_run_again(place, monkeypa
     assert code == 0
     assert {(kind, "silu" in techniques) for kind, _, techniques in RAN} == {("train", True), ("evaluate", True)}
     assert "failed" not in out
+
+
+def test_what_a_rehearsal_refuses_is_never_trained(place, monkeypatch):
+    real = FakeBench.run
+
+    def run(self, task, *rest):
+        result = real(self, task, *rest)
+        if task["kind"] == "rehearse" and "silu" in str(task["settings"]["techniques"]):
+            raise Unsupported("no activation of that kind")
+        return result
+
+    monkeypatch.setattr(FakeBench, "run", run)
+    code, out, _ = place.run()
+    assert code == 0, "skipped for a stated reason"
+    assert not [kind for kind, _, techniques in RAN if "silu" in techniques and kind != "rehearse"]
+    assert place.statuses()["silu", 1] == "skipped"
+    assert "skipped: silu: rehearse: no activation of that kind" in " ".join(out.split())
+
+
+ADVISER = """
+from cnnbench import hookimpl
+
+@hookimpl
+def cnnbench_advise_arm(settings):
+    return ["flips too much"] if settings["techniques"].get("augmentation") else []
+"""
+
+
+def test_advice_is_shown_before_the_run_and_under_the_table(place, install_plugin):
+    install_plugin("adviser", ADVISER)
+    assert "warning: flip: flips too much" in place.run(command="plan")[1]
+    code, out, err = place.run()
+    assert code == 0
+    assert err.splitlines()[0] == "warning: flip: flips too much"
+    assert "flip: flips too much" in " ".join(out.split())
+    (noted,) = {r["arm"] for r in place.records() if "flips too much" in r["details"]["notes"]}
+    assert noted == "flip"
 
 
 def test_half_a_trial_is_kept_out_of_the_metrics(place, monkeypatch):
