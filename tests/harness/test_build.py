@@ -387,8 +387,10 @@ SHOWN: list[torch.Tensor] = []
 class Lazy:
     """A layer that learns its sizes from its first input."""
 
+    misfit: bool = False
+
     def __call__(self, module: nn.Module) -> nn.Module:
-        return nn.Sequential(module, nn.LazyConv2d(4, 1), nn.ReLU())
+        return nn.Sequential(module, nn.LazyConv2d(3, 1) if self.misfit else nn.LazyBatchNorm2d())
 
 
 def with_own(*classes: Any) -> Registry:
@@ -412,19 +414,19 @@ def test_an_initializer_may_look_at_training_images_as_the_model_sees_them(digit
 
 def test_lazy_layers_take_their_sizes_before_the_weights_are_set(digits):
     own = with_own(Lazy)
-    settings = replace(
-        settings_of(own, {"pooling": [Choice("pooling", "lazy")], "initializer": [Choice("initializer", "zeros")]}),
-        model=complete(Choice("model", "lenet"), own),
-    )
-    builder = builder_of(own, digits, Streams(0), settings)
+
+    def model(**options: Any) -> nn.Module:
+        chosen = {"pooling": [Choice("pooling", "lazy", options)], "initializer": [Choice("initializer", "zeros")]}
+        settings = settings_of(own, chosen)
+        settings = replace(settings, model=complete(Choice("model", "plain", {"depth": 3, "width": 2}), own))
+        return builder_of(own, digits, Streams(0), settings).model(Streams(0))
+
+    made = model()
+    assert {type(m) for m in made.modules() if "Norm" in type(m).__name__} == {nn.BatchNorm2d}
+    sizes = [m.num_features for m in made.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert sizes == [2, 2, 4, 4, 8, 8]
     with pytest.raises(Unsupported, match="does not run on 1x8x8 images after the surgery"):
-        builder.model(Streams(0))  # four channels are not what the classifier behind takes
-    settings = replace(settings, model=complete(Choice("model", "plain", {"depth": 3, "width": 1}), own))
-    builder = builder_of(own, digits, Streams(0), settings)
-    model = builder.model(Streams(0))
-    convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
-    assert [tuple(c.weight.shape[:2]) for c in convolutions if c.kernel_size == (1, 1)] == [(4, 1), (4, 4), (4, 4)]
-    assert not any(c.weight.any() for c in convolutions)
+        model(misfit=True)
 
 
 def test_a_run_on_another_dataset_has_its_classes_and_this_one_s_shape(registry, digits):
