@@ -145,7 +145,7 @@ class BlurPool(_Windows):
 class LazyChannelConv2d(nn.LazyConv2d):
     """A convolution to as many channels as it is given; an ``nn.Conv2d`` once it has seen how many."""
 
-    cls_to_become = nn.Conv2d  # type: ignore[assignment]
+    cls_to_become = nn.Conv2d
 
     def __init__(self, kernel: Pair, stride: Pair, padding: Pair) -> None:
         super().__init__(0, kernel, stride, padding)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,8 @@ from hypothesis import strategies as st
 from scipy import special
 from torch import nn
 
-from cnnbench.surgery import apply_surgery
+from cnnbench.errors import Unsupported
+from cnnbench.surgery import apply_surgery, materialize
 from cnnbench_plugins.activation import rectified, smooth
 from cnnbench_plugins.activation.rectified import Elu, LeakyRelu, Prelu, Relu, Selu
 from cnnbench_plugins.activation.smooth import Gelu, HardSwish, Mish, Sigmoid, Silu, Softplus, Tanh
@@ -71,3 +74,28 @@ def test_prelu_learns_one_slope_a_module():
     assert sum(p.numel() for p in model.parameters()) == before + 2
     model(-torch.ones(1, 3, 2, 2)).sum().backward()
     assert model[0].weight.grad is not None
+
+
+def test_prelu_learns_one_slope_a_channel():
+    model = nn.Sequential(nn.ReLU(), nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Flatten(), nn.Linear(16, 5), nn.ReLU())
+    before = sum(p.numel() for p in model.parameters())
+    apply_surgery("activation", Prelu(parameters="channel"), model)
+    materialize(model, (3, 2, 2))
+    assert [type(model[i]) for i in (0, 2, 5)] == [nn.PReLU] * 3
+    assert [model[i].num_parameters for i in (0, 2, 5)] == [3, 4, 5]
+    assert sum(p.numel() for p in model.parameters()) == before + 3 + 4 + 5
+    assert model[2].weight.tolist() == [0.25] * 4
+    slopes = torch.tensor([0.1, 0.2, 0.3])
+    model[0].weight.data.copy_(slopes)
+    x = torch.randn(2, 3, 2, 2)
+    torch.testing.assert_close(model[0](x), torch.where(x > 0, x, slopes[:, None, None] * x))
+    copy.deepcopy(model)(x).sum().backward()
+
+
+def test_prelu_for_each_channel_where_places_differ():
+    """A module called with 2 channels and with 4 has no number of slopes that suits both."""
+    relu = nn.ReLU()
+    model = nn.Sequential(nn.Conv2d(1, 2, 1), relu, nn.Conv2d(2, 4, 1), relu)
+    apply_surgery("activation", Prelu(parameters="channel"), model)
+    with pytest.raises(Unsupported, match="does not run on 1x3x3 images after the surgery"):
+        materialize(model, (1, 3, 3))
