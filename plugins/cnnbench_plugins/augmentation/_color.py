@@ -83,20 +83,22 @@ def adjust_hue(images: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
     if images.shape[1] == 1:
         return images
     red, green, blue = _channels(images)
-    value = images.amax(1, keepdim=True)
-    low = images.amin(1, keepdim=True)
-    chroma = value - low
-    divisor = chroma.clamp(min=torch.finfo(images.dtype).tiny)  # of a gray pixel the hue does not matter
-    # Hue in sixths of the circle, by which channel is the highest: red before green before blue where two are.
-    hue = (red - green).div_(divisor).add_(4)
-    hue = select(value == green, (blue - red).div_(divisor).add_(2), hue)
-    hue = select(value == red, (green - blue).div_(divisor), hue)
+    value, low = images.amax(1, keepdim=True), images.amin(1, keepdim=True)
+    # Of a gray pixel the hue does not matter, but it must be a number.
+    chroma = (value - low).clamp_(min=torch.finfo(images.dtype).tiny)
+    # Hue in sixths of the circle, by which channel is the highest: red before green before blue where two are. From
+    # here on in as few buffers as do, since fresh memory costs more than the sums.
+    hue = (red - green).div_(chroma).add_(4)
+    work = (blue - red).div_(chroma).add_(2)
+    hue.lerp_(work, (value == green).to(hue.dtype))
+    torch.sub(green, blue, out=work).div_(chroma)
+    hue.lerp_(work, (value == red).to(hue.dtype))
     hue.add_(6 * per_sample(turns, images))
-    hue.sub_((hue / 6).floor_().mul_(6))  # a remainder, in a fraction of remainder's time
+    hue.sub_(torch.div(hue, 6, out=work).floor_().mul_(6))  # a remainder, in a fraction of remainder's time
     out = torch.empty_like(images)
     for channel, (peak, sign, offset) in enumerate(_WHEEL):
-        ramp = (hue - peak).abs_().mul_(sign).add_(offset).clamp_(0, 1)
-        torch.addcmul(low, chroma, ramp, out=out[:, channel : channel + 1])
+        torch.sub(hue, peak, out=work).abs_().mul_(sign).add_(offset).clamp_(0, 1)
+        torch.addcmul(low, chroma, work, out=out[:, channel : channel + 1])
     return out
 
 

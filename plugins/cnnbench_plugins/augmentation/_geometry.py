@@ -166,12 +166,14 @@ def perspective(images: torch.Tensor, corners: torch.Tensor) -> torch.Tensor:
     u = (e - y0 * h, x0 * h - b, b * y0 - x0 * e)
     v = (y0 * g - d, a - x0 * g, x0 * d - a * y0)
     w = (d * h - e * g, b * g - a * h, a * e - b * d)
-    by_x, by_y, one = (torch.stack(row, 1)[:, :, None, None] for row in zip(u, v, w, strict=True))
+    # The grid runs from -1 to 1 where the unit square runs from 0 to 1: 2 u / w - 1 is (2 u - w) / w.
+    rows = ([2 * i - k for i, k in zip(u, w, strict=True)], [2 * j - k for j, k in zip(v, w, strict=True)], w)
+    by_x, by_y, one = (torch.stack(column, 1)[:, :, None, None] for column in zip(*rows, strict=True))
     x = torch.arange(width, dtype=torch.float32, device=images.device) + 0.5
     y = torch.arange(height, dtype=torch.float32, device=images.device)[:, None] + 0.5
     planes = (by_x * x + one) + by_y * y
     # Where the plane's horizon crosses a pixel the quotient is infinite; any place outside the image does.
-    return sample(images, (2 * planes[:, :2]).div_(planes[:, 2:]).sub_(1).clamp_(-3, 3))
+    return sample(images, planes[:, :2].div_(planes[:, 2:]).clamp_(-3, 3))
 
 
 def elastic(images: torch.Tensor, displacement: torch.Tensor) -> torch.Tensor:
