@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -21,7 +21,7 @@ class LazyChannelPReLU(LazyModuleMixin, nn.PReLU):
 
     def __init__(self, init: float) -> None:
         super().__init__(1, init)
-        self.weight = UninitializedParameter()
+        self.weight = cast("nn.Parameter", UninitializedParameter())
 
     def initialize_parameters(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> None:  # noqa: ARG002 - torch's
         """Take the number of channels from [N, C, ...]."""
