@@ -20,6 +20,16 @@ def integers(images: torch.Tensor, low: int, high: int, generator: torch.Generat
     return torch.randint(low, high + 1, (len(images),), generator=generator, device=images.device)
 
 
+def noise_levels(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """One of the 256 levels k / 255 for every value, of the images' shape and dtype.
+
+    Eight levels from each 64 random bits: several times as fast as drawing them one by one.
+    """
+    words = torch.empty(-(-images.numel() // 8), dtype=torch.int64, device=images.device)
+    words.random_(-(2**63), None, generator=generator)
+    return words.view(torch.uint8)[: images.numel()].view(images.shape).to(images.dtype).div_(255)
+
+
 def dirichlet(images: torch.Tensor, alpha: float, count: int, generator: torch.Generator) -> torch.Tensor:
     """Shares that sum to 1, drawn from the symmetric Dirichlet(alpha) for each sample, float32 [count, N].
 

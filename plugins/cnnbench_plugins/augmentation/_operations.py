@@ -98,14 +98,16 @@ def apply(
     """
     order = operations.argsort(stable=True)
     lengths = [tally[0], sum(tally[1:_SIZED]), *tally[_SIZED:]]
-    slices = zip(*(torch.split(t[order], lengths) for t in (images, operations, strengths, signs)), strict=True)
+    slices = zip(
+        *(torch.split(t.index_select(0, order), lengths) for t in (images, operations, strengths, signs)), strict=True
+    )
     parts: list[torch.Tensor] = []
     for number, (part, own, strength, sign) in zip((0, 1, *range(_SIZED, len(OPERATIONS))), slices, strict=True):
         if len(part) and number in _GEOMETRIC:
             parts.append(_move(space, part, own, strength * sign))
         elif len(part):
             parts.append(_change(space, part, OPERATIONS[number], strength, sign))
-    return torch.cat(parts)[order.argsort()]
+    return torch.cat(parts).index_select(0, order.argsort())
 
 
 def _move(space: Space, images: torch.Tensor, operations: torch.Tensor, strengths: torch.Tensor) -> torch.Tensor:

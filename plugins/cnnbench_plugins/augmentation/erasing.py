@@ -9,7 +9,7 @@ from annotated_types import Ge, Gt, Le
 from cnnbench.lazy import torch
 from cnnbench.technique import technique
 from cnnbench_plugins.augmentation._box import inside
-from cnnbench_plugins.augmentation._draw import integers, uniform
+from cnnbench_plugins.augmentation._draw import integers, noise_levels, select, uniform
 
 _TRIES = 10
 
@@ -24,7 +24,7 @@ def erase(images: torch.Tensor, top: torch.Tensor, left: torch.Tensor, size: int
         size: side in pixels.
         fill: colour, [1, C, 1, 1].
     """
-    return torch.where(inside(images, top, left, size, size), fill, images)
+    return select(inside(images, top, left, size, size), fill.expand_as(images), images)
 
 
 def fitting_box(images: torch.Tensor, areas: torch.Tensor, aspects: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -78,10 +78,10 @@ class RandomErasing:
 
     Zhong et al. 2020, algorithm 1: the box's share of the image is uniform in [area_min, area_max], its height over
     width uniform in [aspect, 1 / aspect], both drawn again (here up to 10 times) where the box does not fit; it lies
-    anywhere inside the image with equal probability, and each value in it is uniform in 0..1 (their best of four
-    fills). Defaults are theirs for classification. ! Widely used versions differ: torchvision draws the aspect's
-    logarithm uniformly, at most a third of the area, and fills with 0; timm fills with normal noise, for images that
-    are normalized already.
+    anywhere inside the image with equal probability, and each value in it is uniform over the 256 levels from 0 to 1
+    (their best of four fills). Defaults are theirs for classification. ! Widely used versions differ: torchvision draws
+    the aspect's logarithm uniformly, at most a third of the area, and fills with 0; timm fills with normal noise, for
+    images that are normalized already.
 
     Helps against occlusion and on small training sets, on top of flips and crops. Known to hurt where the object is
     small enough to vanish under the box, and with very little training.
@@ -109,9 +109,8 @@ class RandomErasing:
             (uniform(images, 0, 1, generator) * (side - size + 1)).long()
             for side, size in zip(images.shape[-2:], (height, width), strict=True)
         )
-        noise = torch.rand(images.shape, generator=generator, device=images.device, dtype=torch.float32)
         box = inside(images, top, left, height * chosen, width)
-        return torch.where(box, noise.to(images.dtype), images), targets
+        return select(box, noise_levels(images, generator), images), targets
 
 
 TECHNIQUES = (Cutout, RandomErasing)

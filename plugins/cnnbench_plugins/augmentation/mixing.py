@@ -9,7 +9,7 @@ from annotated_types import Gt
 from cnnbench.lazy import torch
 from cnnbench.technique import technique
 from cnnbench_plugins.augmentation._box import inside
-from cnnbench_plugins.augmentation._draw import beta, integers, per_sample
+from cnnbench_plugins.augmentation._draw import beta, integers, per_sample, select
 
 
 def mix(
@@ -23,7 +23,7 @@ def mix(
         partners: index of each sample's partner, int64 [N].
         shares: what each sample keeps of itself, 0..1, [N].
     """
-    mixed = torch.lerp(images[partners], images, per_sample(shares, images))
+    mixed = torch.lerp(images.index_select(0, partners), images, per_sample(shares, images))
     return mixed, torch.lerp(targets[partners], targets, shares.to(targets.dtype).view(-1, 1))
 
 
@@ -53,7 +53,7 @@ def paste(
     box = inside(images, row - up, column - side, 2 * up, 2 * side)
     kept = 1 - box.flatten(1).to(torch.float32).mean(1)
     mixed = torch.lerp(targets[partners], targets, kept.to(targets.dtype).view(-1, 1))
-    return torch.where(box, images[partners], images), mixed
+    return select(box, images.index_select(0, partners), images), mixed
 
 
 @technique("augmentation", "mixup")
