@@ -35,7 +35,7 @@ class Sgd:
     def __call__(self, model: nn.Module) -> torch.optim.Optimizer:
         """Make the optimizer."""
         parameters = trainable(model)
-        return torch.optim.SGD(
+        optimizer = torch.optim.SGD(
             parameters,
             lr=self.lr,
             momentum=self.momentum,
@@ -43,6 +43,12 @@ class Sgd:
             weight_decay=self.weight_decay,
             fused=can_fuse(parameters),
         )
+        if self.momentum:
+            # A velocity of 0 is what the first step starts from. The fused step can't make it later for some of the
+            # parameters, where layers join a training that has begun.
+            for parameter in parameters:
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        return optimizer
 
 
 TECHNIQUES = (Sgd,)

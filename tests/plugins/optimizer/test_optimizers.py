@@ -115,3 +115,17 @@ def test_two_runs_give_identical_weights(technique):
 def test_nesterov_needs_momentum():
     with pytest.raises(ValueError, match="momentum above 0"):
         Sgd(momentum=0.0, nesterov=True)
+
+
+@pytest.mark.parametrize("technique", [Sgd(), Sgd(momentum=0.0), Adam(), AdamW(), RmsProp(momentum=0.5)], ids=label)
+def test_a_parameter_may_join_later(technique):
+    """As layers do that are frozen at first: its first step is that of an optimizer of its own."""
+    early, late, alone = (nn.Parameter(torch.tensor([1.0, -2.0])) for _ in range(3))
+    both, single = (technique(nn.ParameterList(parameters)) for parameters in ([early, late], [alone]))
+    early.grad = torch.tensor([0.5, 0.25])
+    both.step()
+    assert late.tolist() == [1.0, -2.0]
+    late.grad, alone.grad = torch.tensor([3.0, -1.0]), torch.tensor([3.0, -1.0])
+    both.step()
+    single.step()
+    torch.testing.assert_close(late, alone)

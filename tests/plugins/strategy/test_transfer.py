@@ -17,6 +17,8 @@ from cnnbench.slots import Observer
 from cnnbench.stages.train import train
 from cnnbench.types import Choice, DataOptions
 from cnnbench_plugins._state_file import read_state
+from cnnbench_plugins.optimizer.adaptive import Adam
+from cnnbench_plugins.optimizer.sgd import Sgd
 from cnnbench_plugins.strategy._layers import classifier, layers
 from cnnbench_plugins.strategy.early_stopping import EarlyStopping
 from cnnbench_plugins.strategy.ensembles import DeepEnsemble
@@ -164,6 +166,12 @@ def test_gradual_unfreezing_frees_one_layer_an_epoch_from_the_last(make_run, fil
 def test_how_many_layers_train_by_epoch(count, epochs, gradual, expected, tmp_path):
     technique = Transfer(weights=tmp_path / "w.pt", gradual=gradual)
     assert [technique.trainable(count, epoch, epochs) for epoch in range(epochs)] == expected
+
+
+@pytest.mark.parametrize("optimizer", [Sgd(), Adam(lr=0.01)], ids=lambda o: type(o).__name__)
+def test_layers_may_join_under_the_optimizers_that_suites_name(make_run, file, optimizer):
+    trained = Transfer(weights=file, gradual=0.5)(make_run(epochs=4, optimizer=optimizer))
+    assert len(trained.history) == 4
 
 
 def test_frozen_layers_keep_still_under_momentum_and_weight_decay(make_run, pretrained, file):
