@@ -139,9 +139,17 @@ def _parser() -> argparse.ArgumentParser:
 
     listing = command("list", _list, "techniques by slot, one line each")
     listing.add_argument("slot", nargs="?", metavar="SLOT", help="only this slot")
+    listing.add_argument("--markdown", action="store_true", help="everything about all of them, as a Markdown page")
 
     show = command("show", _show, "one technique: options, formula, source, caveats")
     show.add_argument("name", metavar="NAME", help="a name, or SLOT/NAME")
+
+    compat = command("compat", _compat, "which techniques can act on a model, by two training steps each")
+    compat.add_argument("models", nargs="+", metavar="MODEL", help="a model's name, torchvision's, or module:callable")
+    compat.add_argument("--slot", action="append", default=[], metavar="SLOT", help="only this slot (may be repeated)")
+    compat.add_argument("--image", default="3x64x64", metavar="CxHxW", help="shape of the images (default: 3x64x64)")
+    compat.add_argument("--classes", type=int, default=10, metavar="K", help="number of classes (default: 10)")
+    compat.add_argument("--output", type=Path, metavar="FILE", help="write the table there instead of printing it")
 
     report = command("report", _report, "render the table of finished results again")
     report.add_argument("results", metavar="RESULTS", type=Path, help="a folder with records.jsonl, or such a file")
@@ -272,6 +280,11 @@ def _plan(given: argparse.Namespace) -> int:
 def _list(given: argparse.Namespace) -> int:
     from cnnbench.cards import listing
 
+    if given.markdown:
+        from cnnbench.catalogue import catalogue
+
+        print(catalogue(_host().registry))
+        return OK
     print(listing(_host().registry, given.slot))
     return OK
 
@@ -283,22 +296,53 @@ def _show(given: argparse.Namespace) -> int:
     return OK
 
 
+def _compat(given: argparse.Namespace) -> int:
+    from cnnbench import compat
+    from cnnbench.devices import resolve
+    from cnnbench.registry import nearest
+
+    for slot in given.slot:
+        if slot not in compat.SLOTS:
+            raise UsageError(f"--slot: unknown slot {slot!r}: {nearest(slot, compat.SLOTS)}")
+    shape = re.fullmatch(r"([13])x([1-9]\d*)x([1-9]\d*)", given.image)
+    if shape is None:
+        raise UsageError(f"--image: expected CxHxW with C 1 or 3, such as 3x64x64, got {given.image!r}")
+    if given.classes < 2:
+        raise UsageError(f"--classes: expected at least 2, got {given.classes}")
+    registry, device = _host().registry, resolve("cpu")
+    models = [(text, compat.parse_model(text, registry)) for text in given.models]
+    splits = compat.random_splits((int(shape[1]), int(shape[2]), int(shape[3])), given.classes)
+    verdicts = []
+    for technique in compat.candidates(registry, given.slot or compat.SLOTS):
+        for text, model in models:
+            verdict = compat.try_technique(technique, model, text, splits, registry, device)
+            verdicts.append(verdict)
+            print(f"{technique.slot} {technique.name} on {text}: {verdict.status}", file=sys.stderr)
+    _put(compat.matrix(verdicts), given.output)
+    print(compat.totals(verdicts), file=sys.stderr)
+    return OK
+
+
 def _report(given: argparse.Namespace) -> int:
     from cnnbench.store import open_results
 
     found = open_results(given.results)
     for problem in found.problems:
         print(f"cnnbench: warning: {found.path}: {problem}", file=sys.stderr)
-    text = _rendered(list(found.records), given.format, given.results)
-    if given.output is None:
-        print(text)
-        return OK
-    try:
-        given.output.parent.mkdir(parents=True, exist_ok=True)
-        given.output.write_text(text + "\n", encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"--output: {given.output} can't be written: {error.strerror}") from error
+    _put(_rendered(list(found.records), given.format, given.results), given.output)
     return OK
+
+
+def _put(text: str, output: Path | None) -> None:
+    """Print a text, or write it to a file."""
+    if output is None:
+        print(text)
+        return
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"--output: {output} can't be written: {error.strerror}") from error
 
 
 def _rendered(records: list[dict[str, Any]], form: str, source: Path) -> str:

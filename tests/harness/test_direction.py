@@ -38,7 +38,7 @@ stages.train stages.remarks
 stages.build stages.evaluate stages.latency stages.memory stages.profile
 stages.compress stages.energy
 stages.rehearse
-stages.bench
+stages.bench compat
 execute.cache
 execute.scheduler
 execute.inline execute.local execute.perform execute.worker
@@ -48,7 +48,7 @@ stats
 numerals columns footnotes table_formats tables
 tally
 progress
-run outlook cards doctor
+run outlook cards catalogue doctor
 cli
 __main__
 """

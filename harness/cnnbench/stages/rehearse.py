@@ -51,8 +51,13 @@ def check(builder: Builder, streams: Streams) -> list[str]:
     return found
 
 
-def rehearse(builder: Builder, streams: Streams) -> nn.Module:
+def rehearse(builder: Builder, streams: Streams, notes: list[str] | None = None) -> nn.Module:
     """Two steps of training, the compressors, and a forward pass, with whatever they raise.
+
+    Args:
+        builder: the arm's.
+        streams: the trial's.
+        notes: what surgery could not reach is appended here.
 
     Returns:
         The model as the trial would evaluate it but for its weights, in eval mode.
@@ -66,7 +71,7 @@ def rehearse(builder: Builder, streams: Streams) -> nn.Module:
         most_epochs=1,
     )
     input_module = short.input_module()
-    model = train(short.run(input_module, streams), short.techniques("strategy")).model
+    model = train(short.run(input_module, streams, notes=notes), short.techniques("strategy")).model
     how = short.procedure(input_module)
     model = compress(model, short.techniques("compressor"), short, how, streams)
     model.eval()
