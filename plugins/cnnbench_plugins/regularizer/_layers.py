@@ -14,11 +14,15 @@ class ChannelDropout(nn.Module):
 
     Args:
         p: probability that a channel is dropped.
+
+    Attributes:
+        channels_last: features of four dimensions are [N, H, W, C].
     """
 
     def __init__(self, p: float) -> None:
         super().__init__()
         self.p = p
+        self.channels_last = False
 
     def extra_repr(self) -> str:
         """The probability, for ``print(model)``."""
@@ -26,8 +30,11 @@ class ChannelDropout(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Features [N, C, H, W] or [N, C]."""
-        drop = F.dropout2d if features.ndim == 4 else F.dropout
-        return drop(features, self.p, self.training)
+        if features.ndim != 4:
+            return F.dropout(features, self.p, self.training)
+        if self.channels_last:
+            return F.dropout2d(features.permute(0, 3, 1, 2), self.p, self.training).permute(0, 2, 3, 1)
+        return F.dropout2d(features, self.p, self.training)
 
 
 class BlockDropout(nn.Module):
@@ -39,6 +46,7 @@ class BlockDropout(nn.Module):
 
     Attributes:
         share: of ``p`` that holds at present, 0 to 1.
+        channels_last: features of four dimensions are [N, H, W, C].
     """
 
     def __init__(self, p: float, block_size: int) -> None:
@@ -46,6 +54,7 @@ class BlockDropout(nn.Module):
         self.p = p
         self.block_size = block_size
         self.share = 1.0
+        self.channels_last = False
 
     def extra_repr(self) -> str:
         """The options, for ``print(model)``."""
@@ -53,7 +62,14 @@ class BlockDropout(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Features [N, C, H, W]; others, and maps of one pixel, pass."""
-        if not self.training or self.share == 0 or features.ndim != 4 or features.shape[2:].numel() == 1:
+        if not self.training or self.share == 0 or features.ndim != 4:
+            return features
+        if self.channels_last:
+            return self._dropped(features.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return self._dropped(features)
+
+    def _dropped(self, features: torch.Tensor) -> torch.Tensor:
+        if features.shape[2:].numel() == 1:
             return features
         batch, channels, height, width = features.shape
         size = min(self.block_size, height, width)

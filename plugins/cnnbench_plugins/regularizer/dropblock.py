@@ -39,11 +39,11 @@ class DropBlock:
         Raises:
             NoEffect: the model has no convolution, so no feature maps, or no activation module.
         """
-        from cnnbench.surgery import apply_surgery
+        from cnnbench_plugins.regularizer._insert import insert_behind_activations
 
         if not any(isinstance(m, nn.Conv2d) for m in model.modules()):
             raise NoEffect("dropblock acts on feature maps, and the model has no convolution that makes any")
-        return apply_surgery("activation", self, model).swapped
+        return insert_behind_activations(self, model)
 
     def __call__(self, module: nn.Module) -> nn.Module:
         """An activation followed by dropped blocks."""

@@ -67,9 +67,9 @@ class SpatialDropout:
 
     def prepare(self, model: nn.Module, generator: torch.Generator) -> int:  # noqa: ARG002 - the slot's signature
         """Insert the layers in place and return their number."""
-        from cnnbench.surgery import apply_surgery
+        from cnnbench_plugins.regularizer._insert import insert_behind_activations
 
-        return apply_surgery("activation", self, model).swapped
+        return insert_behind_activations(self, model)
 
     def __call__(self, module: nn.Module) -> nn.Module:
         """An activation followed by dropout of channels."""

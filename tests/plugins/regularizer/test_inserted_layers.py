@@ -12,6 +12,7 @@ import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torchvision.models.convnext import CNBlockConfig
 from torchvision.ops import StochasticDepth as TorchvisionStochasticDepth
 
 from cnnbench.artifact import load_model, save_model
@@ -141,6 +142,24 @@ def test_dropblock_grows_evenly_to_its_full_share():
 def test_dropblock_without_feature_maps_has_no_effect():
     with pytest.raises(NoEffect, match="no convolution"):
         DropBlock().prepare(nn.Sequential(nn.Flatten(), nn.Linear(4, 4), nn.ReLU()), generator())
+
+
+@pytest.mark.parametrize("technique", [SpatialDropout(p=0.3), DropBlock(p=0.3, block_size=3)], ids=str)
+def test_channels_that_come_last_are_dropped_as_channels(technique):
+    # ConvNeXt's activations stand between linear layers that work on [N, H, W, C].
+    net = torchvision.models.ConvNeXt([CNBlockConfig(8, None, 2)], num_classes=3)
+    assert technique.prepare(net, generator()) == 2
+    layer = net.features[1][0].block[4][1].train()
+    out = layer(torch.ones(8, 6, 6, 32)).permute(0, 3, 1, 2) != 0
+    if isinstance(technique, SpatialDropout):
+        assert torch.equal(out.amin((2, 3)), out.amax((2, 3)))
+    else:
+        whole = F.avg_pool2d((~out).double(), 3, stride=1) > 1 - 1e-9
+        assert torch.equal(F.max_pool2d(F.pad(whole.double(), [2] * 4), 3, stride=1) > 0, ~out)
+    assert 0.1 < (~out).float().mean() < 0.5
+    conv = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4, 2), nn.ReLU())
+    assert technique.prepare(conv, generator()) == 2
+    assert [conv[2][1].channels_last, conv[5][1].channels_last] == [False, True]
 
 
 # DropConnect.
