@@ -145,6 +145,18 @@ def test_a_users_own_network():
     after(torch.randn(2, *SHAPE)).sum().backward()
 
 
+class Noisy(Own):
+    def forward(self, x):
+        return super().forward(x + torch.rand(()))
+
+
+def test_looking_for_places_draws_no_random_numbers():
+    _, quiet = built(Own)
+    _, noisy = built(Noisy)
+    for one, other in zip(quiet.parameters(), noisy.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
 def test_channels_last_blocks_have_it_where_channels_come_first():
     net = functools.partial(ConvNeXt, [CNBlockConfig(8, 16, 2), CNBlockConfig(16, None, 1)])
     before, after = built(lambda shape, classes: net(num_classes=classes), (3, 64, 64), reduction=4)
@@ -153,12 +165,12 @@ def test_channels_last_blocks_have_it_where_channels_come_first():
 
 
 class Tokens(nn.Module):
-    """A residual network without feature maps."""
+    """A residual network without feature maps; channels are the last axis, behind a norm too."""
 
     def __init__(self, shape, classes):
         super().__init__()
         self.first = nn.Linear(shape[0], 8)
-        self.branch = nn.Linear(8, 8)
+        self.branch = nn.Sequential(nn.Linear(8, 8), nn.LayerNorm(8))
         self.last = nn.Linear(8, classes)
 
     def forward(self, x):

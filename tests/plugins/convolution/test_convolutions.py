@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cnnbench.errors import NoEffect, Unsupported
 from cnnbench.surgery import apply_surgery
-from cnnbench_plugins.convolution.factorized import Asymmetric, Stacked3x3
+from cnnbench_plugins.convolution.factorized import Asymmetric, Stacked3x3, split_padding
 from cnnbench_plugins.convolution.sparse_channels import DepthwiseSeparable, Grouped
 from cnnbench_plugins.convolution.window import Dilated, Kernel
 
@@ -128,10 +128,23 @@ def test_outputs_have_the_old_size_whatever_the_geometry(
     assert technique(conv).eval()(x).shape == expected
 
 
-def delta(kernel):
-    weight = torch.zeros(1, 1, *kernel)
-    weight[0, 0, kernel[0] // 2, kernel[1] // 2] = 1
-    return weight
+def extent(pixels, kernel, padding, stride, dilation):
+    """Output pixels of a convolution along one axis."""
+    return (pixels + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+
+
+@pytest.mark.parametrize("kernel", [5, 7, 9])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_a_stacks_padding_keeps_the_size_of_every_input(kernel, stride, dilation):
+    for padding in range(10):
+        first, *rest = split_padding(padding, stride, dilation, (kernel - 1) // 2)
+        assert min(first, *rest) >= 0
+        for pixels in range(dilation * (kernel - 1) + 1, 50):
+            left = extent(pixels, 3, first, stride, dilation)
+            for p in rest:
+                left = extent(left, 3, p, 1, dilation)
+            assert left == extent(pixels, kernel, padding, stride, dilation)
 
 
 def test_dilated_taps_are_yu_and_koltuns():
@@ -234,7 +247,9 @@ def test_left_alone(technique, conv):
         apply_surgery("convolution", technique, nn.Sequential(conv))
 
 
-@pytest.mark.parametrize(("channels", "which"), [((6, 8), "these do: 2"), ((5, 8), "no number of groups does")])
+@pytest.mark.parametrize(
+    ("channels", "which"), [((6, 8), "these do: 2"), ((8, 6), "these do: 2"), ((5, 8), "no number of groups does")]
+)
 def test_groups_that_do_not_divide_are_refused(channels, which):
     with pytest.raises(Unsupported) as caught:
         apply_surgery("convolution", Grouped(groups=4), nn.Sequential(nn.Conv2d(*channels, 3)))
