@@ -29,7 +29,7 @@ class GaussianNoise:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Add noise to every image."""
         noise = torch.randn(images.shape, generator=generator, device=images.device, dtype=torch.float32)
-        return (images + self.std * noise.to(images.dtype)).clamp_(0, 1), targets
+        return torch.add(images, noise.to(images.dtype), alpha=self.std).clamp_(0, 1), targets
 
 
 @technique("augmentation", "salt_pepper")

@@ -87,8 +87,9 @@ class Equalize:
         height, width = images.shape[-2:]
         if height * width <= 255:
             raise NoEffect(f"equalize changes nothing: images of {height} x {width} have fewer than 256 pixels")
-        chosen = uniform(images, 0, 1, generator) < self.p
-        return select(chosen, _color.equalize(images), images), targets
+        # Waits for the device to say how many are chosen; the histograms of the others would take longer.
+        rows = (uniform(images, 0, 1, generator) < self.p).nonzero()[:, 0]
+        return images.index_copy(0, rows, _color.equalize(images.index_select(0, rows))), targets
 
 
 TECHNIQUES = (Equalize, Posterize, Solarize)
