@@ -101,8 +101,9 @@ class RandomErasing:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Hide a box of the chosen images."""
         chosen = uniform(images, 0, 1, generator) < self.p
-        areas = torch.stack([uniform(images, self.area_min, self.area_max, generator) for _ in range(_TRIES)])
-        aspects = torch.stack([uniform(images, self.aspect, 1 / self.aspect, generator) for _ in range(_TRIES)])
+        tries = images[:1].expand(_TRIES * len(images), -1, -1, -1)
+        areas = uniform(tries, self.area_min, self.area_max, generator).view(_TRIES, -1)
+        aspects = uniform(tries, self.aspect, 1 / self.aspect, generator).view(_TRIES, -1)
         height, width = fitting_box(images, areas, aspects)
         # Whole pixels with every place alike: floor of a uniform number in [0, places).
         top, left = (
