@@ -110,6 +110,7 @@ def test_a_stop_that_cuts_the_schedule_short_is_remarked_upon():
     ("schedule", "patience"),
     [
         (Cosine(), 9),  # never stops early
+        (lambda step, total: 1 - step % 8 / 8, 9),  # nor one that would start over
         (Constant(), 2),  # has nowhere to fall
         (Step(milestones=(0.2, 0.3)), 3),  # has fallen already
     ],
