@@ -65,7 +65,7 @@ def _methods(rows: Sequence[Row]) -> Iterator[str]:
     if "est." in marks:
         yield "est.: estimated as an assumed power × time; it carries no information beyond time."
     if "nominal" in marks:
-        yield "nominal: the bits that the format needs; it has no packed storage here."
+        yield "nominal: the file with the format's bits; it has no packed storage here."
     if "unknown" in marks:
         yield "unknown: the source does not say whether it measured or estimated."
 

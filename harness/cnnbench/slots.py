@@ -254,8 +254,9 @@ class Compressor(Protocol):
 
         The result must pickle with importable classes alone. It may carry ``deployed_bytes`` (int), the size of a
         format that has no packed storage here, which the tables mark ``nominal``; ``flops_of_source`` (int),
-        multiply-adds counted before a conversion that hides them; and ``deploy(example) -> callable``, which
-        makes it ready to be served by kernels of its own, for inputs of the example's shape first.
+        multiply-adds counted before a conversion that hides them; ``deploy(example) -> callable``, which makes it
+        ready to be served by kernels of its own, for inputs of the example's shape first; and, where a format is
+        simulated, ``unsimulated() -> nn.Module``, what a runtime is given in its place.
         """
 
 

@@ -280,6 +280,26 @@ def test_the_runtime_serves(work, monkeypatch):
     assert calls == [(1, 1, 8, 8)]  # made ready once for latency and energy, and not for an arm without a runtime
 
 
+def test_a_runtime_does_not_serve_a_simulation(tmp_path, monkeypatch):
+    from cnnbench_plugins.compressor._fake_layers import QuantizedLayer
+    from cnnbench_plugins.runtime.eager import Eager
+
+    arms = (
+        '"four bits" = { compressor = { name = "quantize_ptq", bits = 4 } }\n'
+        '"four bits, eager" = { compressor = { name = "quantize_ptq", bits = 4 }, runtime = "eager" }\n'
+    )
+    work = make_workplace(tmp_path, TEXT.replace("[measure]", f"{arms}[measure]"))
+    served = []
+    monkeypatch.setattr(Eager, "__call__", lambda self, model, example: served.append(model) or model)
+    reason = "4-bit weights and activations are simulated here: no speed is claimed"
+    assert work.run("four bits, eager", "latency")["notes"] == [f"served as floating point: {reason}"]
+    assert not any(isinstance(module, QuantizedLayer) for module in served[0].modules())
+    assert work.run("four bits", "latency")["notes"] == [f"served by floating-point kernels ({reason})"]
+    # Quality is the simulation's.
+    exact = work.run("baseline", "evaluate")["metrics"]["nll"]
+    assert work.run("four bits", "evaluate")["metrics"]["nll"] != exact
+
+
 def test_data_is_loaded_once_while_the_dataset_is_the_same(tmp_path, monkeypatch):
     work = make_workplace(tmp_path)
     loads: list[str] = []

@@ -259,7 +259,10 @@ class _Work:
         model, inputs = artifact.model, self._inputs(artifact)
         (example,) = make_batches(inputs, batch_size, most=1)
         for runtime in self.builder.techniques("runtime"):
-            return _Served(key, runtime(model, example), inputs)
+            # A simulated format is no work that a runtime would have to do.
+            plain = getattr(model, "unsimulated", None)
+            notes = [f"served as floating point: {model.kernels_reason}"] if plain else []
+            return _Served(key, runtime(plain() if plain else model, example), inputs, notes)
         deploy = getattr(model, "deploy", None)
         if deploy is None:
             return _Served(key, model, inputs)
