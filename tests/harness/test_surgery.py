@@ -592,20 +592,32 @@ class TestMaterialize:
 
         @technique("activation", "lazy")
         class Lazy:
-            """A convolution."""
+            """A linear layer."""
 
             def __call__(self, module: nn.Module) -> nn.Module:
-                return OwnLazy(2, 1)
+                return OwnLazy(2)
 
-        model = nn.Sequential(OwnLazy(2, 1), nn.ReLU(), nn.Conv2d(2, 2, 1), nn.ReLU())
+        model = nn.Sequential(OwnLazy(2), nn.ReLU(), nn.Linear(2, 2), nn.ReLU())
         assert apply_surgery("activation", Lazy(), model).swapped == 2
         assert apply_surgery("norm", NormToIdentity(), nn.Sequential(model, nn.BatchNorm2d(2))).swapped == 1
-        materialize(model, (5, 1, 1))
-        assert [type(m) for m in model] == [nn.Conv2d] * 4
-        assert [m.in_channels for m in model] == [5, 2, 2, 2]
+        materialize(model, (1, 1, 5))
+        assert [type(m) for m in model] == [nn.Linear] * 4
+        assert [m.in_features for m in model] == [5, 2, 2, 2]
+
+    def test_functional_calls_beside_lazy_modules_are_found(self):
+        class Beside(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.layer, self.act = OwnLazy(2), nn.ReLU()
+
+            def forward(self, x):
+                return F.relu(self.layer(self.act(x)))
+
+        report = apply_surgery("activation", Swish(), Beside())
+        assert report.unreached == ("F.relu (1 call, in the model itself)",)
 
 
-class OwnLazy(nn.LazyConv2d):
+class OwnLazy(nn.LazyLinear):
     """A lazy module from outside torch.nn, which tracing would look into."""
 
-    cls_to_become = nn.Conv2d
+    cls_to_become = nn.Linear
