@@ -2,44 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, cast
 
 from annotated_types import Ge, Gt, Le
 
 from cnnbench import technique
-from cnnbench.errors import NoEffect
-from cnnbench.lazy import nn, torch
+from cnnbench.lazy import nn
+from cnnbench_plugins.compressor._factors import Of, factorize, padding_of, pair, sequence, spatial_kernel, split
+from cnnbench_plugins.compressor._finetune import finetune
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from cnnbench.slots import CompressionContext
-
-Of = Literal["rank", "energy"]
-
-
-def split(matrix: torch.Tensor, share: float, of: Of) -> tuple[torch.Tensor, torch.Tensor]:
-    """Factors of the best approximation of a matrix in the Frobenius norm (Eckart & Young 1936).
-
-    Args:
-        matrix: [m, n].
-        share: with ``of="rank"`` the rank is round(share * min(m, n)), at least 1; with ``of="energy"`` it is the
-            smallest whose squared singular values sum to ``share`` of their total.
-        of: what the share is of.
-
-    Returns:
-        ``left`` [m, r] and ``right`` [r, n] with ``left @ right`` close to ``matrix``; each carries the square root of
-        the singular values, so that fine-tuning starts balanced.
-    """
-    u, s, vh = torch.linalg.svd(matrix.detach().double(), full_matrices=False)
-    if of == "rank":
-        rank = max(1, round(share * len(s)))
-    else:
-        reached = (s**2).cumsum(0)
-        # A share of 1 means all but rounding noise.
-        rank = int((reached < share * reached[-1] * (1 - 1e-12)).sum()) + 1
-    root = s[:rank].sqrt()
-    return (u[:, :rank] * root).to(matrix), (root[:, None] * vh[:rank]).to(matrix)
 
 
 def factorize_linear(layer: nn.Linear, share: float, of: Of) -> nn.Sequential:
@@ -48,7 +21,7 @@ def factorize_linear(layer: nn.Linear, share: float, of: Of) -> nn.Sequential:
     rank = len(right)
     first = nn.Linear(layer.in_features, rank, bias=False)
     second = nn.Linear(rank, layer.out_features, bias=layer.bias is not None)
-    return _filled(first, right, second, left, layer)
+    return sequence(layer, (first, right), (second, left))
 
 
 def factorize_pointwise(layer: nn.Conv2d, share: float, of: Of) -> nn.Sequential:
@@ -59,13 +32,13 @@ def factorize_pointwise(layer: nn.Conv2d, share: float, of: Of) -> nn.Sequential
         layer.in_channels,
         rank,
         1,
-        stride=_pair(layer.stride),
-        padding=_padding(layer.padding),
+        stride=pair(layer.stride),
+        padding=padding_of(layer.padding),
         padding_mode=layer.padding_mode,
         bias=False,
     )
     second = nn.Conv2d(rank, layer.out_channels, 1, bias=layer.bias is not None)
-    return _filled(first, right[:, :, None, None], second, left[:, :, None, None], layer)
+    return sequence(layer, (first, right[:, :, None, None]), (second, left[:, :, None, None]))
 
 
 def factorize_spatial(layer: nn.Conv2d, share: float, of: Of) -> nn.Sequential:
@@ -78,8 +51,8 @@ def factorize_spatial(layer: nn.Conv2d, share: float, of: Of) -> nn.Sequential:
     matrix = layer.weight.permute(1, 2, 0, 3).reshape(inputs * height, outputs * width)
     left, right = split(matrix, share, of)
     rank = len(right)
-    (stride_y, stride_x), (dilation_y, dilation_x) = _pair(layer.stride), _pair(layer.dilation)
-    padding = _padding(layer.padding)
+    (stride_y, stride_x), (dilation_y, dilation_x) = pair(layer.stride), pair(layer.dilation)
+    padding = padding_of(layer.padding)
     padding_y, padding_x = (padding, padding) if isinstance(padding, str) else ((padding[0], 0), (0, padding[1]))
     first = nn.Conv2d(
         inputs,
@@ -103,63 +76,9 @@ def factorize_spatial(layer: nn.Conv2d, share: float, of: Of) -> nn.Sequential:
     )
     vertical = left.T.reshape(rank, inputs, height, 1)
     horizontal = right.reshape(rank, outputs, 1, width).transpose(0, 1)
-    return _filled(first, vertical, second, horizontal, layer)
+    return sequence(layer, (first, vertical), (second, horizontal))
 
 
-def _pair(value: tuple[int, ...]) -> tuple[int, int]:
-    return value[0], value[1]
-
-
-def _padding(value: str | tuple[int, ...]) -> str | tuple[int, int]:
-    return value if isinstance(value, str) else _pair(value)
-
-
-def _filled(
-    first: nn.Linear | nn.Conv2d,
-    first_weight: torch.Tensor,
-    second: nn.Linear | nn.Conv2d,
-    second_weight: torch.Tensor,
-    original: nn.Linear | nn.Conv2d,
-) -> nn.Sequential:
-    first.weight = nn.Parameter(first_weight.contiguous())
-    second.weight = nn.Parameter(second_weight.contiguous())
-    if original.bias is not None:
-        second.bias = nn.Parameter(original.bias.detach().clone())
-    return nn.Sequential(first, second).train(original.training)
-
-
-def factorize(model: nn.Module, make: Callable[[nn.Module], nn.Module | None]) -> int:
-    """Replace each layer for which ``make`` returns a pair with fewer parameters; the others stay.
-
-    Args:
-        model: changed in place.
-        make: from a module to its factors, or None where it is not of the kind.
-
-    Returns:
-        Number of layers replaced.
-
-    Raises:
-        NoEffect: no layer would have become smaller, or there is none of the kind.
-    """
-    # Each layer once, however many places hold it: a shared layer stays shared.
-    made = {child: make(child) for child in model.modules()}
-    candidates = {child: factors for child, factors in made.items() if factors is not None}
-    smaller = {child: factors for child, factors in candidates.items() if _size(factors) < _size(child)}
-    if not smaller:
-        reason = f"the rank makes none of {len(candidates)} layers smaller" if candidates else "there is no such layer"
-        raise NoEffect(f"factorized nothing: {reason}")
-    for name, child in list(model.named_modules(remove_duplicate=False)):
-        if child in smaller:
-            parent, _, last = name.rpartition(".")
-            setattr(model.get_submodule(parent), last, smaller[child])
-    return len(smaller)
-
-
-def _size(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
-
-
-# Exact types: a subclass may use its weight in ways that two layers can't stand in for.
 def _svd_factors(module: nn.Module, share: float, of: Of) -> nn.Module | None:
     if type(module) is nn.Linear:
         return factorize_linear(module, share, of)
@@ -169,9 +88,7 @@ def _svd_factors(module: nn.Module, share: float, of: Of) -> nn.Module | None:
 
 
 def _spatial_factors(module: nn.Module, share: float, of: Of) -> nn.Module | None:
-    if type(module) is nn.Conv2d and min(module.kernel_size) > 1 and module.groups == 1:
-        return factorize_spatial(module, share, of)
-    return None
+    return factorize_spatial(cast("nn.Conv2d", module), share, of) if spatial_kernel(module) else None
 
 
 @technique("compressor", "svd")
@@ -183,7 +100,8 @@ class Svd:
     ``rank`` keeps round(share * min(in, out)) singular values, of ``energy`` the fewest whose squares sum to that share
     of the total, so that each layer gets the rank that its spectrum asks for. A layer that its rank would make larger
     is left alone. Default: 0.8 of the energy cost a small residual network nothing after two epochs of fine-tuning; at
-    0.9 few of its layers became smaller. Fine-tuning at a tenth of SGD's usual rate, as in pruning.
+    0.9 few of its layers became smaller. Fine-tuning at a tenth of SGD's usual rate, as in pruning; with ``epochs = 0``
+    batch-norm statistics alone are recomputed.
 
     Helps: wide classifiers and bottleneck networks of 1x1 convolutions.
     Known not to help: small residual networks, whose weights sit in k x k convolutions (``spatial_svd``); latency of
@@ -198,8 +116,7 @@ class Svd:
     def __call__(self, model: nn.Module, context: CompressionContext) -> nn.Module:
         """Factorize in place; raises ``NoEffect`` where no layer becomes smaller."""
         factorize(model, lambda module: _svd_factors(module, self.share, self.of))
-        if self.epochs:
-            context.train(model, epochs=self.epochs, learning_rate=self.learning_rate)
+        finetune(model, context, self.epochs, self.learning_rate)
         return model
 
 
@@ -210,7 +127,8 @@ class SpatialSvd:
     Jaderberg et al. 2014 (scheme 2), solved in closed form by SVD: the weight [N, C, kh, kw] as a matrix [C kh, N kw]
     is cut to rank r, giving r vertical filters over C channels and N horizontal filters over r. Parameters fall from
     N*C*kh*kw to r*(C*kh + N*kw). Exact at full rank, min(C kh, N kw). ``share``, ``of`` and their defaults as in
-    ``svd``; a layer that its rank would make larger, and grouped convolutions, are left alone.
+    ``svd``, and so is ``epochs = 0``. A layer that its rank would make larger is left alone, and so are grouped
+    convolutions.
 
     Helps: 3 x 3 and larger kernels with many channels.
     Known not to help: the first layer, whose few channels leave few ranks to choose from (``of = "rank"`` can cripple
@@ -225,8 +143,7 @@ class SpatialSvd:
     def __call__(self, model: nn.Module, context: CompressionContext) -> nn.Module:
         """Factorize in place; raises ``NoEffect`` where no layer becomes smaller."""
         factorize(model, lambda module: _spatial_factors(module, self.share, self.of))
-        if self.epochs:
-            context.train(model, epochs=self.epochs, learning_rate=self.learning_rate)
+        finetune(model, context, self.epochs, self.learning_rate)
         return model
 
 

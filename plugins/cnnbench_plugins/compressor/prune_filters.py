@@ -10,13 +10,15 @@ from annotated_types import Ge, Gt, Lt
 from cnnbench import Requirement, technique
 from cnnbench.errors import NoEffect, Unsupported
 from cnnbench.lazy import nn, torch
+from cnnbench_plugins.compressor._finetune import finetune
+from cnnbench_plugins.compressor._taylor import gate_gradients, number_inputs, taylor_importance
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from cnnbench.slots import CompressionContext
 
-Importance = Literal["l1", "l2", "bn_scale", "random"]
+Importance = Literal["l1", "l2", "taylor", "bn_scale", "random"]
 
 
 def remove_channels(
@@ -25,6 +27,7 @@ def remove_channels(
     ratio: float,
     importance: Importance,
     generator: torch.Generator,
+    gates: Mapping[nn.Module, torch.Tensor] | None = None,
 ) -> None:
     """Remove a share of each group of coupled channels, in place; inputs and outputs keep their shapes.
 
@@ -34,6 +37,7 @@ def remove_channels(
         ratio: of a group's n channels floor(n * (1 - ratio)) stay; where that is 0, all of them.
         importance: how channels are ranked; the lowest go.
         generator: CPU generator, drawn from by ``random`` alone.
+        gates: what ``taylor`` ranks by, see ``gate_gradients``.
 
     Raises:
         Unsupported: the model's structure can't be followed, or it no longer runs once pruned.
@@ -50,28 +54,31 @@ def remove_channels(
             warnings.simplefilter("ignore")  # about parameters outside layers, which stay as they are
             for parameter in model.parameters():  # the dependency graph is read off autograd's
                 parameter.requires_grad_(True)
-            pruner = torch_pruning.pruner.BasePruner(
-                model, example, _importance(importance, generator), pruning_ratio=ratio, ignored_layers=[last]
-            )
+            ranked = _importance(importance, generator, gates or {})
+            pruner = torch_pruning.pruner.BasePruner(model, example, ranked, pruning_ratio=ratio, ignored_layers=[last])
             pruner.step()
         with torch.no_grad():
             pruned = model(example)
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise Unsupported(f"torch-pruning can't prune {type(model).__name__}: {reason}") from error
+        raise _unsupported(model, reason) from error
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(requires_grad[name])
         parameter.grad = None
     if pruned.shape != output.shape:
-        raise Unsupported(
-            f"torch-pruning can't prune {type(model).__name__}: output {tuple(pruned.shape)}, "
-            f"expected {tuple(output.shape)}"
-        )
+        raise _unsupported(model, f"output {tuple(pruned.shape)}, expected {tuple(output.shape)}")
     if sum(parameter.numel() for parameter in model.parameters()) == before:
         reason = "no layer would keep a channel"
         if importance == "bn_scale":
             reason += ", or none has a batch norm to rank it by"
         raise NoEffect(f"removed no channel at ratio {ratio}: {reason}")
+
+
+def _unsupported(model: nn.Module, reason: str) -> Unsupported:
+    return Unsupported(
+        f"torch-pruning can't follow the channels of {type(model).__name__} (shuffles, zero-padded shortcuts and the "
+        f"like are beyond it): {reason}"
+    )
 
 
 def _output_layer(model: nn.Module, example: torch.Tensor) -> tuple[torch.Tensor, nn.Module]:
@@ -94,9 +101,14 @@ def _output_layer(model: nn.Module, example: torch.Tensor) -> tuple[torch.Tensor
     return output, ran[-1]
 
 
-def _importance(name: Importance, generator: torch.Generator) -> Callable[[Any], torch.Tensor | None]:
+def _importance(
+    name: Importance, generator: torch.Generator, gates: Mapping[nn.Module, torch.Tensor]
+) -> Callable[[Any], torch.Tensor | None]:
     from torch_pruning import importance
 
+    if name == "taylor":
+        number_inputs(gates)
+        return taylor_importance(gates)
     if name == "random":
         return lambda group: torch.rand(len(group[0].idxs), generator=generator)
     if name == "bn_scale":
@@ -117,9 +129,12 @@ class PruneFilters:
     group's n channels floor(n * (1 - ratio)) stay; a group that would lose all is left whole, and a group norm loses
     as many channels from each of its groups. Importance ``l1`` or ``l2`` is the mean over the group's layers of the
     norm of the weights that go with the channel, ``bn_scale`` the mean |gamma| (Liu et al. 2017), ``random`` the
-    control. The classifier's outputs stay. With ratio r inner convolutions keep about (1 - r)^2 of their weights and
-    FLOPs. Default ratio: Li prunes up to half of a layer. Fine-tuning at a tenth of SGD's usual rate follows their
-    retraining at a reduced constant rate.
+    control, and ``taylor`` (Molchanov et al. 2017, equation 8, as derivatives by gates on the channels) the sum over
+    the batches of one epoch of |dL/dz|, z = 1 being a factor on the channel where the next layers read it: to first
+    order, what its removal does to the loss. The classifier's outputs stay. With ratio r inner convolutions keep about
+    (1 - r)^2 of their weights and FLOPs. Default ratio: Li prunes up to half of a layer. Fine-tuning at a tenth of
+    SGD's usual rate follows their retraining at a reduced constant rate; with ``epochs = 0`` batch-norm statistics
+    alone are recomputed.
 
     Helps: parameters, FLOPs, memory and latency, without special kernels.
     Known not to help: narrow networks at high ratios; latency where channel counts become odd. A small network trained
@@ -133,9 +148,9 @@ class PruneFilters:
 
     def __call__(self, model: nn.Module, context: CompressionContext) -> nn.Module:
         """Prune in place; raises ``Unsupported`` or ``NoEffect``."""
-        remove_channels(model, context.example, self.ratio, self.importance, context.generator)
-        if self.epochs:
-            context.train(model, epochs=self.epochs, learning_rate=self.learning_rate)
+        gates = gate_gradients(model, context) if self.importance == "taylor" else None
+        remove_channels(model, context.example, self.ratio, self.importance, context.generator, gates)
+        finetune(model, context, self.epochs, self.learning_rate)
         return model
 
 

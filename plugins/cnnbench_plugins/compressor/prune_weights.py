@@ -7,127 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from annotated_types import Ge, Gt, Lt
 
 from cnnbench import technique
-from cnnbench.errors import NoEffect
 from cnnbench.lazy import nn, torch
-from cnnbench.slots import Observer
+from cnnbench_plugins.compressor._finetune import finetune
+from cnnbench_plugins.compressor._sparsity import Scope, cubic_sparsity, prunable_weights, prune
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
-    from cnnbench.slots import CompressionContext
-    from cnnbench.types import Progress
+    from cnnbench.slots import CompressionContext, Observer
 
-Scope = Literal["global", "layer"]
 PruningSchedule = Literal["oneshot", "gradual"]
-
-
-def prunable_weights(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Weights of every convolution and linear layer, by module name; biases and norms are never pruned."""
-    kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
-    return {name: module.weight for name, module in model.named_modules() if isinstance(module, kinds)}
-
-
-def smallest(scores: Mapping[str, torch.Tensor], share: float, scope: Scope) -> dict[str, torch.Tensor]:
-    """Boolean masks that are False at the lowest scores.
-
-    Args:
-        scores: one tensor a layer, any shapes.
-        share: share of False entries, 0..1. Their number is exactly ``round(share * n)`` (Python's rounding: halves
-            to the even number), with n the entries of all layers together (``global``) or of each layer (``layer``).
-        scope: one threshold over all layers, or one for each.
-
-    Returns:
-        Masks of the scores' shapes. Of equal scores the first in order of layers and entries goes first.
-    """
-    if scope == "layer":
-        return {name: _mask(score.flatten(), share).view(score.shape) for name, score in scores.items()}
-    keep = _mask(torch.cat([score.flatten() for score in scores.values()]), share)
-    parts = torch.split(keep, [score.numel() for score in scores.values()])
-    return {name: part.view(score.shape) for (name, score), part in zip(scores.items(), parts, strict=True)}
-
-
-def _mask(scores: torch.Tensor, share: float) -> torch.Tensor:
-    keep = torch.ones_like(scores, dtype=torch.bool)
-    keep[torch.argsort(scores, stable=True)[: round(share * scores.numel())]] = False
-    return keep
-
-
-def cubic_sparsity(final: float, done: int, total: int) -> float:
-    """Sparsity after ``done`` of ``total`` pruning steps: s_f * (1 - (1 - done/total)^3).
-
-    Zhu & Gupta 2017, equation 1, with initial sparsity 0.
-    """
-    return final * (1 - (1 - done / total) ** 3)
-
-
-class _Pruner(Observer):
-    """Holds masked weights at zero and, on a gradual schedule, masks more of them before each epoch."""
-
-    def __init__(
-        self,
-        model: nn.Module,
-        score: Callable[[str, torch.Tensor], torch.Tensor],
-        sparsities: list[float],
-        scope: Scope,
-    ) -> None:
-        self._weights = prunable_weights(model)
-        self._score = score
-        self._sparsities = sparsities
-        self._scope = scope
-        self._masks: dict[str, torch.Tensor] = {}
-
-    def advance(self, position: int) -> None:
-        """Prune to the schedule's ``position``-th sparsity; scores must rank what is pruned already lowest."""
-        scores = {name: self._score(name, weight.detach()) for name, weight in self._weights.items()}
-        self._masks = smallest(scores, self._sparsities[position], self._scope)
-        self.enforce()
-
-    def enforce(self) -> None:
-        with torch.no_grad():
-            for name, weight in self._weights.items():
-                weight.masked_fill_(~self._masks[name], 0.0)
-
-    def after_step(self, model: nn.Module, step: int) -> None:  # noqa: ARG002
-        self.enforce()
-
-    def after_epoch(self, model: nn.Module, progress: Progress) -> bool:  # noqa: ARG002
-        if progress.epoch + 1 < len(self._sparsities):
-            self.advance(progress.epoch + 1)
-        return False
-
-
-def prune(
-    model: nn.Module,
-    score: Callable[[str, torch.Tensor], torch.Tensor],
-    sparsities: list[float],
-    scope: Scope,
-    train: Callable[[Observer], object] | None,
-) -> None:
-    """Set the lowest-scored conv and linear weights to zero, in place, and fine-tune the others.
-
-    Args:
-        model: changed in place.
-        score: from a layer's name and weight to a score of the weight's shape; the lowest are pruned. On a schedule
-            of several steps a weight that was pruned must keep scoring below those that were not.
-        sparsities: share of zeros before the first, second, ... epoch; the last one stays.
-        scope: see ``smallest``.
-        train: fine-tunes the model under the observer that it is given; None leaves the weights as they are.
-
-    Raises:
-        NoEffect: no weight became zero that was not zero before.
-    """
-    weights = prunable_weights(model)
-    before = sum(int(weight.count_nonzero()) for weight in weights.values())
-    if not weights:
-        raise NoEffect("pruned nothing: the model has no convolution or linear layer")
-    pruner = _Pruner(model, score, sparsities, scope)
-    pruner.advance(0)
-    if train is not None:
-        train(pruner)
-        pruner.enforce()
-    if sum(int(weight.count_nonzero()) for weight in weights.values()) >= before:
-        count = sum(weight.numel() for weight in weights.values())
-        raise NoEffect(f"pruned nothing: sparsity {sparsities[-1]} of {count} weights leaves no new zero")
 
 
 def _sparsities(sparsity: float, schedule: PruningSchedule, epochs: int) -> list[float]:
@@ -147,13 +36,11 @@ def _run(
     context: CompressionContext,
     score: Callable[[str, torch.Tensor], torch.Tensor],
 ) -> nn.Module:
-    def train(observer: Observer) -> object:
-        return context.train(
-            model, epochs=technique.epochs, learning_rate=technique.learning_rate, observers=(observer,)
-        )
+    def train(observer: Observer) -> None:
+        finetune(model, context, technique.epochs, technique.learning_rate, observer)
 
     sparsities = _sparsities(technique.sparsity, technique.schedule, technique.epochs)
-    prune(model, score, sparsities, technique.scope, train if technique.epochs else None)
+    prune(model, score, sparsities, technique.scope, train)
     return model
 
 
@@ -166,7 +53,7 @@ class PruneMagnitude:
     ``layer`` applies the share to each layer by itself. Schedule ``gradual`` (Zhu & Gupta 2017, equation 1) prunes
     before each of E fine-tuning epochs, to s * (1 - (1 - e/E)^3) before epoch e = 1..E. Fine-tuning at a tenth of the
     usual rate follows Han, section 3.3; the default here is a tenth of SGD's usual 0.1. Sparsity 0.9 is about Han's
-    AlexNet. Batch-norm statistics change only through fine-tuning: with ``epochs = 0`` they are the dense network's.
+    AlexNet. With ``epochs = 0`` batch-norm statistics are recomputed over the training split, and nothing is trained.
 
     Helps: the deflated size; an upper bound on what smaller networks could reach.
     Known not to help: latency, FLOPs or memory on dense hardware, none of which the tables credit it with; small

@@ -77,7 +77,7 @@ class Context:
     ) -> list[Progress]:
         self.trained_epochs.append(epochs)
         order = torch.Generator().manual_seed(3)
-        rate = learning_rate or 0.1
+        rate = 0.1 if learning_rate is None else learning_rate
         optimizer = torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9, weight_decay=1e-4)
         batches = len(self.train_images) // 64
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * batches)

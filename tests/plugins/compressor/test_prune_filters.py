@@ -12,6 +12,7 @@ pytest.importorskip("torch_pruning")
 
 from cnnbench.errors import NoEffect, Unsupported
 from cnnbench_plugins.compressor.prune_filters import PruneFilters, remove_channels
+from cnnbench_plugins.model.resnet import ResNet
 
 
 def params(model):
@@ -133,8 +134,22 @@ def test_a_group_norm_loses_as_many_channels_from_each_group():
 
 
 def test_what_torch_pruning_cannot_follow_is_unsupported_with_its_reason():
-    with pytest.raises(Unsupported, match="torch-pruning can't prune ShuffleNetV2: "):
+    with pytest.raises(Unsupported, match="torch-pruning can't follow the channels of ShuffleNetV2 "):
         remove_channels(shufflenet_v2_x0_5(weights=None), torch.randn(1, 3, 64, 64), 0.5, "l1", generator())
+    padded = ResNet(depth=8, width=8, shortcut="pad")((3, 32, 32), 10)
+    with pytest.raises(Unsupported, match="zero-padded shortcuts"):
+        remove_channels(padded, torch.randn(1, 3, 32, 32), 0.5, "l1", generator())
+
+
+def test_statistics_are_those_of_the_pruned_network_without_fine_tuning(model, context):
+    small = PruneFilters(ratio=0.25, epochs=0)(model, context)
+    features = {}
+    small[1].register_forward_hook(lambda _, inputs, __: features.update(x=inputs[0]))
+    mean = small[1].running_mean.clone()
+    with torch.no_grad():
+        small(context.train_images)
+    torch.testing.assert_close(mean, features["x"].mean((0, 2, 3)), rtol=1e-4, atol=1e-5)
+    assert context.trained_epochs == []
 
 
 def test_nothing_removed_is_an_error():

@@ -11,7 +11,9 @@ from torch import nn
 from torch.nn.utils import prune as torch_prune
 
 from cnnbench.errors import NoEffect
-from cnnbench_plugins.compressor.prune_weights import PruneMagnitude, PruneRandom, cubic_sparsity, smallest
+from cnnbench.slots import Observer
+from cnnbench_plugins.compressor._sparsity import cubic_sparsity, smallest
+from cnnbench_plugins.compressor.prune_weights import PruneMagnitude, PruneRandom
 
 
 def weights(model):
@@ -80,12 +82,9 @@ def test_masks_are_held_after_each_step(model, context):
 
     class Watching(type(context)):
         def train(self, model, *, observers=(), **options):
-            class Look:
+            class Look(Observer):
                 def after_step(self, model, step):
                     seen.append(zeros(model))
-
-                def after_epoch(self, model, progress):
-                    return False
 
             return super().train(model, observers=[*observers, Look()], **options)
 

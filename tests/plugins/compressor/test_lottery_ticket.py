@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from cnnbench.errors import Unsupported
+from cnnbench.slots import Observer
+from cnnbench_plugins.compressor.lottery_ticket import LotteryTicket, redraw
+
+
+class First(Observer):
+    """Keeps what a training starts from."""
+
+    state = None
+
+    def before_epoch(self, model, epoch, epochs):
+        if epoch == 0:
+            self.state = copy.deepcopy(model.state_dict())
+
+
+@pytest.fixture
+def seen(context):
+    """A context of few images, and the states that each of its trainings starts from and ends with."""
+    starts, ends = [], []
+
+    class Seen(type(context)):
+        def train(self, model, *, observers=(), **options):
+            first = First()
+            history = super().train(model, observers=[*observers, first], **options)
+            starts.append(first.state)
+            ends.append(copy.deepcopy(model.state_dict()))
+            return history
+
+    made = Seen(context.train_images[:128], context.train_labels[:128], context.test_images, context.test_labels)
+    return made, starts, ends
+
+
+def prunable(model):
+    return [f"{name}.weight" for name, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+
+
+def lowest(state, names, share):
+    """Masks, True where the weight stays, by one threshold over all layers."""
+    sizes = torch.cat([state[name].abs().flatten() for name in names])
+    keep = torch.ones(len(sizes), dtype=torch.bool)
+    keep[sizes.argsort(stable=True)[: round(share * len(sizes))]] = False
+    parts = keep.split([state[name].numel() for name in names])
+    return {name: part.view_as(state[name]) for name, part in zip(names, parts, strict=True)}
+
+
+def test_each_round_prunes_the_same_share_by_trained_magnitude_and_starts_from_the_initial_weights(model, seen):
+    context, starts, ends = seen
+    names, trained, initial = prunable(model), copy.deepcopy(model.state_dict()), context.initial().state_dict()
+    ticket = LotteryTicket(sparsity=0.875, rounds=3, epochs=1)(model, context)
+    assert len(starts) == 3
+    for before, start, end, sparsity in zip([trained, *ends], starts, ends, [0.5, 0.75, 0.875], strict=False):
+        keep = lowest(before, names, sparsity)
+        for name, value in start.items():
+            torch.testing.assert_close(value, initial[name] * keep.get(name, 1), rtol=0, atol=0)
+        assert all((end[name][~keep[name]] == 0).all() for name in names)
+    assert all(torch.equal(value, ends[-1][name]) for name, value in ticket.state_dict().items())
+
+
+def test_the_control_has_the_tickets_mask_and_other_weights_of_the_same_distribution(model, seen):
+    context, starts, _ = seen
+    names, initial = prunable(model), context.initial().state_dict()
+    LotteryTicket(sparsity=0.75, rounds=2, epochs=1)(copy.deepcopy(model), context)
+    LotteryTicket(sparsity=0.75, rounds=2, epochs=1, reinitialise=True)(model, context)
+    rewound, control = starts[1], starts[3]
+    for name in names:
+        keep = rewound[name] != 0
+        assert torch.equal(keep, control[name] != 0)
+        assert (rewound[name] != control[name])[keep].float().mean() > 0.5 or keep.sum() < 3
+        assert set(control[name][keep].tolist()) <= set(initial[name].flatten().tolist())
+    others = [name for name in rewound if name not in names]
+    assert all(torch.equal(rewound[name], control[name]) for name in others)
+
+
+def test_redraw_only_shuffles_within_layers(fresh):
+    before = copy.deepcopy(fresh.state_dict())
+    redraw(fresh, torch.Generator().manual_seed(0))
+    for name, value in fresh.state_dict().items():
+        same = torch.equal(value, before[name])
+        assert same != (name in prunable(fresh))
+        assert torch.equal(value.flatten().sort().values, before[name].flatten().sort().values)
+
+
+def test_rewind_goes_back_to_an_early_epoch_of_a_dense_training(model, seen):
+    context, starts, ends = seen
+    names = prunable(model)
+    early = context.initial()
+    states = []
+
+    class Keep(Observer):
+        def after_epoch(self, model, progress):
+            states.append(copy.deepcopy(model.state_dict()))
+            return False
+
+    context.train(early, epochs=3, observers=[Keep()])
+    LotteryTicket(sparsity=0.5, rounds=1, rewind=2, epochs=3)(model, context)
+    assert len(starts) == 3  # this test's own, the dense one, the ticket's
+    keep = lowest(ends[1], names, 0.5)
+    for name, value in starts[2].items():
+        torch.testing.assert_close(value, states[1][name] * keep.get(name, 1), rtol=0, atol=0)
+
+
+def test_another_structure_than_the_initial_one_is_unsupported(context):
+    with pytest.raises(Unsupported, match="name lottery_ticket first among the compressors"):
+        LotteryTicket()(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), context)
+    assert context.trained_epochs == []
+
+
+def test_options_that_contradict_each_other():
+    with pytest.raises(ValueError, match="expected rewind = 0, found 1"):
+        LotteryTicket(rewind=1, reinitialise=True)
+    with pytest.raises(ValueError, match="rewind below epochs = 3, found 3"):
+        LotteryTicket(rewind=3, epochs=3)
