@@ -176,8 +176,8 @@ class Strategy(Protocol):
 
     A class attribute ``acts_on: ClassVar[StrategyKind]`` is optional. It says what the strategy decides: ``training``,
     how one fit goes; ``weights``, which weights one fit ends with; ``members``, several models; ``inference``, the
-    finished model. A suite's list has them the other way round, outermost first, and at most one of ``weights``: any
-    other list would silently drop what one of them did.
+    finished model. A suite's list has them the other way round, outermost first, and at most one each of ``weights``
+    and ``members``: any other list would silently drop what one of them did.
     """
 
     def __call__(self, run: TrainingRun) -> Trained:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Protocol, Self, get_args
 
 import torch
 import torch.nn.functional as F
 
 from cnnbench.errors import Diverged, Unsupported
-from cnnbench.slots import REGULARIZER_METHODS, Observer, StrategyKind
+from cnnbench.slots import REGULARIZER_METHODS, Observer, StrategyKind, TrainingRun
 from cnnbench.technique import card_of
 from cnnbench.types import Batch, Progress, Trained
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from cnnbench.data import Splits
     from cnnbench.devices import Device
     from cnnbench.seeds import Streams
-    from cnnbench.slots import Augmentation, Loss, Optimizer, Schedule, Strategy, TrainingRun
+    from cnnbench.slots import Augmentation, Loss, Optimizer, Schedule, Strategy
     from cnnbench.types import Choice, DataOptions
 
 EVALUATION_BATCH = 1000
@@ -272,12 +272,23 @@ class Run:
         """The same run on another dataset."""
         return self.elsewhere(dataset, data, epochs)
 
+    def of_member(self, index: int) -> Run:
+        """The same run drawing everything from streams of the member's own."""
+        return replace(self, streams=self.streams.member(index))
+
+
+class Nestable(TrainingRun, Protocol):
+    """A run that strategies can be put around."""
+
+    def of_member(self, index: int) -> Nestable:
+        """The same run drawing everything from streams of the member's own; 0 changes nothing."""
+
 
 @dataclass(frozen=True)
 class _Around:
     """A run that leaves everything but ``fit`` to the run within."""
 
-    inner: TrainingRun
+    inner: Nestable
 
     @property
     def epochs(self) -> int:
@@ -293,6 +304,9 @@ class _Around:
     def on(self, dataset: Choice, data: DataOptions, epochs: int) -> TrainingRun:
         return self.inner.on(dataset, data, epochs)
 
+    def of_member(self, index: int) -> Self:
+        return replace(self, inner=self.inner.of_member(index))
+
 
 @dataclass(frozen=True)
 class _Wrapped(_Around):
@@ -301,15 +315,14 @@ class _Wrapped(_Around):
     strategy: Strategy
 
     def fit(self, *observers: Observer, member: int = 0, schedule: Schedule | None = None) -> Trained:
-        return self.strategy(_Bound(self.inner, observers, member, schedule))
+        return self.strategy(_Bound(self.inner.of_member(member), observers, schedule))
 
 
 @dataclass(frozen=True)
 class _Bound(_Around):
-    """A run that always brings an outer strategy's observers, member and schedule."""
+    """A run that always brings an outer strategy's observers and schedule."""
 
     observers: tuple[Observer, ...]
-    member: int
     own_schedule: Schedule | None
 
     @property
@@ -317,12 +330,10 @@ class _Bound(_Around):
         return self.own_schedule or self.inner.schedule
 
     def fit(self, *observers: Observer, member: int = 0, schedule: Schedule | None = None) -> Trained:
-        # Cantor's pairing: distinct for every (outer, inner) and 0 for (0, 0), the trial's own streams.
-        pair = (self.member + member) * (self.member + member + 1) // 2 + member
-        return self.inner.fit(*self.observers, *observers, member=pair, schedule=schedule or self.own_schedule)
+        return self.inner.fit(*self.observers, *observers, member=member, schedule=schedule or self.own_schedule)
 
 
-def train(run: TrainingRun, strategies: Sequence[Strategy]) -> Trained:
+def train(run: Nestable, strategies: Sequence[Strategy]) -> Trained:
     """Run with the strategies around it, the first of the list outermost.
 
     Raises:
@@ -341,6 +352,7 @@ def _check_nesting(strategies: Sequence[Strategy]) -> None:
     in_order = [name for _, name in sorted(known, key=lambda entry: entry[0])]
     if names != in_order:
         raise Unsupported(f"strategies act from the outside in: write {in_order}, not {names}")
-    deciding = [name for kind, name in known if kind == kinds.index("weights")]
-    if len(deciding) > 1:
-        raise Unsupported(f"{' and '.join(deciding)} each decide which weights a training ends with: name one of them")
+    for kind, doing in (("weights", "decide which weights a training ends with"), ("members", "train several models")):
+        several = [name for number, name in known if number == kinds.index(kind)]
+        if len(several) > 1:
+            raise Unsupported(f"{' and '.join(several)} each {doing}: name one of them")

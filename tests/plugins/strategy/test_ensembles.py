@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 
 import pytest
 import torch
@@ -13,7 +12,7 @@ from cnnbench.artifact import load_model, save_model
 from cnnbench.errors import Unsupported
 from cnnbench.slots import Observer
 from cnnbench.stages.profile import profile
-from cnnbench.stages.train import Run, train
+from cnnbench.stages.train import train
 from cnnbench_plugins.strategy._combined import Ensemble, log_mean_softmax
 from cnnbench_plugins.strategy.averaging import Ema, Swa
 from cnnbench_plugins.strategy.early_stopping import EarlyStopping
@@ -68,30 +67,16 @@ def test_the_cost_of_an_ensemble_is_that_of_its_members(make_run, images):
     assert (snapshots["params"], snapshots["flops"]) == (3 * one["params"], 3 * one["flops"])
 
 
-@dataclasses.dataclass(frozen=True)
-class Numbered(Run):
-    """A run that notes the member of each fit, or has one member whatever is asked."""
-
-    asked: list[int] = dataclasses.field(default_factory=list)
-    only: int | None = None
-
-    def fit(self, *observers, member=0, schedule=None):
-        self.asked.append(member)
-        return super().fit(*observers, member=member if self.only is None else self.only, schedule=schedule)
-
-
 def test_early_stopping_acts_on_each_member(make_run, images):
-    plain = make_run(epochs=6)
-    run = Numbered(plain.build, plain.how, plain.streams, plain.elsewhere)
-    trained = train(run, [DeepEnsemble(k=2), EarlyStopping(patience=1, min_delta=0.5)])
-    assert len(set(run.asked)) == 2
-    alone = [
-        EarlyStopping(patience=1, min_delta=0.5)(dataclasses.replace(run, only=member)) for member in list(run.asked)
-    ]
+    run = make_run(epochs=6)
+    stop = EarlyStopping(patience=1, min_delta=0.5)
+    trained = train(run, [DeepEnsemble(k=2), stop])
+    alone = [stop(run.of_member(member)) for member in range(2)]
     assert trained.notes["members"] == [one.notes for one in alone]
     assert min(len(one.history) for one in alone) < 6
     mean = torch.stack([probabilities(one.model, images) for one in alone]).mean(0)
     torch.testing.assert_close(probabilities(trained.model, images), mean)
+    assert not torch.allclose(probabilities(alone[0].model, images), probabilities(alone[1].model, images))
     assert trained.remarks == list(dict.fromkeys(remark for one in alone for remark in one.remarks))
 
 
