@@ -27,6 +27,7 @@ class Arm:
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self._techniques = settings["techniques"]
         self.recipe = settings["recipe"]
+        self.dataset = settings["dataset"]
 
     def names(self, slot: str) -> list[str]:
         """The techniques of a slot in order."""
@@ -95,10 +96,20 @@ def _order_of_compression(arm: Arm) -> Iterator[str]:
             yield f"{name} after {before[0]} leaves the values that it chose: quantize last (Han 2016, section 2)"
 
 
+def _mirrored_signs(arm: Arm) -> Iterator[str]:
+    """Shorten & Khoshgoftaar 2019, "A survey on Image Data Augmentation", section on safety: labels must survive."""
+    names = {arm.dataset["name"], str(arm.dataset["options"].get("dataset", "")).lower()}
+    signs = sorted(names & {"digits", "mnist", "kmnist", "svhn"})
+    flips = [name for name in arm.names("augmentation") if name in {"hflip", "vflip"}]
+    if signs and flips:
+        yield f"{' and '.join(flips)} mirrors the signs of {signs[0]}, which have no mirror images of their class"
+
+
 _RULES: tuple[Callable[[Arm], Iterator[str]], ...] = (
     _selu,
     _soft_targets,
     _decay_twice,
     _early_stopping,
     _order_of_compression,
+    _mirrored_signs,
 )

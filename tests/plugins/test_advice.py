@@ -48,6 +48,7 @@ def told(baseline: str, schedule: str = "constant", optimizer: str = '"sgd"') ->
         ),
         ('regularizer = ["l2", "weight_decay"]', ["decay more than once: l2, weight_decay"]),
         ('regularizer = { name = "weight_decay", norms_and_biases = true }', ["norms and biases"]),
+        ('augmentation = ["hflip", "crop"]', ["hflip mirrors the signs of digits"]),
         ('compressor = ["quantize_weights", "prune_magnitude"]', ["prune_magnitude after quantize_weights"]),
     ],
 )
