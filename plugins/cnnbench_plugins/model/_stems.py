@@ -12,6 +12,7 @@ def shrink_stem(model: nn.Module) -> bool:
 
     A 7x7 convolution of stride 2 becomes 3x3 of stride 1, one of 3x3 loses its stride, and a max pooling right after
     it goes: what CIFAR versions of these families do (He et al. 2016, section 4.2; Huang et al. 2017, section 3).
+    ConvNeXt's patches of 4x4 pixels become 2x2.
     """
     family = type(model).__name__
     if family not in _STEMS:
@@ -20,7 +21,9 @@ def shrink_stem(model: nn.Module) -> bool:
     conv = model.get_submodule(conv_name)
     if not isinstance(conv, nn.Conv2d):
         return False
-    if conv.kernel_size != (3, 3):
+    if family == "ConvNeXt":
+        _put(model, conv_name, _fresh(conv, kernel=2, stride=2))
+    elif conv.kernel_size != (3, 3):
         _put(model, conv_name, _fresh(conv, kernel=3, padding=1))
     else:
         conv.stride, conv.padding = (1, 1), (1, 1)
@@ -41,6 +44,7 @@ _STEMS = {
     "EfficientNet": ("features.0.0", ""),
     "MNASNet": ("layers.0", ""),
     "RegNet": ("stem.0", ""),
+    "ConvNeXt": ("features.0.0", ""),
 }
 
 
@@ -59,16 +63,18 @@ def head_of(model: nn.Module) -> str:
     return names[-1]
 
 
-def _fresh(old: nn.Conv2d, *, in_channels: int | None = None, kernel: int | None = None, padding: int = 0) -> nn.Conv2d:
+def _fresh(
+    old: nn.Conv2d, *, in_channels: int | None = None, kernel: int | None = None, stride: int = 1, padding: int = 0
+) -> nn.Conv2d:
     """A convolution like ``old`` with another input or kernel, initialized by He et al. 2015 (fan-out, as these nets).
 
-    A changed kernel comes with stride 1.
+    ``stride`` and ``padding`` come with a changed kernel.
     """
     new = nn.Conv2d(
         in_channels or old.in_channels,
         old.out_channels,
         (kernel, kernel) if kernel else old.kernel_size,  # type: ignore[arg-type]
-        (1, 1) if kernel else old.stride,  # type: ignore[arg-type]
+        (stride, stride) if kernel else old.stride,  # type: ignore[arg-type]
         (padding, padding) if kernel else old.padding,  # type: ignore[arg-type]
         bias=old.bias is not None,
     )

@@ -160,7 +160,7 @@ def test_a_file_that_is_no_state_dict(tmp_path: Path, content: object) -> None:
         file.write_bytes(content)
     else:
         torch.save(content, file)
-    with pytest.raises(UsageError, match=r"weights.pt: not a state dict of plain tensors") as caught:
+    with pytest.raises(Unsupported, match=r"weights.pt: not a state dict of plain tensors") as caught:
         TorchvisionModel("squeezenet1_1", weights=file)((3, 64, 64), 10)
     assert "\n" not in str(caught.value)
 
@@ -177,7 +177,7 @@ class Touches:
 
 def test_loading_weights_runs_no_code(tmp_path: Path) -> None:
     torch.save({"weight": Touches(tmp_path / "touched")}, tmp_path / "weights.pt")
-    with pytest.raises(UsageError, match="not a state dict of plain tensors"):
+    with pytest.raises(Unsupported, match="not a state dict of plain tensors"):
         TorchvisionModel("squeezenet1_1", weights=tmp_path / "weights.pt")((3, 64, 64), 10)
     assert not (tmp_path / "touched").exists()
 
