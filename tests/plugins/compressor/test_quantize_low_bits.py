@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from cnnbench.errors import NoEffect, Unsupported
+from cnnbench.slots import Observer
 from cnnbench_plugins.compressor._fake_flow import HoldZeros
 from cnnbench_plugins.compressor._fake_layers import QuantizedLayer
 from cnnbench_plugins.compressor.mixed_precision import WIDTHS, MixedPrecision, allocate, sensitivities
@@ -83,15 +84,18 @@ def test_qat_beats_ptq_at_two_and_three_bits_and_keeps_its_levels(model, context
 def test_training_computes_with_the_weights_that_it_ends_with(model, context):
     outputs = []
 
+    class Look(Observer):
+        def after_step(self, model, step):
+            outputs.append(model.eval()(context.test_images).detach())
+            model.train()
+
     class Watching(type(context)):
-        def train(self, model, **options):
-            history = super().train(model, **options)
-            outputs.append(model.eval()(self.test_images).detach())
-            return history
+        def train(self, model, *, observers=(), **options):
+            return super().train(model, observers=[*observers, Look()], **options)
 
     watching = Watching(context.train_images, context.train_labels, context.test_images, context.test_labels)
     made = QuantizeQat(bits=3, epochs=2)(model, watching)
-    torch.testing.assert_close(made(context.test_images), outputs[0], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(made(context.test_images), outputs[-1], atol=1e-5, rtol=1e-5)
 
 
 def test_what_was_pruned_stays_so(model, context):

@@ -76,6 +76,15 @@ def test_the_range_chosen_is_never_worse_than_the_whole_range(rows, columns, bit
         assert len(row.unique()) <= 2**bits
 
 
+def test_few_levels_are_not_spent_on_the_largest_values():
+    # The best 2-bit quantizer of a normal variable with levels -2 to 1 has a step near 1; max |x| / 1.5 is far above.
+    values = drawn(1, 20000)
+    (scale, _), whole = best_range(values, 2, symmetric=True), values.abs().max() / 1.5
+    assert 0.8 < scale.item() < 1.3 < whole / 2
+    errors = [(quantized(values, s, 0.0, 2, symmetric=True) - values).square().mean() for s in (scale, whole)]
+    assert errors[0] < 0.5 * errors[1]
+
+
 @pytest.mark.parametrize("symmetric", [True, False])
 @pytest.mark.parametrize("per_channel", [True, False])
 def test_error_grows_as_bits_fall(symmetric, per_channel):

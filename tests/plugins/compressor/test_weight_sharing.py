@@ -9,6 +9,7 @@ from sklearn.cluster import KMeans
 from torch import nn
 
 from cnnbench.errors import NoEffect
+from cnnbench.slots import Observer
 from cnnbench.stages.profile import saved_bytes
 from cnnbench_plugins.compressor.prune_weights import PruneMagnitude
 from cnnbench_plugins.compressor.weight_sharing import WeightSharing, cluster
@@ -69,6 +70,28 @@ def test_clusters_move_together_by_their_mean(model, context):
     place = torch.arange(start.numel()).view_as(start)
     for value in start.unique():
         torch.testing.assert_close(moved[start == value][0], value + place[start == value].float().mean())
+
+
+def test_training_never_sees_more_values_than_codes(model, context):
+    seen = []
+
+    class Look(Observer):
+        def after_step(self, model, step):
+            seen.append(max(len(layer.weight.unique()) for layer in layers(model)))
+
+    class Watching(type(context)):
+        def train(self, model, *, observers=(), **options):
+            return super().train(model, observers=[*observers, Look()], **options)
+
+    watching = Watching(context.train_images, context.train_labels, context.test_images, context.test_labels)
+    WeightSharing(bits=2, epochs=1)(model, watching)
+    assert set(seen) == {4}
+
+
+def test_zero_takes_one_of_the_codes(model, context):
+    pruned = PruneMagnitude(sparsity=0.5, epochs=0)(model, context)
+    made = WeightSharing(bits=1, epochs=0)(pruned, context)
+    assert all(len(layer.weight.unique()) == 2 and (layer.weight == 0).any() for layer in layers(made))
 
 
 def test_deep_compression_keeps_zeros_and_counts_the_nonzero(model, context):
