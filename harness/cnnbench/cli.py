@@ -149,7 +149,7 @@ def _parser() -> argparse.ArgumentParser:
     compat.add_argument("--slot", action="append", default=[], metavar="SLOT", help="only this slot (may be repeated)")
     compat.add_argument("--image", default="3x64x64", metavar="CxHxW", help="shape of the images (default: 3x64x64)")
     compat.add_argument("--classes", type=int, default=10, metavar="K", help="number of classes (default: 10)")
-    compat.add_argument("--output", type=Path, metavar="FILE", help="write the table there instead of printing it")
+    compat.add_argument("--output", type=Path, metavar="FILE", help="write the page there instead of printing it")
 
     report = command("report", _report, "render the table of finished results again")
     report.add_argument("results", metavar="RESULTS", type=Path, help="a folder with records.jsonl, or such a file")
@@ -297,7 +297,7 @@ def _show(given: argparse.Namespace) -> int:
 
 
 def _compat(given: argparse.Namespace) -> int:
-    from cnnbench import compat
+    from cnnbench import compat, compat_page
     from cnnbench.devices import resolve
     from cnnbench.registry import nearest
 
@@ -318,8 +318,9 @@ def _compat(given: argparse.Namespace) -> int:
             verdict = compat.try_technique(technique, model, text, splits, registry, device)
             verdicts.append(verdict)
             print(f"{technique.slot} {technique.name} on {text}: {verdict.status}", file=sys.stderr)
-    _put(compat.matrix(verdicts), given.output)
-    print(compat.totals(verdicts), file=sys.stderr)
+    again = compat_page.command_line(given.models, given.slot, given.image, given.classes, given.output)
+    _put(compat_page.page(verdicts, command=again, image=given.image, classes=given.classes), given.output)
+    print(compat_page.totals(verdicts), file=sys.stderr)
     return OK
 
 

@@ -6,9 +6,8 @@ What is asked is whether a technique finds something to do and whether the model
 from __future__ import annotations
 
 import warnings
-from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 
@@ -22,7 +21,7 @@ from cnnbench.stages.rehearse import rehearse
 from cnnbench.types import Choice, DataOptions, Recipe, Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from cnnbench.devices import Device
     from cnnbench.registry import Registry
@@ -34,7 +33,7 @@ SLOTS = (
 """Slots whose techniques meet the model; the others see images and labels alone."""
 
 Status = Literal["works", "in part", "no effect", "unsupported", "fails"]
-SIGNS: Mapping[Status, str] = {"works": "✓", "in part": "◐", "no effect": "–", "unsupported": "✗", "fails": "!"}
+STATUSES: tuple[Status, ...] = get_args(Status)
 IMAGES = 8
 """Training images: two steps of four."""
 
@@ -133,31 +132,3 @@ def random_splits(image_shape: tuple[int, int, int], classes: int) -> Splits:
     labels = torch.arange(IMAGES) % classes
     names = tuple(f"class {k}" for k in range(classes))
     return Splits(images, labels, images, labels, images, labels, names)
-
-
-def totals(verdicts: Sequence[Verdict]) -> str:
-    """How many there are of each status, in one line."""
-    counts = Counter(verdict.status for verdict in verdicts)
-    return ", ".join(f"{counts[status]} {status}" for status in SIGNS if counts[status])
-
-
-def matrix(verdicts: Sequence[Verdict]) -> str:
-    """Markdown: a table with a row for each technique and a column for each model, then every reason."""
-    models = list(dict.fromkeys(verdict.model for verdict in verdicts))
-    rows: dict[tuple[str, str], dict[str, Verdict]] = {}
-    for verdict in verdicts:
-        rows.setdefault((verdict.technique.slot, verdict.technique.name), {})[verdict.model] = verdict
-    lines = [f"| slot | technique | {' | '.join(models)} |", f"| --- | --- |{' :-: |' * len(models)}"]
-    for (slot, name), by_model in rows.items():
-        signs = [SIGNS[by_model[model].status] if model in by_model else "" for model in models]
-        lines.append(f"| {slot} | `{name}` | {' | '.join(signs)} |")
-    meaning = ", ".join(f"{sign} {status}" for status, sign in SIGNS.items())
-    lines += ["", f"{meaning}. In all: {totals(verdicts)}.", "", "Why not, or not everywhere:", ""]
-    for (slot, name), by_model in rows.items():
-        reasons: dict[tuple[Status, str], list[str]] = {}
-        for model, verdict in by_model.items():
-            if verdict.reason:
-                text = verdict.reason.removeprefix(f"{slot}: ")
-                reasons.setdefault((verdict.status, text), []).append(model)
-        lines += [f"- `{name}` {status} on {', '.join(where)}: {text}" for (status, text), where in reasons.items()]
-    return "\n".join(lines)

@@ -142,14 +142,19 @@ def apply_surgery(slot: str, technique: Surgery, model: nn.Module) -> SurgeryRep
             identities.append(new)
         return new
 
-    swapped = replace_modules(model, lambda m: isinstance(m, kinds) and _reachable(m) and m not in kept, make)
+    def meant(module: nn.Module) -> bool:
+        return isinstance(module, kinds) and _reachable(module) and module not in kept
+
+    swapped = replace_modules(model, meant, make)
     unreached = _summary(
         [(_label(node), path, "calls") for path, node in _functional(graphs, kinds)]
         + [(type(module).__name__, path, "modules") for path, module in aside]
     )
     if not swapped:
+        changeable = any(map(meant, model.modules()))
+        why = f"none of whose {slot} modules it changes" if changeable else f"which has no {slot} module to change"
         hint = f"; out of reach are {', '.join(unreached)}" if unreached else ""
-        raise NoEffect(f"{slot} {card_of(technique).name!r} replaced no module of the model{hint}")
+        raise NoEffect(f"{slot} {card_of(technique).name!r} replaced no module of the model, which {why}{hint}")
     if hasattr(technique, "finish"):
         unreached += tuple(technique.finish(model))
     _undo_inplace(model, everywhere=bool(identities))
