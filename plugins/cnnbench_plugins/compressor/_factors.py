@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from cnnbench.errors import NoEffect
+from cnnbench.errors import NoEffect, Unsupported
 from cnnbench.lazy import nn, torch
 
 if TYPE_CHECKING:
@@ -74,11 +74,12 @@ def spatial_kernel(module: nn.Module) -> bool:
     return type(module) is nn.Conv2d and min(module.kernel_size) > 1 and module.groups == 1
 
 
-def factorize(model: nn.Module, make: Callable[[nn.Module], nn.Module | None]) -> int:
+def factorize(model: nn.Module, example: torch.Tensor, make: Callable[[nn.Module], nn.Module | None]) -> int:
     """Replace each layer for which ``make`` returns factors with fewer parameters; the others stay.
 
     Args:
         model: changed in place.
+        example: one model input [1, C, H, W].
         make: from a module to its factors, or None where it is not of the kind.
 
     Returns:
@@ -86,6 +87,7 @@ def factorize(model: nn.Module, make: Callable[[nn.Module], nn.Module | None]) -
 
     Raises:
         NoEffect: no layer would have become smaller, or there is none of the kind.
+        Unsupported: a module reads the weight of a layer inside it, which factors don't have.
     """
     # Each layer once, however many places hold it: a shared layer stays shared.
     made = {child: make(child) for child in model.modules() if child is not model}
@@ -96,8 +98,13 @@ def factorize(model: nn.Module, make: Callable[[nn.Module], nn.Module | None]) -
         raise NoEffect(f"factorized nothing: {reason}")
     for name, child in list(model.named_modules(remove_duplicate=False)):
         if child in smaller:
-            parent, _, last = name.rpartition(".")
-            setattr(model.get_submodule(parent), last, smaller[child])
+            model.set_submodule(name, smaller[child])
+    try:
+        with torch.no_grad():
+            model.eval()(example)
+    except (AttributeError, RuntimeError, TypeError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise Unsupported(f"{type(model).__name__} no longer runs with factorized layers: {reason}") from error
     return len(smaller)
 
 

@@ -160,7 +160,7 @@ class Cp:
     learning_rate: Annotated[float, Gt(0)] = 0.01
 
     def __call__(self, model: nn.Module, context: CompressionContext) -> nn.Module:
-        """Factorize in place; raises ``NoEffect`` where no layer becomes smaller."""
+        """Factorize in place; raises ``NoEffect`` where no layer becomes smaller, or ``Unsupported``."""
 
         def make(module: nn.Module) -> nn.Module | None:
             if not spatial_kernel(module):
@@ -168,7 +168,7 @@ class Cp:
             layer = cast("nn.Conv2d", module)
             return factorize_cp(layer, cp_rank(layer, self.share), context.generator)
 
-        factorize(model, make)
+        factorize(model, context.example, make)
         finetune(model, context, self.epochs, self.learning_rate)
         return model
 

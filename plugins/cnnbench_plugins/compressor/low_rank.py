@@ -114,8 +114,8 @@ class Svd:
     learning_rate: Annotated[float, Gt(0)] = 0.01
 
     def __call__(self, model: nn.Module, context: CompressionContext) -> nn.Module:
-        """Factorize in place; raises ``NoEffect`` where no layer becomes smaller."""
-        factorize(model, lambda module: _svd_factors(module, self.share, self.of))
+        """Factorize in place; raises ``NoEffect`` where no layer becomes smaller, or ``Unsupported``."""
+        factorize(model, context.example, lambda module: _svd_factors(module, self.share, self.of))
         finetune(model, context, self.epochs, self.learning_rate)
         return model
 
@@ -141,8 +141,8 @@ class SpatialSvd:
     learning_rate: Annotated[float, Gt(0)] = 0.01
 
     def __call__(self, model: nn.Module, context: CompressionContext) -> nn.Module:
-        """Factorize in place; raises ``NoEffect`` where no layer becomes smaller."""
-        factorize(model, lambda module: _spatial_factors(module, self.share, self.of))
+        """Factorize in place; raises ``NoEffect`` where no layer becomes smaller, or ``Unsupported``."""
+        factorize(model, context.example, lambda module: _spatial_factors(module, self.share, self.of))
         finetune(model, context, self.epochs, self.learning_rate)
         return model
 

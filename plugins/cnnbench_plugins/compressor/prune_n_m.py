@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Ge, Gt
 
@@ -35,12 +35,6 @@ def n_of_m(weight: torch.Tensor, n: int, m: int) -> torch.Tensor | None:
     return keep.flatten(-2).movedim(-1, 1)
 
 
-def packed_bytes(weight: torch.Tensor, n: int, m: int) -> int:
-    """Bytes of the non-zero values with the position of each in its group, ceil(log2 m) bits."""
-    values = weight.numel() // m * n
-    return values * weight.element_size() + (values * (m - 1).bit_length() + 7) // 8
-
-
 @technique("compressor", "prune_n_m")
 class PruneNM:
     """Keeps the n largest of every m consecutive weights, the pattern of sparse tensor cores, then fine-tunes them.
@@ -69,26 +63,22 @@ class PruneNM:
             raise ValueError(f"expected n below m, found n = {self.n}, m = {self.m}")
 
     def __call__(self, model: nn.Module, context: CompressionContext) -> nn.Module:
-        """Prune in place; raises ``NoEffect`` where no weight becomes zero."""
-        before = nonzeros(model)
-        weights = prunable_weights(model)
+        """Prune in place and wrap; raises ``NoEffect`` where no weight becomes zero."""
+        from cnnbench_plugins.compressor._pattern import SparsePattern
+        from cnnbench_plugins.compressor._simulated import plain_network
+
+        network = plain_network(model)
+        before = nonzeros(network)
+        weights = prunable_weights(network)
         masks = {name: mask for name, w in weights.items() if (mask := n_of_m(w, self.n, self.m)) is not None}
-        held = Held(model, masks)
+        held = Held(network, masks)
         held.enforce()
-        if nonzeros(model) >= before:
+        if nonzeros(network) >= before:
             reason = "all were of the pattern before" if masks else f"{self.m} divides no layer's number of inputs"
             raise NoEffect(f"pruned nothing: {reason} ({len(masks)} of {len(weights)} layers can have it)")
-        finetune(model, context, self.epochs, self.learning_rate, held)
+        finetune(network, context, self.epochs, self.learning_rate, held)
         held.enforce()
-        _declare_size(model, [weights[name] for name in masks], self.n, self.m)
-        return model
-
-
-def _declare_size(model: nn.Module, weights: list[torch.Tensor], n: int, m: int) -> None:
-    from cnnbench.stages.profile import saved_bytes
-
-    saved = sum(w.numel() * w.element_size() - packed_bytes(w, n, m) for w in weights)
-    cast("Any", model).deployed_bytes = saved_bytes(model) - saved
+        return SparsePattern(network, masks, self.n, self.m)
 
 
 TECHNIQUES = (PruneNM,)

@@ -79,12 +79,12 @@ class Tucker2:
     learning_rate: Annotated[float, Gt(0)] = 0.01
 
     def __call__(self, model: nn.Module, context: CompressionContext) -> nn.Module:
-        """Factorize in place; raises ``NoEffect`` where no layer becomes smaller."""
+        """Factorize in place; raises ``NoEffect`` where no layer becomes smaller, or ``Unsupported``."""
 
         def make(module: nn.Module) -> nn.Module | None:
             return factorize_tucker2(cast("nn.Conv2d", module), self.share, self.of) if spatial_kernel(module) else None
 
-        factorize(model, make)
+        factorize(model, context.example, make)
         finetune(model, context, self.epochs, self.learning_rate)
         return model
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from cnnbench.errors import NoEffect
+from cnnbench.errors import NoEffect, Unsupported
 from cnnbench_plugins.compressor._factors import split
 from cnnbench_plugins.compressor.low_rank import (
     SpatialSvd,
@@ -143,8 +143,22 @@ def test_no_such_layer(context):
 
 
 def test_a_shared_layer_stays_shared(context):
-    shared = nn.Linear(32, 32)
-    model = nn.Sequential(shared, nn.Sequential(shared))
+    shared = nn.Linear(64, 64)
+    model = nn.Sequential(nn.Flatten(), shared, nn.Sequential(shared))
     Svd(share=0.1, of="rank", epochs=0)(model, context)
-    assert model[0] is model[1][0]
-    assert isinstance(model[0], nn.Sequential)
+    assert model[1] is model[2][0]
+    assert isinstance(model[1], nn.Sequential)
+
+
+class ReadsAWeight(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(64, 64)
+
+    def forward(self, x):
+        return F.linear(x.flatten(1), self.inner.weight)
+
+
+def test_a_module_that_reads_a_layers_weight_is_unsupported(context):
+    with pytest.raises(Unsupported, match=r"no longer runs with factorized layers: .* no attribute 'weight'"):
+        Svd(share=0.1, of="rank", epochs=0)(nn.Sequential(ReadsAWeight()), context)

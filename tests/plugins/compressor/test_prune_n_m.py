@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,9 @@ from torch import nn
 
 from cnnbench.errors import NoEffect
 from cnnbench.stages.profile import profile
+from cnnbench_plugins.compressor.low_rank import Svd
 from cnnbench_plugins.compressor.prune_n_m import PruneNM, n_of_m
+from cnnbench_plugins.compressor.prune_weights import PruneMagnitude
 
 
 @settings(deadline=None, max_examples=50)
@@ -54,7 +58,8 @@ def test_two_of_four_survives_fine_tuning_and_leaves_what_four_does_not_divide(m
 
 def test_size_is_nominal_values_and_two_bits_a_position(model, context):
     dense = profile(model, context.example).metrics
-    found = profile(PruneNM(epochs=0)(model, context), context.example)
+    pruned = PruneNM(epochs=0)(model, context)
+    found = profile(pruned, context.example)
     weights = sum(m.weight.numel() for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)) - 16 * 9
     assert found.methods["size_bytes"] == "nominal"
     assert dense["size_bytes"] - found.metrics["size_bytes"] == 4 * weights - (weights // 2 * 4 + weights // 2 * 2 / 8)
@@ -71,3 +76,10 @@ def test_what_has_no_pattern_to_take_is_an_error(model, context):
         PruneNM(epochs=0)(once, context)
     with pytest.raises(ValueError, match="n below m, found n = 4, m = 4"):
         PruneNM(n=4)
+
+
+def test_a_later_change_of_the_weights_ends_the_claim(model, context):
+    pruned = PruneNM(epochs=0)(model, context)
+    assert isinstance(PruneNM(n=1, epochs=0)(copy.deepcopy(pruned), context).deployed_bytes, int)
+    assert Svd(share=0.25, of="rank", epochs=0)(copy.deepcopy(pruned), context).deployed_bytes is None
+    assert PruneMagnitude(sparsity=0.9, epochs=0)(pruned, context).deployed_bytes is None
