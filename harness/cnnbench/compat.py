@@ -91,13 +91,17 @@ def candidates(registry: Registry, slots: Sequence[str] = SLOTS) -> Iterator[Cho
 def try_technique(
     technique: Choice, model: Choice, label: str, splits: Splits, registry: Registry, device: Device
 ) -> Verdict:
-    """Two training steps with one technique, then its compression where it is a compressor."""
+    """Two training steps with one technique, then its compression where it is a compressor.
+
+    Strategies get two epochs: what they do often comes after the first.
+    """
+    epochs = 2 if technique.slot == "strategy" else 1
     settings = Settings(
         dataset=Choice("dataset", "random"),
         data=DataOptions(),
         model=model,
         recipe=Recipe(
-            epochs=1,
+            epochs=epochs,
             batch_size=IMAGES // 2,
             optimizer=complete(Choice("optimizer", "sgd", {"lr": 0.01}), registry),
             schedule=complete(Choice("schedule", "constant"), registry),
@@ -109,7 +113,7 @@ def try_technique(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of libraries, about each of some hundred models
-            rehearse(Builder(settings, registry, splits, device), Streams(0), notes)
+            rehearse(Builder(settings, registry, splits, device), Streams(0), notes, epochs)
     except NoEffect as error:
         return Verdict(label, technique, "no effect", str(error))
     except Unsupported as error:

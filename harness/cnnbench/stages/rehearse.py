@@ -51,13 +51,14 @@ def check(builder: Builder, streams: Streams) -> list[str]:
     return found
 
 
-def rehearse(builder: Builder, streams: Streams, notes: list[str] | None = None) -> nn.Module:
+def rehearse(builder: Builder, streams: Streams, notes: list[str] | None = None, epochs: int = 1) -> nn.Module:
     """Two steps of training, the compressors, and a forward pass, with whatever they raise.
 
     Args:
         builder: the arm's.
         streams: the trial's.
         notes: what surgery could not reach is appended here.
+        epochs: of every training, at most.
 
     Returns:
         The model as the trial would evaluate it but for its weights, in eval mode.
@@ -68,7 +69,7 @@ def rehearse(builder: Builder, streams: Streams, notes: list[str] | None = None)
         builder,
         settings=replace(builder.settings, recipe=recipe),
         splits=builder.splits.first(STEPS * batch),
-        most_epochs=1,
+        most_epochs=epochs,
     )
     input_module = short.input_module()
     model = train(short.run(input_module, streams, notes=notes), short.techniques("strategy")).model

@@ -41,7 +41,7 @@ class InstanceNorm(nn.InstanceNorm2d):
                 raise
             raise Unsupported(
                 f"instance norm of {self.num_features} channels meets feature maps of a single pixel, which has no "
-                "variance: use larger images, a model that shrinks them less, or norm 'group'"
+                "variance: use norm 'group', or larger images unless a global pool comes before"
             ) from error
 
     def folded(self) -> nn.InstanceNorm2d:
