@@ -336,7 +336,7 @@ class Slot:
 SLOTS: Mapping[str, Slot] = {
     "architecture": Slot(Architecture, True, True, "train", "rewrites the model's options before it is built"),
     "convolution": Slot(Surgery, True, True, "train", "replaces convolutions in the built model"),
-    "pooling": Slot(Surgery, False, True, "train", "replaces pooling layers in the built model"),
+    "pooling": Slot(Surgery, True, True, "train", "replaces pooling layers in the built model"),
     "norm": Slot(Surgery, False, True, "train", "replaces normalization layers in the built model"),
     "activation": Slot(Surgery, False, True, "train", "replaces activations in the built model"),
     "initializer": Slot(Initializer, False, True, "train", "fills the weights before training"),

@@ -19,7 +19,7 @@ from cnnbench.seeds import Streams
 from cnnbench.slots import Observer
 from cnnbench.stages.build import Builder
 from cnnbench.stages.compress import Context, compress
-from cnnbench.stages.train import fit
+from cnnbench.stages.train import fit, train
 from cnnbench.types import Batch, Choice, DataOptions, Recipe, Settings
 
 if TYPE_CHECKING:
@@ -322,3 +322,31 @@ def test_a_teacher_is_asked_about_the_very_images_that_the_student_sees(builder)
     run(builder, make_teacher(), distill)
     assert len(teacher.asked) == 4
     assert all(torch.equal(a, b) for a, b in zip(teacher.asked, trained_on, strict=True))
+
+
+class Doubling(nn.Linear):
+    """Twice a linear layer, which at inference is one of twice the weights."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 2 * super().forward(x)
+
+    def folded(self) -> nn.Module:
+        plain = nn.Linear(self.in_features, self.out_features)
+        plain.load_state_dict({name: 2 * value for name, value in self.state_dict().items()})
+        return plain
+
+
+def test_what_is_for_training_alone_is_folded_before_and_after_compression(builder):
+    def network() -> nn.Module:
+        with Streams(0).default_generator("init"):
+            return nn.Sequential(nn.Flatten(), Doubling(64, 10))
+
+    run_ = replace(builder.run(builder.input_module(), Streams(0)), build=lambda streams: network())
+    plain = run_.fit().model
+    trained = train(run_, []).model
+    images = torch.rand(5, 1, 8, 8)
+    assert type(trained[1]) is nn.Linear
+    torch.testing.assert_close(trained(images), plain(images))
+    student = run(builder, trained, lambda model, context: network())
+    assert type(student[1]) is nn.Linear
+    torch.testing.assert_close(student(images), network()(images))

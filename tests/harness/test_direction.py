@@ -39,6 +39,7 @@ stages.build stages.evaluate stages.latency stages.memory stages.profile
 stages.compress stages.energy
 stages.rehearse
 stages.bench compat
+compat_page
 execute.cache
 execute.scheduler
 execute.inline execute.local execute.perform execute.worker

@@ -12,6 +12,7 @@ import torch
 
 from cnnbench.options import make
 from cnnbench.stages.train import fit, model_inputs, recalibrate, validate
+from cnnbench.surgery import fold_for_inference
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -129,5 +130,6 @@ def compress(
         own = replace(streams, family=f"{streams.family}/compress{index}")
         context = Context(builder, how, own, streams, tuple(observers))
         model = compressor(copy.deepcopy(model), context)
+        fold_for_inference(model)  # a student may be another kind of network than the one that was trained
         model.eval()
     return model

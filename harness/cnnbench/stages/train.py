@@ -16,6 +16,7 @@ import torch.nn.functional as F
 
 from cnnbench.errors import Diverged, Unsupported
 from cnnbench.slots import REGULARIZER_METHODS, Observer, StrategyKind, TrainingRun
+from cnnbench.surgery import fold_for_inference
 from cnnbench.technique import card_of
 from cnnbench.types import Batch, Progress, Trained
 
@@ -336,13 +337,17 @@ class _Bound(_Around):
 def train(run: Nestable, strategies: Sequence[Strategy]) -> Trained:
     """Run with the strategies around it, the first of the list outermost.
 
+    What the model computes for training alone is folded away, so that whatever follows meets an ordinary network.
+
     Raises:
         Unsupported: in that order one of them would undo what another did.
     """
     _check_nesting(strategies)
     for strategy in reversed(strategies):
         run = _Wrapped(run, strategy)
-    return run.fit()
+    trained = run.fit()
+    fold_for_inference(trained.model)
+    return trained
 
 
 def _check_nesting(strategies: Sequence[Strategy]) -> None:
