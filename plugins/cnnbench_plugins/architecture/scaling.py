@@ -50,7 +50,8 @@ class Depth:
     Known not to help: plain networks beyond some 20 layers, whose training error rises with depth (same paper, figure
     6); latency at batch 1, since layers run one after the other.
 
-    Raises ``Unsupported`` for networks without the option, and ``NoEffect`` where rounding changes nothing.
+    Raises ``Unsupported`` for networks without the option and for depths that a network does not come in (``vgg`` and
+    ``densenet`` have four each), and ``NoEffect`` where rounding changes nothing.
     """
 
     multiplier: Annotated[float, Gt(0)] = 2.0
