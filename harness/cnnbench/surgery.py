@@ -146,8 +146,9 @@ def apply_surgery(slot: str, technique: Surgery, model: nn.Module) -> SurgeryRep
         return isinstance(module, kinds) and _reachable(module) and module not in kept
 
     swapped = replace_modules(model, meant, make)
+    changed = kinds if slot != "pooling" else tuple(kind for kind in kinds if not _leaves_alone(technique, kind))
     unreached = _summary(
-        [(_label(node), path, "calls") for path, node in _functional(graphs, kinds)]
+        [(_label(node), path, "calls") for path, node in _functional(graphs, changed)]
         + [(type(module).__name__, path, "modules") for path, module in aside]
     )
     if not swapped:
@@ -242,6 +243,16 @@ def _fit(new: nn.Module, old: nn.Module, model: nn.Module) -> nn.Module:
             if tensor.dtype.is_floating_point:  # the method is not to be had of an uninitialized parameter
                 return new.to(tensor.device, tensor.dtype).train(old.training)
     return new.train(old.training)
+
+
+def _leaves_alone(technique: Surgery, kind: type[nn.Module]) -> bool:
+    """Whether a technique doesn't mean pools of a kind, such as those over windows where it is about global ones."""
+    try:
+        with torch.random.fork_rng(devices=[]):
+            example = kind(2)
+            return technique(example) is example
+    except (TypeError, ValueError, Unsupported):  # pools that take more than a size are rare
+        return False
 
 
 def _kinds(slot: str) -> tuple[type[nn.Module], ...]:

@@ -355,11 +355,11 @@ class TestFinish:
     def test_is_called_once_and_reports_what_it_can_not_reach(self):
         class Pooling(nn.Sequential):
             def forward(self, x):
-                return super().forward(F.max_pool2d(x, 2))
+                return super().forward(F.avg_pool2d(x, 2))
 
         model = Pooling(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
         report = apply_surgery("pooling", self.Halved(), model)
-        assert report == SurgeryReport(1, ("F.max_pool2d (1 call, in the model itself)", "one thing"))
+        assert report == SurgeryReport(1, ("F.avg_pool2d (1 call, in the model itself)", "one thing"))
         materialize(model, (3, 8, 8))
         assert model[2].in_features == 6
 
@@ -412,6 +412,17 @@ class TestUnreached:
         assert apply_surgery("pooling", Pool(), Functional()).unreached == (
             "F.max_pool2d (1 call, in the model itself)",
         )
+
+    def test_calls_of_pools_that_the_technique_does_not_mean_are_not_missed(self):
+        @technique("pooling", "global_pool")
+        class GlobalPool:
+            """Maximum over the whole map."""
+
+            def __call__(self, module: nn.Module) -> nn.Module:
+                return nn.AdaptiveMaxPool2d(1) if isinstance(module, nn.AdaptiveAvgPool2d) else module
+
+        model = nn.Sequential(nn.AdaptiveAvgPool2d(2), Functional())
+        assert apply_surgery("pooling", GlobalPool(), model).unreached == ()
 
     def test_inception_is_functional_throughout(self):
         model = torchvision.models.inception_v3(weights=None, init_weights=False)
