@@ -31,17 +31,18 @@ class Movement(Held):
         scores: by layer, in the weights' shapes; sums over the steps so far.
     """
 
-    def __init__(self, model: nn.Module, sparsities: list[float], scope: Scope) -> None:
+    def __init__(self, model: nn.Module, sparsity: float, scope: Scope) -> None:
         super().__init__(model, {})
-        self._sparsities = sparsities
-        self._sparsity = sparsities[0]
+        self._final = sparsity
+        self._sparsity = 0.0
         self._scope = scope
         self.scores = {name: torch.zeros_like(weight) for name, weight in self.weights.items()}
         self._dense = {name: weight.detach().clone() for name, weight in self.weights.items()}
 
     def before_epoch(self, model: nn.Module, epoch: int, epochs: int) -> None:  # noqa: ARG002
-        """Choose weights anew, at the epoch's sparsity."""
-        self._sparsity = self._sparsities[epoch]
+        """Choose weights anew, at the epoch's sparsity: none at first, all of them in the last."""
+        last = epoch + 1 == epochs  # at once where there is one epoch, as in a rehearsal
+        self._sparsity = self._final if last else cubic_sparsity(self._final, epoch, epochs - 1)
         self._choose()
 
     def after_step(self, model: nn.Module, step: int) -> None:  # noqa: ARG002
@@ -85,8 +86,7 @@ class PruneMovement:
     def __call__(self, model: nn.Module, context: CompressionContext) -> nn.Module:
         """Fine-tune and prune in place; raises ``NoEffect`` where no weight becomes zero."""
         before = nonzeros(model)
-        levels = [cubic_sparsity(self.sparsity, epoch, self.epochs - 1) for epoch in range(self.epochs)]
-        movement = Movement(model, levels, self.scope)
+        movement = Movement(model, self.sparsity, self.scope)
         context.train(model, epochs=self.epochs, learning_rate=self.learning_rate, observers=[movement])
         check_pruned(model, before, self.sparsity)
         return model

@@ -117,7 +117,7 @@ def test_movement_scores_are_minus_weight_times_gradient_summed_with_masked_weig
     model = nn.Sequential(layer)
     dense = layer.weight.detach().clone()
     score = torch.zeros_like(dense)
-    movement = Movement(model, [0.0, 0.4, 0.6], "global")
+    movement = Movement(model, 0.6, "global")
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
     returned = 0
 
@@ -128,7 +128,7 @@ def test_movement_scores_are_minus_weight_times_gradient_summed_with_masked_weig
 
     for epoch in range(3):
         movement.before_epoch(model, epoch, 3)
-        level = [0, 6, 9][epoch]
+        level = [0, 8, 9][epoch]  # round(15 * 0.6 * (1 - (1 - epoch / 2)^3))
         mask = choose(score, level)
         for step in range(4):
             optimizer.zero_grad()
@@ -149,9 +149,9 @@ def test_movement_scores_are_minus_weight_times_gradient_summed_with_masked_weig
 def test_movement_lets_a_masked_weight_come_back():
     layer = nn.Linear(2, 1, bias=False)
     layer.weight.data = torch.tensor([[0.3, 0.7]])
-    movement = Movement(nn.Sequential(layer), [0.5, 0.5], "global")
+    movement = Movement(nn.Sequential(layer), 0.5, "global")
     movement.scores = {"0": torch.tensor([[-1.0, 1.0]])}
-    movement.before_epoch(layer, 0, 2)
+    movement.before_epoch(layer, 0, 1)
     assert layer.weight.tolist() == [[0, pytest.approx(0.7)]]
     layer.weight.grad = torch.tensor([[-20.0, 10.0]])
     movement.after_step(layer, 0)  # 0.3 gains 6, 0.7 loses 7
@@ -239,6 +239,15 @@ def test_taylor_prunes_a_residual_network(model, context):
     assert [m.out_channels for m in small.modules() if isinstance(m, nn.Conv2d)] == [8, 8, 8, 16, 16, 16]
     assert all(p.grad is None for p in small.parameters())
     assert small(context.calibration(5)).shape == (5, 10)
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3])
+def test_movement_reaches_the_whole_sparsity_in_however_many_epochs_there_are(model, context, epochs):
+    # A rehearsal has one epoch whatever the technique asks for.
+    movement = Movement(model, 0.9, "global")
+    for epoch in range(epochs):
+        movement.before_epoch(model, epoch, epochs)
+    assert zeros(model) == round(0.9 * count(model))
 
 
 @pytest.mark.parametrize("technique", [PruneGradient(epochs=0), PruneMovement()])
