@@ -60,16 +60,17 @@ class Shapes:
 
     def __call__(self) -> ImageData:
         """Draw all images."""
-        parts: list[torch.Tensor] = []
-        for part, count in enumerate((self.train_images, self.test_images)):
-            generator = np.random.default_rng((20, part))
-            labels = generator.permutation(np.arange(count) % self.classes)
-            drawn = [
-                draw_shapes(labels[start : start + _CHUNK], self.image_size, self.noise, generator)
-                for start in range(0, count, _CHUNK)
-            ]
-            parts += [torch.from_numpy(np.concatenate(drawn)), torch.from_numpy(labels.astype(np.int64))]
-        return ImageData(*parts, tuple(f"{FILLS[k // 10]} {FORMS[k % 10]}" for k in range(self.classes)))
+        names = tuple(f"{FILLS[k // 10]} {FORMS[k % 10]}" for k in range(self.classes))
+        return ImageData(*self._part(0, self.train_images), *self._part(1, self.test_images), names)
+
+    def _part(self, part: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        generator = np.random.default_rng((20, part))
+        labels = generator.permutation(np.arange(count) % self.classes)
+        drawn = [
+            draw_shapes(labels[start : start + _CHUNK], self.image_size, self.noise, generator)
+            for start in range(0, count, _CHUNK)
+        ]
+        return torch.from_numpy(np.concatenate(drawn)), torch.from_numpy(labels.astype(np.int64))
 
 
 def draw_shapes(
@@ -111,21 +112,25 @@ def draw_shapes(
 def _depth(form: str, u: Array, v: Array) -> Array:
     """How deep inside a form of radius 1 each point lies, negative outside; near edges about the distance from them."""
     rho, theta = np.hypot(u, v), np.arctan2(v, u)
-    if form == "disc":
-        return 1 - rho
-    if form in ("triangle", "square", "hexagon"):
-        sector = 2 * np.pi / {"triangle": 3, "square": 4, "hexagon": 6}[form]
-        return np.cos(sector / 2) - rho * np.cos(theta % sector - sector / 2)
-    if form in ("star", "trefoil"):
-        lobes = {"star": 5, "trefoil": 3}[form]
-        return 0.68 + 0.32 * np.cos(lobes * theta) - rho
-    if form == "cross":
-        return np.maximum(_box(u, v, 0.95, 0.3), _box(u, v, 0.3, 0.95))
-    if form == "ring":
-        return 0.26 - np.abs(rho - 0.7)
-    if form == "crescent":
-        return np.minimum(1 - rho, np.hypot(u - 0.45, v) - 0.75)
-    return _box(u, v, 0.98, 0.36)  # bar
+    sides = {"triangle": 3, "square": 4, "hexagon": 6}
+    lobes = {"star": 5, "trefoil": 3}
+    depth: Array
+    if form in sides:
+        sector = 2 * np.pi / sides[form]
+        depth = np.cos(sector / 2) - rho * np.cos(theta % sector - sector / 2)
+    elif form in lobes:
+        depth = 0.68 + 0.32 * np.cos(lobes[form] * theta) - rho
+    elif form == "disc":
+        depth = 1 - rho
+    elif form == "cross":
+        depth = np.maximum(_box(u, v, 0.95, 0.3), _box(u, v, 0.3, 0.95))
+    elif form == "ring":
+        depth = 0.26 - np.abs(rho - 0.7)
+    elif form == "crescent":
+        depth = np.minimum(1 - rho, np.hypot(u - 0.45, v) - 0.75)
+    else:  # bar
+        depth = _box(u, v, 0.98, 0.36)
+    return depth
 
 
 def _box(u: Array, v: Array, half_width: float, half_height: float) -> Array:
