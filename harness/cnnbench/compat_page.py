@@ -29,7 +29,7 @@ _MEANINGS: Mapping[Status, str] = {
     "fails": "something broke: a mistake in the technique or in the model",
 }
 _PACKAGES = ("torch", "torchvision", "torchao", "torch-pruning")
-_PATH = re.compile(r"^(?:\w+\.)+\w+: (?=.)")
+_SAID = re.compile(r"^(?:(?:\w+\.)+\w+: |\w+ '\w+' )")
 
 
 def page(verdicts: Sequence[Verdict], *, command: str, image: str, classes: int) -> str:
@@ -79,10 +79,9 @@ def totals(verdicts: Iterable[Verdict]) -> str:
 
 
 def reason_of(verdict: Verdict) -> str:
-    """A verdict's reason without what the table says anyway, and without the path of the first layer in the way."""
-    technique = verdict.technique
-    text = verdict.reason.removeprefix(f"{technique.slot}: ").removeprefix(f"{technique.slot} {technique.name!r} ")
-    return _PATH.sub("", text)
+    """A verdict's reason without what the page says anyway: the technique, the model, the first layer in the way."""
+    text = verdict.reason.removeprefix(f"{verdict.technique.slot}: ")
+    return _SAID.sub("", text, count=1)
 
 
 def _folder(module: str) -> str:

@@ -108,7 +108,7 @@ def _linear_after(node: fx.Node, modules: dict[fx.Node, nn.Module], pool: str) -
         if isinstance(module, nn.Linear):
             return module
         if not isinstance(module, nn.Flatten | nn.Dropout | nn.Identity) and called(node) not in _FLAT:
-            what = type(module).__name__ if module is not None else called(node) or node.op
+            what = type(module).__name__ if module is not None else called(node) or "the model's end"
             raise Unsupported(f"{pool}: spp needs a linear layer behind this pool, and finds {what}")
 
 

@@ -153,7 +153,7 @@ class Branching(nn.Module):
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (lambda: torchvision.models.squeezenet1_1(weights=None), r"^classifier\.3: .*finds output"),
+        (lambda: torchvision.models.squeezenet1_1(weights=None), r"^classifier\.3: .*finds the model's end"),
         (lambda: torchvision.models.convnext_tiny(weights=None), r"^avgpool: .*finds LayerNorm2d"),
         (lambda: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(3, 2, 1)), r"^0: .*finds Conv2d"),
         (lambda: nn.Sequential(nn.AdaptiveAvgPool2d(None), nn.Linear(3, 2)), "keeps its input's size"),
