@@ -49,7 +49,15 @@ PUBLISHED = {
     "convnext_base": ConvNeXt("base"),
 }
 # Built by the same lines as others.
-REPEATS = {"vgg13_bn", "vgg19", "shufflenet_v2_x1_0", "shufflenet_v2_x1_5", "densenet161", "convnext_base"}
+REPEATS = {
+    "vgg13_bn",
+    "vgg19",
+    "mobilenet_v3_large",
+    "shufflenet_v2_x1_0",
+    "shufflenet_v2_x1_5",
+    "densenet161",
+    "convnext_base",
+}
 SMALL = [
     VGG(width=4),
     VGG(13, norm=False, width=4),
@@ -199,7 +207,6 @@ def test_models_copy_and_pass_between_stages(make, tmp_path: Path) -> None:
         (MobileNetV1(0.125), 2),
         (MobileNetV2(0.1), 2),
         (MobileNetV3(width=0.1), 2),
-        (EfficientNet(), 2),
         (ShuffleNetV2(0.5), 4),
         (DenseNet(blocks=(2, 2), growth_rate=4), 4),
         (ConvNeXt("atto"), 2),
@@ -214,8 +221,11 @@ def test_the_small_stem_keeps_two_to_four_times_the_pixels(make, ratio: int) -> 
         sides.append(last_side(model, shape))
     assert sides[0] == ratio * sides[1]
     # Under 64 pixels, and only there, it comes by itself.
-    by_itself = {side: macs(build(make, (3, side, side), 5), (3, side, side)) for side in (63, 64)}
-    assert by_itself[64] < by_itself[63]
+    strides = []
+    for side in (63, 64):
+        convs = (m for m in build(make, (3, side, side), 5).modules() if isinstance(m, nn.Conv2d))
+        strides.append(next(convs).stride[0])
+    assert strides[1] == 2 * strides[0]
 
 
 def test_vgg_leaves_out_pools_that_have_one_pixel_left() -> None:
