@@ -79,6 +79,6 @@ def test_every_technique_of_ours_names_its_source_and_its_limits():
         for entry in PluginHost.discover().registry
         if entry.card.slot
         in {"norm", "activation", "regularizer", "strategy", "compressor", "augmentation", "convolution"}
-        and not ("Helps" in (entry.cls.__doc__ or "") and "nown " in (entry.cls.__doc__ or ""))
+        and not ("Helps" in (entry.cls.__doc__ or "") and "nown" in (entry.cls.__doc__ or ""))
     ]
     assert lacking == []
