@@ -6,6 +6,8 @@ import torch
 
 _SHARES = 40
 """Clipping ranges that ``best_range`` tries: this many equal steps of the whole range."""
+_BLOCK = 2**17
+"""Values that ``best_range`` looks at together: so few stay in the processor's cache from one try to the next."""
 
 
 def levels(bits: int, *, symmetric: bool) -> tuple[int, int]:
@@ -71,6 +73,12 @@ def best_range(values: torch.Tensor, bits: int, *, symmetric: bool) -> tuple[tor
     Returns:
         Scales and zero points, [R, 1].
     """
+    blocks = values.split(max(1, _BLOCK // max(1, values.shape[1])))
+    scales, zero_points = zip(*(_best_range(block, bits, symmetric=symmetric) for block in blocks), strict=True)
+    return torch.cat(scales), torch.cat(zero_points)
+
+
+def _best_range(values: torch.Tensor, bits: int, *, symmetric: bool) -> tuple[torch.Tensor, torch.Tensor]:
     low, high = values.amin(1, keepdim=True), values.amax(1, keepdim=True)
     scale, zero_point = range_to_scale(low, high, bits, symmetric=symmetric)
     error = _error(values, scale, zero_point, bits, symmetric=symmetric)
@@ -87,5 +95,7 @@ def best_range(values: torch.Tensor, bits: int, *, symmetric: bool) -> tuple[tor
 def _error(
     values: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tensor, bits: int, *, symmetric: bool
 ) -> torch.Tensor:
-    difference = quantized(values, scale, zero_point, bits, symmetric=symmetric) - values
-    return difference.square().sum(1, keepdim=True)
+    lowest, highest = levels(bits, symmetric=symmetric)
+    # As ``quantized``, without its new tensors: this is called a great many times.
+    steps = (values / scale).round_().add_(zero_point).clamp_(lowest, highest).sub_(zero_point)
+    return steps.mul_(scale).sub_(values).square_().sum(1, keepdim=True)
