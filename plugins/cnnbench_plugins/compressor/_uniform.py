@@ -73,7 +73,7 @@ def best_range(values: torch.Tensor, bits: int, *, symmetric: bool) -> tuple[tor
     Returns:
         Scales and zero points, [R, 1].
     """
-    blocks = values.split(max(1, _BLOCK // max(1, values.shape[1])))
+    blocks = torch.split(values, max(1, _BLOCK // max(1, values.shape[1])))
     scales, zero_points = zip(*(_best_range(block, bits, symmetric=symmetric) for block in blocks), strict=True)
     return torch.cat(scales), torch.cat(zero_points)
 
