@@ -13,7 +13,7 @@ import torch
 
 from cnnbench.data import Splits
 from cnnbench.errors import NoEffect, Unsupported, UsageError
-from cnnbench.options import complete, options_of
+from cnnbench.options import complete, make, options_of
 from cnnbench.registry import nearest
 from cnnbench.seeds import Streams
 from cnnbench.stages.build import Builder
@@ -21,9 +21,10 @@ from cnnbench.stages.rehearse import rehearse
 from cnnbench.types import Choice, DataOptions, Recipe, Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from cnnbench.devices import Device
+    from cnnbench.options import Option
     from cnnbench.registry import Registry
 
 SLOTS = (
@@ -77,15 +78,32 @@ def parse_model(text: str, registry: Registry) -> Choice:
 def candidates(registry: Registry, slots: Sequence[str] = SLOTS) -> Iterator[Choice]:
     """Techniques of these slots with their defaults; a student or teacher that one asks for is a small network.
 
-    Those that need a file or another dataset of the user's are left out.
+    Where the defaults don't do, a dataset that one may be told of is a few generated images. Those that need anything
+    else of the user's are left out.
     """
     small = complete(Choice("model", "plain", {"depth": 3, "width": 8}), registry)
     for slot in slots:
         for name in registry.names(slot):
             options = options_of(registry.get(slot, name).cls)
-            required = {key: option for key, option in options.items() if option.required}
-            if all(option.slot == "model" for option in required.values()):
-                yield complete(Choice(slot, name, dict.fromkeys(required, small)), registry)
+            required = [key for key, option in options.items() if option.required]
+            if any(options[key].slot != "model" for key in required):
+                continue
+            choice = complete(Choice(slot, name, dict.fromkeys(required, small)), registry)
+            yield choice if _valid(choice, registry) else _with_images(choice, options, registry)
+
+
+def _valid(choice: Choice, registry: Registry) -> bool:
+    try:
+        make(choice, registry)
+    except UsageError:
+        return False
+    return True
+
+
+def _with_images(choice: Choice, options: Mapping[str, Option], registry: Registry) -> Choice:
+    drawn = complete(Choice("dataset", "shapes", {"train_images": 40, "test_images": 40}), registry)
+    datasets = {key: drawn for key, option in options.items() if option.slot == "dataset"}
+    return complete(Choice(choice.slot, choice.name, {**choice.options, **datasets}), registry)
 
 
 def try_technique(

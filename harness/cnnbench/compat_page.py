@@ -42,12 +42,13 @@ def page(verdicts: Sequence[Verdict], *, command: str, image: str, classes: int)
         classes: number of classes.
     """
     asked = (
-        "Every technique that meets the model was tried on every model: built with the technique's default options "
-        f"for {image} images and {classes} classes, trained for two steps on {IMAGES} random images on the "
-        "CPU, compressed where the technique is a compressor, and run once more. That tells whether a technique finds "
-        "something to change and whether the model still trains, not whether it helps. A technique that sets what the "
-        "model has already (`norm` `batch`, `initializer` `default`) works. Other options, or images of another size, "
-        f"may change an answer; a run says the same before it trains. With {_versions()}."
+        "Every technique that meets the model was tried on every model: built with the technique's default options for "
+        f"{image} images and {classes} classes, trained for two steps on {IMAGES} random images on the CPU (two epochs "
+        "of these for strategies), compressed where the technique is a compressor, and run once more. Students and "
+        "teachers were a small plain network. That tells whether a technique finds something to change and whether the "
+        "model still trains, not whether it helps. A technique that sets what the model has already (`norm` `batch`, "
+        "`initializer` `default`) works. Other options, or images of another size, may change an answer; a run says "
+        f"the same before it trains. With {_versions()}."
     )
     parts = [
         "# Which techniques act on which models",

@@ -13,7 +13,7 @@ from cnnbench.cli import main
 from cnnbench.compat import candidates, parse_model, random_splits, try_technique
 from cnnbench.devices import Device
 from cnnbench.errors import Unsupported, UsageError
-from cnnbench.options import complete
+from cnnbench.options import complete, make
 from cnnbench.plugins import PluginHost
 from cnnbench.registry import Owner, Registry
 from cnnbench.technique import technique
@@ -61,13 +61,16 @@ def own(registry, monkeypatch) -> Choice:
         ("activation", "silu", "no effect", "F.relu (4 calls"),
         ("pooling", "avg", "no effect", "F.max_pool2d"),
         ("initializer", "zero_gamma", "works", ""),
+        ("strategy", "transfer", "works", ""),
+        ("strategy", "swa", "works", ""),
         ("compressor", "svd", "works", ""),
         ("compressor", "refuses", "unsupported", "no such layer"),
         ("compressor", "breaks", "fails", "RuntimeError: a bug"),
     ],
 )
 def test_each_status_with_its_reason(registry, own, slot, name, status, reason):
-    verdict = try_technique(complete(Choice(slot, name), registry), own, "own", SPLITS, registry, CPU)
+    (technique,) = (choice for choice in candidates(registry, (slot,)) if choice.name == name)
+    verdict = try_technique(technique, own, "own", SPLITS, registry, CPU)
     assert verdict.status == status
     assert reason in verdict.reason
     assert "\n" not in verdict.reason
@@ -94,6 +97,9 @@ def test_models_by_the_names_that_people_use(registry, own):
 def test_every_technique_that_needs_nothing_of_the_user_s_is_tried(registry):
     found = {(choice.slot, choice.name): choice for choice in candidates(registry)}
     assert found["compressor", "distill"].options["student"]["name"] == "plain"
+    assert found["strategy", "transfer"].options["source"]["name"] == "shapes"
+    for choice in found.values():
+        make(choice, registry)
     assert ("model", "resnet") not in found
     assert ("augmentation", "hflip") not in found
     slots = {slot for slot, _ in found}
