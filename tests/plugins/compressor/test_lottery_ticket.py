@@ -107,6 +107,27 @@ def test_rewind_goes_back_to_an_early_epoch_of_a_dense_training(model, seen):
         torch.testing.assert_close(value, states[1][name] * keep.get(name, 1), rtol=0, atol=0)
 
 
+def test_a_rewound_ticket_beats_the_same_mask_from_other_weights(context):
+    # Frankle & Carbin 2019, figure 3. Over five initializations the difference was 0.47 with a deviation of 0.06.
+    class Dense(type(context)):
+        def initial(self):
+            with torch.random.fork_rng():
+                torch.manual_seed(0)
+                layers = nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, 10)
+                return nn.Sequential(nn.Flatten(), *layers)
+
+    dense = Dense(context.train_images, context.train_labels, context.test_images, context.test_labels)
+    model = dense.initial()
+    dense.train(model, epochs=5)
+    options = {"sparsity": 0.9, "rounds": 5, "epochs": 5}
+    rewound = LotteryTicket(**options)(copy.deepcopy(model), dense)
+    control = LotteryTicket(**options, reinitialise=True)(model, dense)
+    masks = [[w != 0 for w in (m[1].weight, m[3].weight, m[5].weight)] for m in (rewound, control)]
+    assert all(torch.equal(a, b) for a, b in zip(*masks, strict=True))
+    assert sum(int(mask.sum()) for mask in masks[0]) == 17024 - round(0.9 * 17024)
+    assert dense.validation_accuracy(rewound) > dense.validation_accuracy(control) + 0.2
+
+
 def test_another_structure_than_the_initial_one_is_unsupported(context):
     with pytest.raises(Unsupported, match="name lottery_ticket first among the compressors"):
         LotteryTicket()(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), context)
