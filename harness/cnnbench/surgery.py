@@ -155,7 +155,8 @@ def apply_surgery(slot: str, technique: Surgery, model: nn.Module) -> SurgeryRep
         changeable = any(map(meant, model.modules()))
         why = f"none of whose {slot} modules it changes" if changeable else f"which has no {slot} module to change"
         hint = f"; out of reach are {', '.join(unreached)}" if unreached else ""
-        raise NoEffect(f"{slot} {card_of(technique).name!r} replaced no module of the model, {why}{hint}")
+        card = card_of(technique)  # of another slot where a regularizer stands behind activations
+        raise NoEffect(f"{card.slot} {card.name!r} replaced no module of the model, {why}{hint}")
     if hasattr(technique, "finish"):
         unreached += tuple(technique.finish(model))
     _undo_inplace(model, everywhere=bool(identities))
