@@ -149,5 +149,4 @@ def prune(
     pruner = _Pruner(model, score, sparsities, scope)
     pruner.advance(0)
     train(pruner)
-    pruner.enforce()
     check_pruned(model, before, sparsities[-1])

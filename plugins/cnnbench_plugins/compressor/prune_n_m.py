@@ -77,7 +77,6 @@ class PruneNM:
             reason = "all were of the pattern before" if masks else f"{self.m} divides no layer's number of inputs"
             raise NoEffect(f"pruned nothing: {reason} ({len(masks)} of {len(weights)} layers can have it)")
         finetune(network, context, self.epochs, self.learning_rate, held)
-        held.enforce()
         return SparsePattern(network, masks, self.n, self.m)
 
 

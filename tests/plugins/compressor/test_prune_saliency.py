@@ -187,20 +187,27 @@ class Branches(nn.Module):
     def __init__(self):
         super().__init__()
         self.left, self.right = nn.Conv2d(1, 4, 1), nn.Conv2d(1, 4, 1)
+        self.swapped = False
         self.gate = Gate(8)
         self.joint = nn.Conv2d(8, 6, 1)
         self.head = nn.Linear(6 * 4, 10)
 
     def forward(self, x):
-        x = F.adaptive_avg_pool2d(torch.cat([self.left(x), self.right(x)], 1).tanh() * self.gate.z, 2)
-        return self.head(self.joint(x).flatten(1))
+        return self.head(self.joint(self.both(x) * self.gate.z).flatten(1))
+
+    def both(self, x):
+        parts = [self.right(x), self.left(x)] if self.swapped else [self.left(x), self.right(x)]
+        return F.adaptive_avg_pool2d(torch.cat(parts, 1).tanh(), 2)
 
 
-def test_taylor_removes_the_channels_of_the_smallest_gate_gradients(context):
+@pytest.mark.parametrize("swapped", [False, True])  # whichever is pruned first shifts the other's places once
+@pytest.mark.parametrize("seed", [0, 1])
+def test_taylor_removes_the_channels_of_the_smallest_gate_gradients(context, swapped, seed):
     pytest.importorskip("torch_pruning")
     with torch.random.fork_rng():
-        torch.manual_seed(2)
+        torch.manual_seed(seed)
         model = Branches()
+    model.swapped = swapped
     reference, joint = torch.zeros(8), torch.zeros(6)
     hidden = {}
     hook = model.joint.register_forward_hook(lambda _, __, output: hidden.update(joint=output))
@@ -212,7 +219,8 @@ def test_taylor_removes_the_channels_of_the_smallest_gate_gradients(context):
     hook.remove()
     kept = [half.argsort(descending=True)[:2].sort().values for half in reference.split(4)]
     last = joint.argsort(descending=True)[:3].sort().values
-    expected = model.left.weight[kept[0]], model.right.weight[kept[1]]
+    of_left, of_right = reversed(kept) if swapped else kept
+    expected = model.left.weight[of_left], model.right.weight[of_right]
     middle = model.joint.weight[last][:, torch.cat([kept[0], kept[1] + 4])]
     gates = gate_gradients(model, context)
     model.gate.z.requires_grad_(False)
@@ -223,14 +231,14 @@ def test_taylor_removes_the_channels_of_the_smallest_gate_gradients(context):
     torch.testing.assert_close(plain.joint.weight, middle, rtol=0, atol=0)
 
 
-class Ungated(nn.Module):
+class Ungated(Branches):
     def __init__(self, gated):
-        super().__init__()
+        nn.Module.__init__(self)
         self.left, self.right, self.joint, self.head = gated.left, gated.right, gated.joint, gated.head
+        self.swapped = gated.swapped
 
     def forward(self, x):
-        x = F.adaptive_avg_pool2d(torch.cat([self.left(x), self.right(x)], 1).tanh(), 2)
-        return self.head(self.joint(x).flatten(1))
+        return self.head(self.joint(self.both(x)).flatten(1))
 
 
 def test_taylor_prunes_a_residual_network(model, context):
