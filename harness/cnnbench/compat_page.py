@@ -82,7 +82,7 @@ def totals(verdicts: Iterable[Verdict]) -> str:
 def reason_of(verdict: Verdict) -> str:
     """A verdict's reason without what the page says anyway: the technique, the model, the first layer in the way."""
     text = verdict.reason.removeprefix(f"{verdict.technique.slot}: ")
-    return _SAID.sub("", text, count=1)
+    return _SAID.sub("", text, count=1).removeprefix(f"{verdict.technique.name} ")
 
 
 def _folder(module: str) -> str:
