@@ -80,9 +80,9 @@ def totals(verdicts: Iterable[Verdict]) -> str:
 
 
 def reason_of(verdict: Verdict) -> str:
-    """A verdict's reason without what the page says anyway: the technique, the model, the first layer in the way."""
+    """A verdict's reason without what the page says anyway (technique and model) and the first layer in the way."""
     text = verdict.reason.removeprefix(f"{verdict.technique.slot}: ")
-    return _SAID.sub("", text, count=1).removeprefix(f"{verdict.technique.name} ")
+    return _SAID.sub("", text, count=1)
 
 
 def _folder(module: str) -> str:
