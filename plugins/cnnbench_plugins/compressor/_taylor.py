@@ -42,23 +42,11 @@ def gate_gradients(model: nn.Module, context: CompressionContext) -> dict[nn.Mod
     return {layer: torch.stack(rows) for layer, rows in found.items()}
 
 
-def number_inputs(layers: Mapping[nn.Module, Any]) -> None:
-    """Write each input channel's number into the weights' ``.grad``, which torch-pruning cuts along with the weight.
-
-    Once other groups have been cut from a layer (concatenations), this still tells which channels are left.
-    """
-    for layer in layers:
-        weight = layer.weight
-        if isinstance(weight, torch.Tensor):
-            numbers = torch.arange(weight.shape[1], dtype=weight.dtype, device=weight.device)
-            weight.grad = numbers.view(1, -1, *[1] * (weight.dim() - 2)).expand_as(weight).clone()
-
-
 def taylor_importance(gates: Mapping[nn.Module, torch.Tensor]) -> Callable[[Any], torch.Tensor | None]:
     """Sum over batches of |dL/dz| for a gate z on a channel wherever it is read, for torch-pruning.
 
     Args:
-        gates: see ``gate_gradients``; the layers' inputs must be numbered.
+        gates: see ``gate_gradients``. torch-pruning ranks all channels before it cuts any, so their numbers hold.
     """
     from torch_pruning.pruner import function
 
@@ -71,14 +59,10 @@ def taylor_importance(gates: Mapping[nn.Module, torch.Tensor]) -> Callable[[Any]
             if item.dep.pruning_fn not in reading or layer not in gates or None in item.root_idxs:
                 continue
             gate = gates[layer]
-            width = layer.weight.shape[1]
-            kept = layer.weight.grad.flatten(2)[0, :, 0] if layer.weight.dim() > 2 else layer.weight.grad[0]
-            block, place = torch.as_tensor(item.idxs) // width, torch.as_tensor(item.idxs) % width
-            groups = int(getattr(layer, "groups", 1))
-            number = block.to(kept.device) * (gate.shape[1] // groups) + kept.long()[place.to(kept.device)]
             if total is None:
                 total = torch.zeros(len(gate), len(group[0].idxs), device=gate.device)
-            total.index_add_(1, torch.as_tensor(item.root_idxs, device=gate.device), gate[:, number].to(total))
+            places, channels = (torch.as_tensor(index, device=gate.device) for index in (item.root_idxs, item.idxs))
+            total.index_add_(1, places, gate[:, channels].to(total))
         return None if total is None else total.abs().sum(0)
 
     return importance

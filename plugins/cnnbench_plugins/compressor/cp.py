@@ -39,13 +39,13 @@ def cp_als(
     unfolded = target.flatten(1)
     total, last = max(float((target**2).sum()), 1e-300), float("inf")
     for _ in range(sweeps):
-        a = _unit(_update(a, unfolded @ torch.einsum("cr,hr,wr->chwr", b, y, x).flatten(0, 2), b, y, x))
+        a = _unit(_solve(unfolded @ torch.einsum("cr,hr,wr->chwr", b, y, x).flatten(0, 2), b, y, x))
         # What the other three updates share, and by far their largest part.
         seen = (unfolded.T @ a).view(*target.shape[1:], rank)
-        b = _unit(_update(b, torch.einsum("chwr,hr,wr->cr", seen, y, x), a, y, x))
-        y = _unit(_update(y, torch.einsum("chwr,cr,wr->hr", seen, b, x), a, b, x))
+        b = _unit(_solve(torch.einsum("chwr,hr,wr->cr", seen, y, x), a, y, x))
+        y = _unit(_solve(torch.einsum("chwr,cr,wr->hr", seen, b, x), a, b, x))
         projected = torch.einsum("chwr,cr,hr->wr", seen, b, y)
-        x = _update(x, projected, a, b, y)
+        x = _solve(projected, a, b, y)
         # |T - T'|^2 = |T|^2 - 2 <T, T'> + |T'|^2
         norm = float((_gram(a, b, y) * (x.T @ x)).sum())
         error = (total - 2 * float((projected * x).sum()) + norm) / total
@@ -66,21 +66,13 @@ def _gram(*factors: torch.Tensor) -> torch.Tensor:
     return torch.stack([factor.T @ factor for factor in factors]).prod(0)
 
 
-def _update(factor: torch.Tensor, projected: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:
-    """The factor of least squared error, given the others.
-
-    Args:
-        factor: as it is, [size, R].
-        projected: the unfolding times the other factors' Khatri-Rao product, [size, R].
-        others: the other factors.
-    """
+def _solve(projected: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:
+    """The factor of least squared error, given the unfolding times the other factors' Khatri-Rao product, [size, R]."""
     gram = _gram(*others)
-    # Terms that grow alike make the Gram matrix singular. Where it says nothing, a tiny proximal term keeps what was
-    # there; unlike a ridge it leaves the fixed points where they are.
-    pull = 1e-9 * gram.diagonal().mean().clamp_min(1e-30)
-    gram.diagonal().add_(pull)
-    updated: torch.Tensor = torch.linalg.solve(gram, projected + pull * factor, left=False)
-    return updated
+    # Terms that grow alike make the Gram matrix singular: a tiny ridge takes the smallest solution.
+    gram.diagonal().add_(1e-9 * gram.diagonal().mean().clamp_min(1e-30))
+    solved: torch.Tensor = torch.linalg.solve(gram, projected, left=False)
+    return solved
 
 
 def _start(unfolded: torch.Tensor, rank: int, generator: torch.Generator) -> torch.Tensor:

@@ -11,7 +11,7 @@ from cnnbench import Requirement, technique
 from cnnbench.errors import NoEffect, Unsupported
 from cnnbench.lazy import nn, torch
 from cnnbench_plugins.compressor._finetune import finetune
-from cnnbench_plugins.compressor._taylor import gate_gradients, number_inputs, taylor_importance
+from cnnbench_plugins.compressor._taylor import gate_gradients, taylor_importance
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -107,7 +107,6 @@ def _importance(
     from torch_pruning import importance
 
     if name == "taylor":
-        number_inputs(gates)
         return taylor_importance(gates)
     if name == "random":
         return lambda group: torch.rand(len(group[0].idxs), generator=generator)
