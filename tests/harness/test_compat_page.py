@@ -106,5 +106,7 @@ def test_the_page_in_the_docs_is_current_for_a_model_of_one_s_own(monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_page_in_the_docs_is_current_for_a_whole_column():
-    assert_current("resnet18", SLOTS)
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("slot", SLOTS)
+def test_the_page_in_the_docs_is_current_for_a_whole_column(slot):
+    assert_current("resnet18", [slot])
