@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +17,10 @@ class ChannelDropout(nn.Module):
 
     Attributes:
         channels_last: features of four dimensions are [N, H, W, C].
+        drops_at_random: told to the harness, which warns where a batch norm follows.
     """
+
+    drops_at_random: ClassVar[bool] = True
 
     def __init__(self, p: float) -> None:
         super().__init__()
@@ -47,7 +50,10 @@ class BlockDropout(nn.Module):
     Attributes:
         share: of ``p`` that holds at present, 0 to 1.
         channels_last: features of four dimensions are [N, H, W, C].
+        drops_at_random: told to the harness, which warns where a batch norm follows.
     """
+
+    drops_at_random: ClassVar[bool] = True
 
     def __init__(self, p: float, block_size: int) -> None:
         super().__init__()
@@ -99,6 +105,12 @@ class DropConnectLinear(nn.Linear):
         made.weight, made.bias = layer.weight, layer.bias
         made.p, made.each = p, each
         return made
+
+    def folded(self) -> nn.Linear:
+        """The plain layer, with the same parameters, that this is at inference."""
+        plain = nn.Linear(self.in_features, self.out_features, self.bias is not None, device="meta")
+        plain.weight, plain.bias = self.weight, self.bias
+        return plain
 
     def extra_repr(self) -> str:
         """The options, for ``print(model)``."""

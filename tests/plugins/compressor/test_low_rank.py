@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from cnnbench.errors import NoEffect, Unsupported
+from cnnbench.surgery import fold_for_inference
 from cnnbench_plugins.compressor._factors import split
 from cnnbench_plugins.compressor.low_rank import (
     SpatialSvd,
@@ -19,6 +20,7 @@ from cnnbench_plugins.compressor.low_rank import (
     factorize_pointwise,
     factorize_spatial,
 )
+from cnnbench_plugins.regularizer.dropconnect import DropConnect
 
 
 def params(module):
@@ -162,3 +164,11 @@ class ReadsAWeight(nn.Module):
 def test_a_module_that_reads_a_layers_weight_is_unsupported(context):
     with pytest.raises(Unsupported, match=r"no longer runs with factorized layers: .* no attribute 'weight'"):
         Svd(share=0.1, of="rank", epochs=0)(nn.Sequential(ReadsAWeight()), context)
+
+
+def test_a_layer_trained_with_dropconnect_is_factorized(context):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+    DropConnect().prepare(model, context.generator)
+    fold_for_inference(model)
+    made = Svd(share=0.25, of="rank", epochs=0)(model, context)
+    assert [layer.out_features for layer in made[1]] == [8, 32]

@@ -8,8 +8,10 @@ from torch import nn
 
 from cnnbench.artifact import load_model, save_model
 from cnnbench.errors import NoEffect, Unsupported
+from cnnbench.surgery import fold_for_inference
 from cnnbench_plugins.compressor import _int8
 from cnnbench_plugins.compressor.quantize_dynamic import QuantizeDynamic, quantize_linear
+from cnnbench_plugins.regularizer.dropconnect import DropConnect
 
 pytest.importorskip("torchao")
 pytestmark = pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="needs an x86 CPU")
@@ -63,3 +65,11 @@ def test_without_linear_layers_nothing_happens(context, monkeypatch):
         QuantizeDynamic()(nn.Sequential(nn.Conv2d(1, 10, 8), nn.Flatten()), context)
     with pytest.raises(Unsupported, match="quantize_dynamic has int8 kernels for x86 CPUs alone; the model is on meta"):
         quantize_linear(nn.Flatten(), context.example.to("meta"))
+
+
+def test_a_layer_trained_with_dropconnect_is_quantized(context):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    DropConnect().prepare(model, context.generator)
+    fold_for_inference(model)
+    made = QuantizeDynamic()(model, context)
+    assert {tuple(p.shape): p.dtype for p in made.parameters()}[10, 64] == torch.int8

@@ -17,6 +17,7 @@ from torchvision.ops import StochasticDepth as TorchvisionStochasticDepth
 
 from cnnbench.artifact import load_model, save_model
 from cnnbench.errors import NoEffect, Unsupported
+from cnnbench.surgery import fold_for_inference
 from cnnbench_plugins.model.resnet import ResNet
 from cnnbench_plugins.regularizer._layers import BlockDropout, DropConnectLinear
 from cnnbench_plugins.regularizer.dropblock import DropBlock
@@ -220,6 +221,20 @@ def test_dropconnect_keeps_parameters_and_stays_a_linear_layer():
     assert [name for name, _ in layer.named_parameters()] == ["weight", "bias"]
     layer.train()(torch.ones(2, 4)).sum().backward()
     assert original.weight.grad is not None
+
+
+def test_dropconnect_is_a_plain_linear_layer_once_trained():
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4, bias=False), nn.Linear(4, 3)).double()
+    model[1].weight = model[0].weight
+    assert DropConnect().prepare(model, generator()) == 3
+    inputs = torch.randn(5, 4, dtype=torch.float64)
+    model.eval()
+    with torch.no_grad():
+        before, weight = model(inputs), model[0].weight
+        fold_for_inference(model)
+        assert [type(m) for m in model] == [nn.Linear] * 3
+        assert model[0].weight is model[1].weight is weight  # tied weights stay so
+        assert torch.equal(model(inputs), before)
 
 
 def test_dropconnect_leaves_attention_alone():
