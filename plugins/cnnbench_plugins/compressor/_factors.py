@@ -29,6 +29,16 @@ def rank_of(singular: torch.Tensor, share: float, of: Of) -> int:
     return min(len(singular), int((reached < share * reached[-1] * (1 - 1e-12)).sum()) + 1)
 
 
+def thin_svd(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """``U`` [m, k], ``S`` [k] falling and ``V^T`` [k, n] of a matrix [m, n], k = min(m, n)."""
+    if matrix.shape[0] >= matrix.shape[1]:
+        u, s, vh = torch.linalg.svd(matrix, full_matrices=False)
+        return u, s, vh
+    # LAPACK takes several times as long for a wide matrix as for its transpose.
+    v, s, uh = torch.linalg.svd(matrix.T, full_matrices=False)
+    return uh.T, s, v.T
+
+
 def split(matrix: torch.Tensor, share: float, of: Of) -> tuple[torch.Tensor, torch.Tensor]:
     """Factors of the best approximation of a matrix in the Frobenius norm (Eckart & Young 1936).
 
@@ -41,7 +51,7 @@ def split(matrix: torch.Tensor, share: float, of: Of) -> tuple[torch.Tensor, tor
         ``left`` [m, r] and ``right`` [r, n] with ``left @ right`` close to ``matrix``; each carries the square root of
         the singular values, so that fine-tuning starts balanced.
     """
-    u, s, vh = torch.linalg.svd(matrix.detach().double(), full_matrices=False)
+    u, s, vh = thin_svd(matrix.detach().double())
     rank = rank_of(s, share, of)
     root = s[:rank].sqrt()
     return (u[:, :rank] * root).to(matrix), (root[:, None] * vh[:rank]).to(matrix)

@@ -8,7 +8,7 @@ from annotated_types import Ge, Gt, Lt
 
 from cnnbench import technique
 from cnnbench.lazy import nn, torch
-from cnnbench_plugins.compressor._factors import factorize, padding_of, pair, sequence, spatial_kernel
+from cnnbench_plugins.compressor._factors import factorize, padding_of, pair, sequence, spatial_kernel, thin_svd
 from cnnbench_plugins.compressor._finetune import finetune
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def _solve(projected: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:
 
 
 def _start(unfolded: torch.Tensor, rank: int, generator: torch.Generator) -> torch.Tensor:
-    left = torch.linalg.svd(unfolded, full_matrices=False)[0][:, :rank]
+    left = thin_svd(unfolded)[0][:, :rank]
     drawn = torch.randn(len(unfolded), rank - left.shape[1], generator=generator, dtype=left.dtype).to(left.device)
     return torch.cat([left, drawn / drawn.norm(dim=0)], dim=1)
 

@@ -8,7 +8,16 @@ from annotated_types import Ge, Gt, Le
 
 from cnnbench import technique
 from cnnbench.lazy import nn, torch
-from cnnbench_plugins.compressor._factors import Of, factorize, padding_of, pair, rank_of, sequence, spatial_kernel
+from cnnbench_plugins.compressor._factors import (
+    Of,
+    factorize,
+    padding_of,
+    pair,
+    rank_of,
+    sequence,
+    spatial_kernel,
+    thin_svd,
+)
 from cnnbench_plugins.compressor._finetune import finetune
 
 if TYPE_CHECKING:
@@ -31,7 +40,7 @@ def hosvd2(weight: torch.Tensor, share: float, of: Of) -> tuple[torch.Tensor, to
     weight = weight.detach().double()
     bases = []
     for unfolded in (weight.flatten(1), weight.transpose(0, 1).flatten(1)):
-        u, s, _ = torch.linalg.svd(unfolded, full_matrices=False)
+        u, s, _ = thin_svd(unfolded)
         bases.append(u[:, : rank_of(s, share, of)])
     outputs, inputs = bases
     return outputs, torch.einsum("nchw,ns,cr->srhw", weight, outputs, inputs), inputs
