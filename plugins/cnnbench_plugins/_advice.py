@@ -101,8 +101,12 @@ def _mirrored_signs(arm: Arm) -> Iterator[str]:
     names = {arm.dataset["name"], str(arm.dataset["options"].get("dataset", "")).lower()}
     signs = sorted(names & {"digits", "mnist", "kmnist", "svhn"})
     flips = [name for name in arm.names("augmentation") if name in {"hflip", "vflip"}]
+    views = arm.options("strategy", "test_time_augmentation")
+    if views is not None and views.get("hflip", True):
+        flips.append("test_time_augmentation")
     if signs and flips:
-        yield f"{' and '.join(flips)} mirrors the signs of {signs[0]}, which have no mirror images of their class"
+        verb = "mirrors" if len(flips) == 1 else "mirror"
+        yield f"{' and '.join(flips)} {verb} the signs of {signs[0]}, which have no mirror images of their class"
 
 
 _RULES: tuple[Callable[[Arm], Iterator[str]], ...] = (

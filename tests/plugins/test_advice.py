@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from cnnbench.plain import settings_plain
@@ -30,7 +28,6 @@ loss = "cross_entropy"
 def told(baseline: str, schedule: str = "constant", optimizer: str = '"sgd"') -> list[str]:
     text = TEXT.format(baseline=baseline, schedule=schedule, optimizer=optimizer)
     suite = parse(text.encode(), "suite.toml", PluginHost.discover().registry)
-    arms: Any = suite.arms
     return advice(settings_plain(suite.baseline))
 
 
@@ -49,6 +46,7 @@ def told(baseline: str, schedule: str = "constant", optimizer: str = '"sgd"') ->
         ('regularizer = ["l2", "weight_decay"]', ["decay more than once: l2, weight_decay"]),
         ('regularizer = { name = "weight_decay", norms_and_biases = true }', ["norms and biases"]),
         ('augmentation = ["hflip", "crop"]', ["hflip mirrors the signs of digits"]),
+        ('strategy = "test_time_augmentation"', ["test_time_augmentation mirrors the signs of digits"]),
         ('compressor = ["quantize_weights", "prune_magnitude"]', ["prune_magnitude after quantize_weights"]),
     ],
 )
@@ -71,6 +69,7 @@ def test_the_recipe_counts():
         'activation = "selu"\ninitializer = "lecun_normal"\nregularizer = "alpha_dropout"',
         'augmentation = "mixup"\nregularizer = "weight_decay"',
         'compressor = ["prune_magnitude", "quantize_weights"]',
+        'strategy = { name = "test_time_augmentation", hflip = false, shift = 1 }',
     ],
 )
 def test_nothing_is_said_where_nothing_is_known_to_go_wrong(baseline):
