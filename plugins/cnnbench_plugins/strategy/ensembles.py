@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from annotated_types import Ge
@@ -64,28 +65,35 @@ class Cycles(Observer):
     def __call__(self, step: int, total_steps: int) -> float:
         """Factor of the learning rate for 0-based ``step`` of ``total_steps``."""
         self._total = total_steps
-        length = self._length()
-        return (math.cos(math.pi * (step % length) / length) + 1) / 2
+        first, end = next((a, b) for a, b in pairwise(self._boundaries()) if step < b)
+        return (math.cos(math.pi * (step - first) / (end - first)) + 1) / 2
 
     def after_step(self, model: nn.Module, step: int) -> None:
         """Copy the weights where a cycle ends."""
-        if (step + 1) % self._length() == 0 or step + 1 == self._total:
+        if self.ends(step):
             self.snapshots.append({name: value.detach().clone() for name, value in model.state_dict().items()})
 
-    def _length(self) -> int:
-        return math.ceil(self._total / self.cycles)
+    def ends(self, step: int) -> bool:
+        """Whether 0-based ``step`` is the last of a cycle."""
+        return step + 1 in self._boundaries()
+
+    def _boundaries(self) -> list[int]:
+        """First step of each cycle and the number of steps: i T / M, rounded; a cycle has at least one step."""
+        count = min(self.cycles, self._total)
+        return [(2 * index * self._total + count) // (2 * count) for index in range(count + 1)]
 
 
 @technique("strategy", "snapshot_ensemble")
 class SnapshotEnsemble:
     """Train one network in cycles of the learning rate and average the probabilities of the networks they end with.
 
-    The recipe's schedule gives way to a(t) = a0 / 2 (cos(pi mod(t - 1, ceil(T/M)) / ceil(T/M)) + 1) at step t = 1..T
-    for M ``cycles``: from the full rate down to nearly 0, then at once back (Huang et al. 2017, equation 2; T is the
-    arm's own budget, so that no training is added). At the end of each cycle the weights and batch-norm statistics are
-    kept; where M does not divide T, the last cycle is cut short. p(y|x) is the mean over the snapshots, the output
-    log p [N, K]. Parameters, multiply-adds, size, latency and energy are those of all M networks. The paper takes 4 to
-    6 cycles of 40 to 50 epochs.
+    The recipe's schedule gives way to a(t) = a0 / 2 (cos(pi s / L) + 1) at step s = 0..L-1 of each of M ``cycles``:
+    from the full rate down to nearly 0, then at once back (Huang et al. 2017, equation 2; the T steps are the arm's own
+    budget, so that no training is added). ! There L = ceil(T/M), which makes fewer than M cycles of a short training
+    (4, of 12 steps in 5) and cuts the last one off; here cycle i = 1..M ends at step i T / M, rounded. At the end of
+    each cycle the weights and batch-norm statistics are kept. p(y|x) is the mean over the M snapshots (one a step where
+    T < M, and a remark), the output log p [N, K]. Parameters, multiply-adds, size, latency and energy are those of all
+    M networks. The paper takes 4 to 6 cycles of 40 to 50 epochs.
 
     Helps where a budget is long enough for a network to converge several times. Known to fall short of
     ``deep_ensemble`` with as many members, since the snapshots are alike, and to lose to a single network on a short
@@ -110,7 +118,9 @@ class SnapshotEnsemble:
             member.load_state_dict(state)
             members.append(member)
         notes = {**trained.notes, "snapshots": len(members)}
-        return Trained(Ensemble(members).eval(), trained.history, notes, trained.remarks)
+        few = f"snapshot_ensemble has {len(members)} snapshots for {self.cycles} cycles: training has no more steps"
+        remarks = [*trained.remarks, *([few] if len(members) < self.cycles else [])]
+        return Trained(Ensemble(members).eval(), trained.history, notes, remarks)
 
 
 TECHNIQUES = (DeepEnsemble, SnapshotEnsemble)

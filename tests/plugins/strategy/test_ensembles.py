@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+from itertools import pairwise
 
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cnnbench.artifact import load_model, save_model
 from cnnbench.errors import Unsupported
@@ -16,7 +19,7 @@ from cnnbench.stages.train import train
 from cnnbench_plugins.strategy._combined import Ensemble, log_mean_softmax
 from cnnbench_plugins.strategy.averaging import Ema, Swa
 from cnnbench_plugins.strategy.early_stopping import EarlyStopping
-from cnnbench_plugins.strategy.ensembles import DeepEnsemble, SnapshotEnsemble
+from cnnbench_plugins.strategy.ensembles import Cycles, DeepEnsemble, SnapshotEnsemble
 
 
 @pytest.fixture
@@ -113,23 +116,38 @@ class Spy(Observer):
         self.models.append(copy.deepcopy(model))
 
 
-@pytest.mark.parametrize(("epochs", "cycles", "ends"), [(4, 2, [5, 11]), (4, 3, [3, 7, 11]), (4, 5, [2, 5, 8, 11])])
-def test_snapshots_are_the_networks_at_the_ends_of_torchs_warm_restarts(make_run, images, epochs, cycles, ends):
+@pytest.mark.parametrize(
+    ("epochs", "cycles", "ends"),
+    [(4, 2, [5, 11]), (4, 3, [3, 7, 11]), (4, 5, [1, 4, 6, 9, 11]), (1, 2, [1, 2]), (1, 5, [0, 1, 2])],
+)
+def test_snapshots_are_the_networks_at_the_ends_of_torchs_cosine_cycles(make_run, images, epochs, cycles, ends):
     run = make_run(epochs=epochs)  # 3 steps an epoch
     trained = SnapshotEnsemble(cycles=cycles)(run)
-    length = ends[0] + 1
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
-    restarts = torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(optimizer, T_0=length)
     factors = []
-    for _ in range(3 * epochs):
-        factors.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        restarts.step()
+    for first, last in pairwise([-1, *ends]):
+        optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+        annealing = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=last - first)
+        for _ in range(last - first):
+            factors.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            annealing.step()
     spy = Spy()
     run.fit(spy, schedule=lambda step, total: factors[step])
     assert trained.notes["snapshots"] == len(ends)
+    assert ["snapshots" in remark for remark in trained.remarks] == [True] * (len(ends) < cycles)
     mean = torch.stack([probabilities(spy.models[step], images) for step in ends]).mean(0)
     torch.testing.assert_close(probabilities(trained.model, images), mean)
+
+
+@given(st.integers(1, 300), st.integers(2, 12))
+def test_there_are_as_many_cycles_as_asked_for_and_as_even_as_steps_allow(total, cycles):
+    restarts = Cycles(cycles)
+    ends = [step for step in range(total) if restarts(step, total) is not None and restarts.ends(step)]
+    lengths = [last - first for first, last in pairwise([-1, *ends])]
+    assert len(ends) == min(cycles, total)
+    assert ends[-1] == total - 1
+    assert max(lengths) - min(lengths) <= 1
+    assert [restarts(first + 1, total) for first, _ in pairwise([-1, *ends])] == [1.0] * len(ends)
 
 
 def test_an_ensemble_passes_between_stages_and_answers_for_one_image(make_run, images, tmp_path):
