@@ -134,7 +134,7 @@ def split(data: ImageData, options: DataOptions, streams: Streams, device: str |
         DataError: a size is larger than the dataset, or so small that a class would be left without an image.
     """
     if not 0 <= options.validation <= 0.5:
-        raise DataError(f"data.validation is a share of the training images from 0 to 0.5, not {options.validation}")
+        raise DataError(f"dataset.validation is a share of the training images from 0 to 0.5, not {options.validation}")
     names = data.class_names
     train = _unbalanced(data.train_labels, options.imbalance, len(names))
     own = data.train_labels.cpu()[train]
@@ -197,13 +197,13 @@ def _subset(labels: torch.Tensor, size: int | None, part: str, names: Sequence[s
     if size is None or size == len(labels):
         return torch.arange(len(labels))
     if not 0 < size < len(labels):
-        raise DataError(f"data.{part}_size = {size}, but the {part} split has {len(labels)} images")
+        raise DataError(f"dataset.{part}_size = {size}, but the {part} split has {len(labels)} images")
     counts = torch.bincount(labels.cpu(), minlength=len(names)).tolist()
     quotas = _apportion(counts, size, counts)
     for name, count, quota in zip(names, counts, quotas, strict=True):
         if count and not quota:
             raise DataError(
-                f"data.{part}_size = {size} leaves class {name!r} without an image "
+                f"dataset.{part}_size = {size} leaves class {name!r} without an image "
                 f"(it has {count} of {len(labels)}): take at least {-(-len(labels) // count)}"
             )
     return _draw(labels.cpu(), quotas, Streams(0, "subset").generator(part))
@@ -222,7 +222,7 @@ def _shots(labels: torch.Tensor, shots: int, names: Sequence[str]) -> torch.Tens
     """Sorted indices of ``shots`` images of each class, the same for every seed."""
     for name, count in zip(names, torch.bincount(labels, minlength=len(names)).tolist(), strict=True):
         if count < shots:
-            raise DataError(f"data.shots = {shots}, but class {name!r} has {count} training images")
+            raise DataError(f"dataset.shots = {shots}, but class {name!r} has {count} training images")
     return _draw(labels, [shots] * len(names), Streams(0, "subset").generator("train"))
 
 
@@ -253,7 +253,7 @@ def _validation(
     quotas = _apportion(counts, round(share * len(chosen)), [count - 1 for count in counts])
     if not sum(quotas):
         raise DataError(
-            f"data.validation = {share} of {len(chosen)} training images leaves none to hold out: "
+            f"dataset.validation = {share} of {len(chosen)} training images leaves none to hold out: "
             "use more images, or 0 for no validation split"
         )
     held_out = torch.zeros(len(chosen), dtype=torch.bool)

@@ -134,7 +134,8 @@ def _conditions(trials: TrialSet) -> Iterator[str]:
     for arm in trials.arms:
         for text in dict.fromkeys(str(r["budget"]) for r in trials.of(arm) if r.get("budget")):
             budgets[text].append(printable(arm))
-    shared = max(budgets, key=lambda text: len(budgets[text]), default="")
+    usual = max(budgets, key=lambda text: len(budgets[text]), default="")
+    shared = next((text for text, arms in budgets.items() if printable(trials.baseline or "") in arms), usual)
     others = [f"{listed(arms)}: {text}" for text, arms in budgets.items() if text != shared]
     count = len(trials.seeds)
     facts = [f"{count} {'seed' if count == 1 else 'seeds'} ({_numbers(trials.seeds)})", shared]
@@ -142,7 +143,7 @@ def _conditions(trials: TrialSet) -> Iterator[str]:
     facts += [f"device {text}" for text in _distinct(trials, lambda record: str(record.get("device") or ""))]
     yield "; ".join(filter(None, facts)) + "."
     if others:
-        yield f"Another budget than the other arms: {'; '.join(others)}."
+        yield f"Another budget than the baseline: {'; '.join(others)}."
     for text in _distinct(trials, _machine):
         yield text
 

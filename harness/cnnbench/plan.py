@@ -198,7 +198,7 @@ class _Keys:
         self._wanted = {q.stage for q in quantities(measure.metrics, measure.latency.batch_sizes)}
         self._data: dict[str, str] = {}
         self._sources: dict[str, list[str]] = {}
-        self._base = {"code": code_digest(), "torch": version("torch"), "device": place.kind, "threads": place.threads}
+        self._base = {"code": code_digest(), "torch": _torch_versions(), "device": place.kind, "threads": place.threads}
 
     def stages(self, trial: Trial) -> list[Stage]:
         """The stages of one trial, inputs first."""
@@ -306,6 +306,11 @@ class _Keys:
             dataset = make(settings.dataset, self._registry)
             self._data[name] = data_key(settings.dataset, settings.data, dataset.fingerprint())
         return self._data[name]
+
+
+def _torch_versions() -> list[str]:
+    """What computes: torch, and torchvision for networks and layers of its own."""
+    return [version("torch"), version("torchvision")]
 
 
 def _version(module: str) -> str:

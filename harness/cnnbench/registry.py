@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 import hashlib
 import inspect
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,9 +61,10 @@ class Entry:
 
     @cached_property
     def source_digest(self) -> str:
-        """Digest of the code behind the technique: every Python file in its module's folder.
+        """Digest of the code behind the technique: every Python file in its module's folder, and all they import.
 
-        A technique may lean on its neighbours, so a change to any of them makes its results stale. A module outside a
+        A technique may lean on its neighbours and on helpers elsewhere in its top-level package, so a change to any of
+        them makes its results stale. Imports are read from the source, also those inside functions. A module outside a
         package stands for itself alone.
         """
         return _digest_of_folder(self.cls)
@@ -73,8 +75,38 @@ def _digest_of_folder(cls: type[Any]) -> str:
         file = Path(inspect.getfile(cls))
     except (OSError, TypeError):  # made in an interactive session
         return hashlib.sha256(repr(cls).encode()).hexdigest()[:16]
-    files = sorted(file.parent.glob("*.py")) if (file.parent / "__init__.py").exists() else [file]
-    return digest_of_files(files)
+    if not (file.parent / "__init__.py").exists():
+        return digest_of_files([file])
+    root = file.parent
+    while (root.parent / "__init__.py").exists():
+        root = root.parent
+    found: dict[Path, None] = {}
+    ahead = sorted(file.parent.glob("*.py"))
+    while ahead:
+        path = ahead.pop()
+        if path not in found:
+            found[path] = None
+            ahead += _imported(path, root, path.stat().st_mtime_ns)
+    return digest_of_files(sorted(found))
+
+
+@cache
+def _imported(file: Path, root: Path, changed: int) -> tuple[Path, ...]:  # noqa: ARG001 - a changed file is read anew
+    """Files of the package at ``root`` that a file imports; one that can't be parsed imports none."""
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError):
+        return ()
+    modules: list[Path] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            modules += [root.parent.joinpath(*alias.name.split(".")) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = file.parents[node.level - 1] if node.level else root.parent
+            module = base.joinpath(*(node.module or "").split("."))
+            modules += [module, *(module / alias.name for alias in node.names)]
+    files = [module.with_suffix(".py") for module in modules if module.is_relative_to(root) and module != root]
+    return tuple(path for path in files if path.is_file())
 
 
 def digest_of_files(files: Iterable[Path]) -> str:

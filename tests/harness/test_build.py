@@ -443,6 +443,8 @@ def test_a_run_on_another_dataset_has_its_classes_and_this_one_s_shape(registry,
     assert sum(len(images) for images in recorder.seen) == 96
     assert trained.model(torch.zeros(2, 1, 8, 8)).shape == (2, other.how.splits.num_classes)
     assert torch.equal(weights_of(run.fit()), weights_of(builder.run(builder.input_module(), Streams(0)).fit()))
+    member = run.of_member(1).on(shapes, DataOptions(train_size=120), epochs=1)
+    assert not torch.equal(weights_of(member.fit()), weights_of(run.on(shapes, DataOptions(train_size=120), 1).fit()))
     short = replace(builder, most_epochs=1, splits=builder.splits.first(16))
     rehearsed = short.run(short.input_module(), Streams(0)).on(shapes, DataOptions(train_size=120), epochs=30)
     assert (rehearsed.epochs, len(rehearsed.how.splits.train_images)) == (1, 16)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
+
 import pytest
 
 from cnnbench import technique
 from cnnbench.errors import PluginError, UsageError
 from cnnbench.plugins import PluginHost
-from cnnbench.registry import Owner, Registry
+from cnnbench.registry import Entry, Owner, Registry
 
 GOOD = '''
 from cnnbench import hookimpl, technique
@@ -125,6 +127,39 @@ def test_the_source_digest_follows_the_code(install_plugin, tmp_path):
     file.write_text(file.read_text() + "\n# changed\n")
     after = PluginHost.discover().registry.get("activation", "changing").source_digest
     assert before == same != after
+
+
+def test_the_source_digest_follows_what_the_code_imports_of_its_own_package(tmp_path, monkeypatch):
+    files = {
+        "digested/__init__.py": "",
+        "digested/_helper.py": "from digested import deeper\n",
+        "digested/deeper.py": "VALUE = 1\n",
+        "digested/unrelated.py": "VALUE = 1\n",
+        "digested/sub/__init__.py": "",
+        "digested/sub/beside.py": "from ..relative import VALUE\n",
+        "digested/relative.py": "VALUE = 1\n",
+        "digested/sub/mine.py": (
+            "import os\nfrom cnnbench import technique\n"
+            '@technique("activation", "mine")\nclass Mine:\n    """Mine."""\n'
+            "    def __call__(self, module):\n        from digested._helper import deeper\n"
+        ),
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    cls = importlib.import_module("digested.sub.mine").Mine
+
+    def digest() -> str:
+        return Entry(cls, Owner("test", "test", "0")).source_digest
+
+    before = digest()
+    for name, text in files.items():
+        if not name.endswith("__init__.py"):
+            (tmp_path / name).write_text(text + "# changed\n")
+            assert (digest() != before) == (name != "digested/unrelated.py"), name
+            (tmp_path / name).write_text(text)
+    assert digest() == before
 
 
 def test_registering_what_is_no_technique_is_refused():

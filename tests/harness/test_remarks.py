@@ -9,6 +9,9 @@ import torchvision
 from torch import nn
 
 from cnnbench.stages.remarks import remarks
+from cnnbench_plugins.model.resnet import ResNet
+from cnnbench_plugins.regularizer.dropblock import DropBlock
+from cnnbench_plugins.regularizer.dropout import Dropout, SpatialDropout
 
 
 class Functional(nn.Module):
@@ -38,6 +41,15 @@ def chain(*layers: nn.Module) -> nn.Sequential:
 def test_dropout_before_batch_norm_is_told_once_with_its_place(model, place):
     (line,) = remarks(model)
     assert line.startswith(f"dropout before batch norm ({place}): ")
+
+
+@pytest.mark.parametrize("technique", [SpatialDropout(), DropBlock(), Dropout(where="blocks")])
+def test_our_own_layers_that_drop_are_dropout_too(technique):
+    model = ResNet()((1, 16, 16), 10)
+    assert remarks(model) == []
+    technique.prepare(model, torch.Generator())
+    (line,) = remarks(model)
+    assert line.startswith("dropout before batch norm (stage1.")
 
 
 @pytest.mark.parametrize(

@@ -386,7 +386,7 @@ class TestCasesAtTheEdge:
         for r in records:
             if r["arm"] == "distill":
                 r["budget"] = "30 epochs, batch 64"
-        assert "Another budget than the other arms: distill: 30 epochs, batch 64." in render(records, "markdown")
+        assert "Another budget than the baseline: distill: 30 epochs, batch 64." in render(records, "markdown")
 
     @pytest.mark.parametrize(
         ("stopped", "why"),

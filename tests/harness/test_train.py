@@ -831,23 +831,42 @@ def test_the_innermost_schedule_is_followed_and_the_recipe_s_is_known():
 # Recalibration.
 
 
-@pytest.mark.parametrize("batch_size", [50, 16])
+@pytest.mark.parametrize("batch_size", [1, 50, 16])
 def test_recalibrated_statistics_are_averages_over_the_training_split(batch_size):
-    run = make_run(batch_size=batch_size)
-    model = run.fit().model
+    """Of batches of 64 at least, here all 100 images at once, however small the recipe's are."""
+    run = make_run(batch_size=batch_size, splits=make_splits(100))
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Dropout(), nn.Flatten(), nn.Linear(64, CLASSES))
     model[1].running_mean.fill_(9)
     model[1].running_var.fill_(9)
     momentum = model[1].momentum
     run.recalibrate(model)
     with torch.no_grad():
         features = model[0](run.how.splits.train_images / 255 * 2 - 1).double()
-    batches = features.split(batch_size)
-    mean = torch.stack([b.mean((0, 2, 3)) for b in batches]).mean(0)
-    variance = torch.stack([b.var((0, 2, 3)) for b in batches]).mean(0)
-    torch.testing.assert_close(model[1].running_mean.double(), mean, rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(model[1].running_var.double(), variance, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(model[1].running_mean.double(), features.mean((0, 2, 3)), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(model[1].running_var.double(), features.var((0, 2, 3)), rtol=1e-5, atol=1e-6)
     assert model[1].momentum == momentum
     assert not any(module.training for module in model.modules())
+
+
+def test_recalibration_mixes_what_a_file_has_sorted_by_class():
+    """Batches of one class each would lack the variance between classes."""
+    splits = make_splits(400)
+    rows = splits.train_labels.argsort()
+    by_class = replace(splits, train_images=splits.train_images[rows], train_labels=splits.train_labels[rows])
+    model = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(36, CLASSES))
+    make_run(batch_size=100, splits=by_class).recalibrate(model)
+    pixels = (splits.train_images / 255 * 2 - 1).double()
+    assert model[0].running_var.item() == pytest.approx(pixels.var().item(), rel=0.02)
+    within = torch.stack([part.var() for part in pixels[rows].split(100)]).mean().item()
+    assert within < 0.9 * pixels.var().item(), "the order of the file would have shown"
+
+
+def test_a_single_training_image_leaves_the_statistics_as_they_are():
+    run = make_run(splits=make_splits(CLASSES).first(1))
+    model = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(36, CLASSES))
+    model[0].running_mean.fill_(9)
+    run.recalibrate(model)
+    assert model[0].running_mean.item() == 9
 
 
 def test_recalibration_draws_nothing_at_random():

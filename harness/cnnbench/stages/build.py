@@ -129,8 +129,8 @@ class Builder:
             epochs: in place of the recipe's.
         """
 
-        def on(dataset: Choice, data: DataOptions, epochs: int) -> Run:
-            apart = replace(streams, family=f"{streams.family}/on {dataset.name}")
+        def on(dataset: Choice, data: DataOptions, epochs: int, own: Streams) -> Run:
+            apart = replace(own, family=f"{own.family}/on {dataset.name}")
             there = split(load(make(dataset, self.registry)), data, apart, self.device.torch)
             there = there.with_images(lambda images: fit_shape(images, self.splits.image_shape))
             if self.most_epochs is not None:

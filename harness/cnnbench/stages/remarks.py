@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 _NORMS = (nn.modules.batchnorm._BatchNorm,)  # noqa: SLF001 - the base of all batch norms has no public name
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+DROPS = "drops_at_random"
+"""Class attribute, true, of other layers that act as dropout does; they have ``p`` too."""
 _FUNCTIONS = frozenset({"dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout"})
 
 
@@ -28,17 +30,22 @@ def _dropout_before_batch_norm(model: nn.Module) -> Iterator[str]:
 
     At inference nothing is dropped, so that the variance which batch norm sees is not the one that it learned.
     """
-    for path, graph in traced_graphs(model, lambda module: isinstance(module, (*_DROPOUTS, *_NORMS))):
+    for path, graph in traced_graphs(model, lambda module: _drops(module) or isinstance(module, _NORMS)):
         modules = {n: model.get_submodule(joined(path, str(n.target))) for n in graph.nodes if n.op == "call_module"}
         for node in graph.nodes:
             module = modules.get(node)
-            if not (isinstance(module, _DROPOUTS) and module.p > 0) and called(node) not in _FUNCTIONS:
+            if not (module is not None and _drops(module)) and called(node) not in _FUNCTIONS:
                 continue
             behind = next((user for user in _downstream(node) if isinstance(modules.get(user), _NORMS)), None)
             if behind is not None:
                 place = joined(path, str(behind.target))
                 yield f"dropout before batch norm ({place}): its statistics at inference are not training's (Li 2019)"
                 return
+
+
+def _drops(module: nn.Module) -> bool:
+    known = isinstance(module, _DROPOUTS) or getattr(type(module), DROPS, False)
+    return bool(known) and float(getattr(module, "p", 0)) > 0
 
 
 def _downstream(node: fx.Node) -> Iterator[fx.Node]:

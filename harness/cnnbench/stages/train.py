@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from cnnbench.errors import Diverged, Unsupported
+from cnnbench.seeds import Streams
 from cnnbench.slots import REGULARIZER_METHODS, Observer, StrategyKind, TrainingRun
 from cnnbench.surgery import fold_for_inference
 from cnnbench.technique import card_of
@@ -27,12 +28,12 @@ if TYPE_CHECKING:
 
     from cnnbench.data import Splits
     from cnnbench.devices import Device
-    from cnnbench.seeds import Streams
     from cnnbench.slots import Augmentation, Loss, Optimizer, Schedule, Strategy
     from cnnbench.types import Choice, DataOptions
 
 EVALUATION_BATCH = 1000
 """Images a forward pass outside training; results do not depend on it."""
+LEAST_RECALIBRATION_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -108,9 +109,10 @@ def fit(  # noqa: PLR0915 - it reads top to bottom
         """Gradients of the whole loss at the present weights; returns the loss, detached."""
         with device.autocast(how.precision):
             logits = model(batch.inputs)
-            value = loss(batch, logits) if loss is not None else how.loss(logits, batch.targets)
-            for regularizer in acts["penalty"]:
-                value = value + regularizer.penalty(model, logits)
+        logits = logits.float()  # losses and penalties in full precision: autocast would round their sums
+        value = loss(batch, logits) if loss is not None else how.loss(logits, batch.targets)
+        for regularizer in acts["penalty"]:
+            value = value + regularizer.penalty(model, logits)
         optimizer.zero_grad(set_to_none=True)
         value.backward()  # type: ignore[no-untyped-call]
         return value.detach()
@@ -209,21 +211,25 @@ def validate(model: nn.Module, how: Procedure) -> tuple[float | None, float | No
 def recalibrate(model: nn.Module, how: Procedure) -> None:
     """Recompute batch-norm statistics of ``model`` as averages over the training split, in place; sets eval mode.
 
-    All else is in eval mode: the statistics are for inference, where dropout draws nothing.
+    All else is in eval mode: the statistics are for inference, where dropout draws nothing. Batches are mixed, whatever
+    the order of the file (of images sorted by class, variance within a batch would lack that between classes), of
+    nearly equal size, and large enough for their variance to mean something. A split of a single image changes nothing.
     """
     model.eval()
+    images = how.splits.train_images
     norms = [m for m in model.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]  # noqa: SLF001
-    if not norms:
+    if not norms or len(images) < 2:
         return
+    order = torch.randperm(len(images), generator=Streams(0, "recalibration").generator("order")).to(images.device)
+    batches = torch.tensor_split(order, max(1, len(images) // max(how.batch_size, LEAST_RECALIBRATION_BATCH)))
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # a cumulative average
         norm.train()
     with torch.no_grad():
-        for batch in torch.split(how.splits.train_images, how.batch_size):
-            if len(batch) > 1:
-                model(how.input(batch.float().div_(255)))
+        for rows in batches:
+            model(how.input(images[rows].float().div_(255)))
     model.eval()
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
@@ -237,14 +243,14 @@ class Run:
         build: makes a fresh model on the device from a trial's streams.
         how: the procedure.
         streams: the trial's.
-        elsewhere: makes the same run on another dataset.
+        elsewhere: makes the same run on another dataset, from the streams given.
         observers: told of every fit, beside those that strategies bring.
     """
 
     build: Callable[[Streams], nn.Module]
     how: Procedure
     streams: Streams
-    elsewhere: Callable[[Choice, DataOptions, int], TrainingRun]
+    elsewhere: Callable[[Choice, DataOptions, int, Streams], TrainingRun]
     observers: tuple[Observer, ...] = ()
 
     @property
@@ -271,7 +277,7 @@ class Run:
 
     def on(self, dataset: Choice, data: DataOptions, epochs: int) -> TrainingRun:
         """The same run on another dataset."""
-        return self.elsewhere(dataset, data, epochs)
+        return self.elsewhere(dataset, data, epochs, self.streams)
 
     def of_member(self, index: int) -> Run:
         """The same run drawing everything from streams of the member's own."""
