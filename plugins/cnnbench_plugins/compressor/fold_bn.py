@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from cnnbench import technique
@@ -15,31 +16,46 @@ if TYPE_CHECKING:
 def foldable_pairs(model: nn.Module) -> list[tuple[str, str]]:
     """Names of (layer, batch norm) where the norm alone reads the layer's output and both are called once.
 
-    Raises:
-        Unsupported: the model's flow can't be traced.
-    """
-    import torch.fx
+    Of a model that can't be traced as a whole, those within its parts that can.
 
-    try:
-        graph = torch.fx.symbolic_trace(model).graph
-    except Exception as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise Unsupported(f"fold_bn can't trace {type(model).__name__}: {reason}") from error
-    modules = dict(model.named_modules())
-    calls = [node for node in graph.nodes if node.op == "call_module"]
+    Raises:
+        Unsupported: the model's flow can't be traced, nor that of a part with such a pair.
+    """
+    from torch import fx
+
+    from cnnbench.tracing import joined, traced_graphs
+
+    modules = dict(model.named_modules(remove_duplicate=False))
+    graphs = list(traced_graphs(model, lambda _: False))
+    calls = [
+        (joined(path, str(node.target)), node, path)
+        for path, graph in graphs
+        for node in graph.nodes
+        if node.op == "call_module"
+    ]
     # By object: a shared module goes by more than one name.
-    called = [id(modules[str(node.target)]) for node in calls]
+    called = Counter(modules[name] for name, _, _ in calls)
+    named = Counter(modules.values())
     pairs = []
-    for node in calls:
-        norm = modules[str(node.target)]
+    for name, node, path in calls:
+        norm = modules[name]
         source = node.args[0] if node.args else None
-        if not isinstance(norm, nn.BatchNorm2d | nn.BatchNorm1d) or source not in calls or norm.running_var is None:
+        if not isinstance(norm, nn.BatchNorm2d | nn.BatchNorm1d) or norm.running_var is None:
             continue
-        assert isinstance(source, torch.fx.Node)
-        layer = modules[str(source.target)]
+        if not isinstance(source, fx.Node) or source.op != "call_module":
+            continue
+        layer_name = joined(path, str(source.target))
+        layer = modules[layer_name]
         fits = type(layer) is nn.Conv2d if isinstance(norm, nn.BatchNorm2d) else type(layer) is nn.Linear
-        if fits and len(source.users) == 1 and called.count(id(norm)) == called.count(id(layer)) == 1:
-            pairs.append((str(source.target), str(node.target)))
+        # What lies around a traced part may call a module too that it knows by another name.
+        once = all(called[module] == 1 and (not path or named[module] == 1) for module in (layer, norm))
+        if fits and len(source.users) == 1 and once:
+            pairs.append((layer_name, name))
+    if not pairs and [path for path, _ in graphs] != [""]:
+        raise Unsupported(
+            f"fold_bn can't trace {type(model).__name__}, nor a part of it where a batch norm follows a convolution or "
+            "linear layer"
+        )
     return pairs
 
 
@@ -53,7 +69,7 @@ def fold(model: nn.Module) -> int:
         Number of norms folded.
 
     Raises:
-        Unsupported: the model's flow can't be traced.
+        Unsupported: as ``foldable_pairs``.
     """
     model.eval()
     pairs = foldable_pairs(model)

@@ -6,12 +6,13 @@ import math
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
+from torch import fx, nn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+@fx.wrap  # its number of answers and its precision are no values that a symbolic trace could know
 def log_mean_softmax(logits: torch.Tensor) -> torch.Tensor:
     """Logarithm of the mean of the class probabilities: [M, N, K] logits of M answers to [N, K].
 
