@@ -6,12 +6,14 @@ import inspect
 import re
 import shutil
 import textwrap
+from dataclasses import fields
 from itertools import groupby
 from typing import TYPE_CHECKING
 
 from cnnbench.errors import UsageError
 from cnnbench.registry import nearest
 from cnnbench.slots import SLOTS
+from cnnbench.types import DataOptions, Recipe
 
 if TYPE_CHECKING:
     from cnnbench.options import Option
@@ -23,6 +25,10 @@ _PLACES = {
     **dict.fromkeys(("model", "dataset"), "at the top of a suite"),
 }
 """Where a suite names techniques of slots that are not set in arms."""
+_IDIOMS = {
+    "chain": "a list is one, first to last: compressor = [..., ...]",
+}
+"""What the field has a word for and a suite spells without one."""
 
 
 def listing(registry: Registry, slot: str | None = None) -> str:
@@ -63,10 +69,27 @@ def find(registry: Registry, name: str) -> list[Entry]:
         return [registry.get(slot, short)]
     found = [entry for entry in registry if entry.card.name == short]
     if not found:
-        names = {entry.card.name for entry in registry}
-        hint = f"it is a slot, see cnnbench list {name}" if name in SLOTS else nearest(name, names)
-        raise UsageError(f"unknown technique {name!r}: {hint or 'cnnbench list has them all'}")
+        raise UsageError(f"unknown technique {name!r}: {_elsewhere(registry, name)}")
     return found
+
+
+def _elsewhere(registry: Registry, name: str) -> str:
+    """What a name that is no technique is, or what was meant by it."""
+    if name in SLOTS:
+        return f"it is a slot, see cnnbench list {name}"
+    if name in _IDIOMS:
+        return _IDIOMS[name]
+    recipe = {field.name: f"it is a key of the recipe: [recipe] {field.name} = ..." for field in fields(Recipe)}
+    keys = recipe | {
+        field.name: f"it is an option of every dataset: dataset = {{ ..., {field.name} = ... }}"
+        for field in fields(DataOptions)
+    }
+    if name in keys:
+        return keys[name]
+    names = {entry.card.name for entry in registry}
+    hint = nearest(name, names | (keys.keys() - SLOTS.keys()))
+    other = next((text for key, text in keys.items() if key not in names and hint.endswith(f"{key!r}?")), "")
+    return f"{hint} {other}".strip() or "cnnbench list has them all"
 
 
 def card_text(registry: Registry, name: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import pytest
 
 from cnnbench.cards import card_text, find, listing
@@ -10,6 +12,7 @@ from cnnbench.plugins import PluginHost
 from cnnbench.registry import Owner, Registry
 from cnnbench.slots import SLOTS
 from cnnbench.technique import Requirement, technique
+from cnnbench.types import DataOptions
 
 PLUGIN = '''
 from typing import Annotated, Literal
@@ -117,6 +120,14 @@ def test_an_unknown_slot_comes_with_what_was_meant(registry, slot, hint):
         ("gruop", "unknown technique 'gruop': did you mean 'group'?"),
         ("norm", "unknown technique 'norm': it is a slot, see cnnbench list norm"),
         ("zzzzzz", "unknown technique 'zzzzzz': cnnbench list has them all"),
+        ("shots", "unknown technique 'shots': it is an option of every dataset: dataset = { ..., shots = ... }"),
+        (
+            "few_shot",
+            "unknown technique 'few_shot': did you mean 'shots'? "  # noqa: ISC004 - one message
+            "it is an option of every dataset: dataset = { ..., shots = ... }",
+        ),
+        ("batch_size", "unknown technique 'batch_size': it is a key of the recipe: [recipe] batch_size = ..."),
+        ("chain", "unknown technique 'chain': a list is one, first to last: compressor = [..., ...]"),
         ("norm/gruop", "unknown norm 'gruop': did you mean 'group'?"),
         ("nrom/group", "unknown slot 'nrom': did you mean 'norm'?"),
     ],
@@ -125,6 +136,12 @@ def test_an_unknown_technique_comes_with_what_was_meant(registry, name, hint):
     with pytest.raises(UsageError) as caught:
         card_text(registry, name)
     assert str(caught.value) == hint
+
+
+def test_every_option_of_datasets_is_explained_unless_a_technique_has_its_name(registry):
+    for name in {field.name for field in fields(DataOptions)} - {entry.card.name for entry in registry}:
+        with pytest.raises(UsageError, match=f"an option of every dataset: .* {name} = "):
+            find(registry, name)
 
 
 def test_a_name_in_several_slots_shows_all_of_them_and_the_slot_picks_one(registry):
