@@ -11,6 +11,7 @@ from torch import nn
 
 from cnnbench.errors import Unsupported
 from cnnbench.registry import nearest
+from cnnbench_plugins.strategy._combined import Ensemble, ViewAverage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -121,6 +122,21 @@ def _run_with(model: nn.Module, example: torch.Tensor, note: Any) -> None:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def check_teacher(teacher: nn.Module) -> None:
+    """Raise ``Unsupported`` where a teacher's answers are a mean, whose features would be those of one share of it."""
+    for module in teacher.modules():
+        if isinstance(module, Ensemble):
+            what, strategy = "is an ensemble, whose members have features of their own", "the ensemble"
+        elif isinstance(module, ViewAverage):
+            what, strategy = (
+                "looks at several views of each image, with features of their own",
+                "the averaging of views",
+            )
+        else:
+            continue
+        raise Unsupported(f"the teacher {what}: use distill, which learns from its answers alone, or drop {strategy}")
 
 
 def check_layer(model: nn.Module, layer: str, whose: str) -> None:

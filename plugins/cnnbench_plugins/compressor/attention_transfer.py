@@ -58,10 +58,11 @@ class AttentionTransfer:
         """Return the student; ``model`` is its teacher and is not changed.
 
         Raises:
-            Unsupported: no feature maps match, or a named layer has none.
+            Unsupported: no feature maps match, or a named layer has none; or the teacher averages several answers.
         """
-        from cnnbench_plugins.compressor._features import captured
+        from cnnbench_plugins.compressor._features import captured, check_teacher
 
+        check_teacher(model)
         student = context.build(self.student)
         pairs = self._pairs(student, model, context.example)
 

@@ -76,8 +76,11 @@ class FitNet:
         """Return the student; ``model`` is its teacher and is not changed.
 
         Raises:
-            Unsupported: no feature maps match, or a named layer has none.
+            Unsupported: no feature maps match, or a named layer has none; or the teacher averages several answers.
         """
+        from cnnbench_plugins.compressor._features import check_teacher
+
+        check_teacher(model)
         student = context.build(self.student)
         self._follow_hint(student, model, context)
 

@@ -92,10 +92,11 @@ class RelationalDistillation:
         """Return the student; ``model`` is its teacher and is not changed.
 
         Raises:
-            Unsupported: there is no layer of that name, or no classifier.
+            Unsupported: there is no layer of that name, or no classifier; or the teacher averages several answers.
         """
-        from cnnbench_plugins.compressor._features import embeddings
+        from cnnbench_plugins.compressor._features import check_teacher, embeddings
 
+        check_teacher(model)
         student = context.build(self.student)
         model.eval()
         example = context.example

@@ -16,9 +16,11 @@ from torchdistill.losses.mid_level import ATLoss, RKDLoss
 from cnnbench.errors import Unsupported
 from cnnbench.types import Batch, Choice
 from cnnbench_plugins.compressor._features import captured, classifier, common_stages, embeddings, feature_maps
+from cnnbench_plugins.compressor._simulated import Simulated
 from cnnbench_plugins.compressor.attention_transfer import AttentionTransfer, attention, attention_loss
 from cnnbench_plugins.compressor.fitnet import FitNet, hint_loss, make_regressor
 from cnnbench_plugins.compressor.rkd import RelationalDistillation, angle_loss, distance_loss
+from cnnbench_plugins.strategy._combined import Ensemble, ViewAverage
 
 STUDENT = Choice("model", "thin", {})
 TECHNIQUES = [
@@ -199,6 +201,24 @@ def test_layers_that_do_not_fit_are_refused_before_any_training(model, fewer, te
         technique(model, context)
     assert calls == []
     assert hooks(model) == 0
+
+
+@pytest.mark.parametrize("technique", TECHNIQUES, ids=lambda t: type(t).__name__)
+@pytest.mark.parametrize(
+    ("wrap", "reason"),
+    [
+        (lambda model: Ensemble([model, copy.deepcopy(model)]), "the teacher is an ensemble"),
+        (lambda model: ViewAverage(model, hflip=True, shift=0), "the teacher looks at several views"),
+        (lambda model: ViewAverage(Ensemble([model]), hflip=True, shift=0), "the teacher looks at several views"),
+        (lambda model: Simulated(Ensemble([model]), {}, "8-bit weights are"), "the teacher is an ensemble"),
+    ],
+    ids=["ensemble", "views", "both", "inside"],
+)
+def test_a_teacher_without_features_of_its_own_is_refused(model, fewer, technique, wrap, reason):
+    context, calls = recorder(fewer)
+    with pytest.raises(Unsupported, match=f"{reason}.*distill"):
+        technique(wrap(model), context)
+    assert calls == []
 
 
 def test_networks_without_a_common_size_are_refused(model, fewer):
