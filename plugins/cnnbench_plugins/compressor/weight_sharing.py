@@ -8,7 +8,7 @@ from annotated_types import Ge, Gt, Le
 
 from cnnbench import technique
 from cnnbench.errors import NoEffect
-from cnnbench.lazy import nn, torch
+from cnnbench.lazy import F, nn, torch
 from cnnbench.slots import Observer
 
 if TYPE_CHECKING:
@@ -30,16 +30,24 @@ def cluster(values: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tenso
     """
     values = values.double()
     centroids = torch.linspace(values.min().item(), values.max().item(), count, dtype=torch.float64).to(values.device)
-    index = _nearest(values, centroids)
+    # In one dimension clusters are runs of the sorted values: a round looks at their ends alone.
+    ordered = values.sort().values
+    running = F.pad(ordered.cumsum(0), (1, 0))
+    ends = _ends(ordered, centroids)
     for _ in range(_ROUNDS):
-        sums = torch.zeros_like(centroids).index_add_(0, index, values)
-        sizes = torch.bincount(index, minlength=count)
+        sums, sizes = running[ends].diff(), ends.diff()
         centroids = torch.where(sizes > 0, sums / sizes.clamp(min=1), centroids)
-        moved = _nearest(values, centroids)
-        if torch.equal(moved, index):
+        moved = _ends(ordered, centroids)
+        if torch.equal(moved, ends):
             break
-        index = moved
-    return centroids, index
+        ends = moved
+    return centroids, _nearest(values, centroids)
+
+
+def _ends(ordered: torch.Tensor, centroids: torch.Tensor) -> torch.Tensor:
+    """Where each centroid's run of the sorted values begins, and where the last one ends, [k + 1]."""
+    between = torch.searchsorted(ordered, (centroids[1:] + centroids[:-1]) / 2, right=True)
+    return torch.cat([between.new_zeros(1), between, between.new_full((1,), len(ordered))])
 
 
 def _nearest(values: torch.Tensor, centroids: torch.Tensor) -> torch.Tensor:
