@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from cnnbench.errors import NoEffect, Unsupported
 from cnnbench.lazy import nn, torch
+from cnnbench_plugins.compressor._changeable import check_changeable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,8 +98,9 @@ def factorize(model: nn.Module, example: torch.Tensor, make: Callable[[nn.Module
 
     Raises:
         NoEffect: no layer would have become smaller, or there is none of the kind.
-        Unsupported: a module reads the weight of a layer inside it, which factors don't have.
+        Unsupported: a module reads the weight of a layer inside it, which factors don't have; or an int8 graph came.
     """
+    check_changeable(model)
     # Each layer once, however many places hold it: a shared layer stays shared.
     made = {child: make(child) for child in model.modules() if child is not model}
     candidates = {child: factors for child, factors in made.items() if factors is not None}

@@ -130,10 +130,7 @@ def check_teacher(teacher: nn.Module) -> None:
         if isinstance(module, Ensemble):
             what, strategy = "is an ensemble, whose members have features of their own", "the ensemble"
         elif isinstance(module, ViewAverage):
-            what, strategy = (
-                "looks at several views of each image, with features of their own",
-                "the averaging of views",
-            )
+            what, strategy = "looks at several views of each image, which differ in features", "test_time_augmentation"
         else:
             continue
         raise Unsupported(f"the teacher {what}: use distill, which learns from its answers alone, or drop {strategy}")

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from cnnbench.errors import NoEffect, Unsupported
+from cnnbench_plugins.compressor._changeable import check_changeable
 from cnnbench_plugins.compressor._int8 import Int8Model
 from cnnbench_plugins.compressor._quiet import quiet_loggers
 
@@ -29,9 +30,10 @@ def convert(model: nn.Module, calibration: torch.Tensor, quantizer: Any, techniq
         layers: which layers it looks for, for messages.
 
     Raises:
-        Unsupported: the model can't be exported or quantized.
+        Unsupported: the model can't be exported or quantized, or was before.
         NoEffect: it has no layer to quantize.
     """
+    check_changeable(model)
     with quiet_loggers():
         from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from cnnbench.stages.profile import saved_bytes
+from cnnbench_plugins.compressor._changeable import check_changeable
 from cnnbench_plugins.compressor._fake_layers import QuantizedLayer, SignInput, UniformInput
 
 if TYPE_CHECKING:
@@ -112,7 +113,12 @@ class Simulated(nn.Module):
 
 
 def plain_network(model: nn.Module) -> nn.Module:
-    """The network itself where an earlier compressor's simulation holds it."""
+    """The network itself where an earlier compressor's simulation holds it.
+
+    Raises:
+        Unsupported: it is an int8 graph.
+    """
+    check_changeable(model)
     return model.network if isinstance(model, Simulated) else model
 
 

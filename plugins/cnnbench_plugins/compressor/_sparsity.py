@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from cnnbench.errors import NoEffect
 from cnnbench.lazy import nn, torch
 from cnnbench.slots import Observer
+from cnnbench_plugins.compressor._changeable import check_changeable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -111,7 +112,9 @@ def nonzeros(model: nn.Module) -> int:
 
     Raises:
         NoEffect: the model has no such layer.
+        Unsupported: it is an int8 graph.
     """
+    check_changeable(model)
     weights = prunable_weights(model).values()
     if not weights:
         raise NoEffect("pruned nothing: the model has no convolution or linear layer")

@@ -10,6 +10,7 @@ from annotated_types import Ge, Gt, Lt
 from cnnbench import Requirement, technique
 from cnnbench.errors import NoEffect, Unsupported
 from cnnbench.lazy import nn, torch
+from cnnbench_plugins.compressor._changeable import check_changeable
 from cnnbench_plugins.compressor._finetune import finetune
 from cnnbench_plugins.compressor._taylor import gate_gradients, taylor_importance
 
@@ -147,6 +148,7 @@ class PruneFilters:
 
     def __call__(self, model: nn.Module, context: CompressionContext) -> nn.Module:
         """Prune in place; raises ``Unsupported`` or ``NoEffect``."""
+        check_changeable(model)
         gates = gate_gradients(model, context) if self.importance == "taylor" else None
         remove_channels(model, context.example, self.ratio, self.importance, context.generator, gates)
         finetune(model, context, self.epochs, self.learning_rate)

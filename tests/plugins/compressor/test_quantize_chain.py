@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import platform
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,17 +13,24 @@ import torch
 from torch import nn
 from torchvision.models import convnext_tiny, mobilenet_v2, shufflenet_v2_x0_5
 
+from cnnbench.errors import Unsupported
 from cnnbench.stages import compress as stage
 from cnnbench.stages.profile import profile, saved_bytes
 from cnnbench_plugins.compressor._simulated import Simulated
 from cnnbench_plugins.compressor.binarize import Binary, Ternary
+from cnnbench_plugins.compressor.cp import Cp
 from cnnbench_plugins.compressor.half import Half
-from cnnbench_plugins.compressor.low_rank import SpatialSvd
+from cnnbench_plugins.compressor.lottery_ticket import LotteryTicket
+from cnnbench_plugins.compressor.low_rank import SpatialSvd, Svd
+from cnnbench_plugins.compressor.mixed_precision import MixedPrecision
 from cnnbench_plugins.compressor.prune_filters import PruneFilters
+from cnnbench_plugins.compressor.prune_n_m import PruneNM
 from cnnbench_plugins.compressor.prune_weights import PruneMagnitude
-from cnnbench_plugins.compressor.quantize_ptq import QuantizePtq
+from cnnbench_plugins.compressor.quantize_dynamic import QuantizeDynamic
+from cnnbench_plugins.compressor.quantize_ptq import QuantizePtq, quantize
 from cnnbench_plugins.compressor.quantize_qat import QuantizeQat
 from cnnbench_plugins.compressor.quantize_weights import QuantizeWeights
+from cnnbench_plugins.compressor.tucker2 import Tucker2
 from cnnbench_plugins.compressor.weight_sharing import WeightSharing
 
 if TYPE_CHECKING:
@@ -158,3 +166,26 @@ def test_networks_of_torchvision(networks, context, name, technique):
     if isinstance(made, Simulated):
         assert made.deployed_bytes < saved_bytes(networks[name])
         assert made.deploy(images[:1])(images).shape == (4, 10)
+
+
+@pytest.fixture(scope="module")
+def int8(_context):
+    pytest.importorskip("torchao")
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        pytest.skip("needs an x86 CPU")
+    return quantize(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), _context.train_images[:2])
+
+
+@pytest.mark.parametrize(
+    "technique",
+    [
+        *(PruneMagnitude(), PruneNM(), PruneFilters(), PruneFilters(importance="taylor"), LotteryTicket()),
+        *(Svd(), SpatialSvd(), Cp(), Tucker2(), QuantizePtq(), QuantizePtq(bits=4), QuantizeDynamic(), QuantizeQat()),
+        *(QuantizeWeights(), MixedPrecision(), WeightSharing(), Binary(), Half()),
+    ],
+    ids=lambda t: type(t).__name__,
+)
+def test_an_int8_graph_can_be_followed_by_nothing(int8, context, technique):
+    with pytest.raises(Unsupported, match="an int8 graph, whose weights can't be changed any more: put quantization l"):
+        technique(copy.deepcopy(int8), context)
+    assert context.trained_epochs == []
