@@ -96,6 +96,16 @@ def _order_of_compression(arm: Arm) -> Iterator[str]:
             yield f"{name} after {before[0]} leaves the values that it chose: quantize last (Han 2016, section 2)"
 
 
+def _half_and_fewer_bits(arm: Arm) -> Iterator[str]:
+    names = arm.names("compressor")
+    if "half" in names:
+        index = names.index("half")
+        for name in (name for name in names[:index] if name in _QUANTIZED):
+            yield f"half after {name} only makes the model bigger: 16 bits a weight take the place of fewer"
+        for name in (name for name in names[index + 1 :] if name in _QUANTIZED):
+            yield f"{name} after half chooses its values from 16-bit ones and claims no smaller size: half comes last"
+
+
 def _mirrored_signs(arm: Arm) -> Iterator[str]:
     """Shorten & Khoshgoftaar 2019, "A survey on Image Data Augmentation", section on safety: labels must survive."""
     names = {arm.dataset["name"], str(arm.dataset["options"].get("dataset", "")).lower()}
@@ -115,5 +125,6 @@ _RULES: tuple[Callable[[Arm], Iterator[str]], ...] = (
     _decay_twice,
     _early_stopping,
     _order_of_compression,
+    _half_and_fewer_bits,
     _mirrored_signs,
 )

@@ -48,6 +48,9 @@ def told(baseline: str, schedule: str = "constant", optimizer: str = '"sgd"') ->
         ('augmentation = ["hflip", "crop"]', ["hflip mirrors the signs of digits"]),
         ('strategy = "test_time_augmentation"', ["test_time_augmentation mirrors the signs of digits"]),
         ('compressor = ["quantize_weights", "prune_magnitude"]', ["prune_magnitude after quantize_weights"]),
+        ('compressor = ["half", "quantize_weights"]', ["quantize_weights after half"]),
+        ('compressor = ["half", "quantize_ptq"]', ["quantize_ptq after half"]),
+        ('compressor = [{ name = "quantize_weights", bits = 4 }, "half"]', ["half after quantize_weights"]),
     ],
 )
 def test_what_goes_wrong_is_told_in_one_line(baseline, words):
@@ -69,6 +72,7 @@ def test_the_recipe_counts():
         'activation = "selu"\ninitializer = "lecun_normal"\nregularizer = "alpha_dropout"',
         'augmentation = "mixup"\nregularizer = "weight_decay"',
         'compressor = ["prune_magnitude", "quantize_weights"]',
+        'compressor = ["prune_magnitude", "half"]',
         'strategy = { name = "test_time_augmentation", hflip = false, shift = 1 }',
     ],
 )
