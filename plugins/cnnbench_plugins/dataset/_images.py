@@ -39,12 +39,7 @@ def decode(encoded: bytes, place: str, size: int | None) -> npt.NDArray[np.uint8
                 raise DataError(f"{place}: more than 8 bits a channel (mode {opened.mode}); convert it to 8 bits")
             turned = opened.getexif().get(ExifTags.Base.Orientation, 1) != 1
             image: Image.Image = ImageOps.exif_transpose(opened) if turned else opened
-            mode = "L" if image.mode in _GRAY else "RGB"
-            if image.mode != mode:
-                image = image.convert(mode)
-            if size is not None:
-                image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
-            return np.asarray(image)
+            return as_array(image, size)
     except UnidentifiedImageError:
         raise DataError(f"{place}: not an image, or of a format that Pillow doesn't read") from None
     except (
@@ -57,6 +52,16 @@ def decode(encoded: bytes, place: str, size: int | None) -> npt.NDArray[np.uint8
         Image.DecompressionBombError,
     ) as error:
         raise DataError(f"{place}: corrupt image: {' '.join(str(error).split())}") from error
+
+
+def as_array(image: Image.Image, size: int | None) -> npt.NDArray[np.uint8]:
+    """A Pillow image as uint8, [H, W] if it is gray and [H, W, 3] if not; ``size`` as in ``decode``."""
+    mode = "L" if image.mode in _GRAY else "RGB"
+    if image.mode != mode:
+        image = image.convert(mode)
+    if size is not None:
+        image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
+    return np.asarray(image)
 
 
 def stack(parts: Sequence[Sequence[npt.NDArray[np.uint8]]], places: Sequence[Iterable[str]]) -> list[torch.Tensor]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 _LAYOUTS = ("fashion-mnist", "FashionMNIST/raw")
-_CLASSES = ("T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+CLASSES = ("T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 
 
 @technique("dataset", "fashion-mnist")
@@ -55,7 +55,7 @@ class FashionMnist:
 
     def __call__(self) -> ImageData:
         """Load all images. Raises ``DataError``."""
-        return _idx.load(self._folder(), _CLASSES)
+        return _idx.load(self._folder(), CLASSES)
 
     def _folder(self) -> Path:
         if self.path is not None:
