@@ -103,13 +103,13 @@ def _half_and_fewer_bits(arm: Arm) -> Iterator[str]:
         for name in (name for name in names[:index] if name in _QUANTIZED):
             yield f"half after {name} only makes the model bigger: 16 bits a weight take the place of fewer"
         for name in (name for name in names[index + 1 :] if name in _QUANTIZED):
-            yield f"{name} after half chooses its values from 16-bit ones and claims no smaller size: half comes last"
+            yield f"{name} after half rounds what 16 bits had rounded before: leave half out"
 
 
 def _mirrored_signs(arm: Arm) -> Iterator[str]:
     """Shorten & Khoshgoftaar 2019, "A survey on Image Data Augmentation", section on safety: labels must survive."""
     names = {arm.dataset["name"], str(arm.dataset["options"].get("dataset", "")).lower()}
-    signs = sorted(names & {"digits", "mnist", "kmnist", "svhn"})
+    signs = sorted(names & {"digits", "mnist", "kmnist", "qmnist", "emnist", "usps", "svhn", "gtsrb"})
     flips = [name for name in arm.names("augmentation") if name in {"hflip", "vflip"}]
     views = arm.options("strategy", "test_time_augmentation")
     if views is not None and views.get("hflip", True):
