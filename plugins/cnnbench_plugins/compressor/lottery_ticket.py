@@ -39,6 +39,37 @@ def redraw(model: nn.Module, generator: torch.Generator) -> None:
             weight.copy_(weight.flatten()[order].view_as(weight))
 
 
+def check_same(initial: nn.Module, model: nn.Module) -> None:
+    """Raise ``Unsupported`` unless a model is what one training made of ``initial``, weight by weight.
+
+    Args:
+        initial: as built.
+        model: as trained, with ``cnnbench.surgery.fold_for_inference``.
+    """
+    from cnnbench.surgery import fold_for_inference
+    from cnnbench_plugins.strategy._combined import Ensemble, ViewAverage
+
+    kinds = {type(module) for module in model.modules()}
+    if ViewAverage in kinds:
+        raise Unsupported("the model looks at several views of each image: drop test_time_augmentation")
+    if Ensemble in kinds:
+        raise Unsupported("the model is an ensemble, which has no initial weights of its own: drop the ensemble")
+    folded = copy.deepcopy(initial)
+    fold_for_inference(folded)
+    shapes = [[(name, value.shape) for name, value in m.state_dict().items()] for m in (folded, model)]
+    if shapes[0] != shapes[1]:
+        raise Unsupported(
+            "the model's layers are not those it was built with: name lottery_ticket first among the compressors"
+        )
+    own, plain = prunable_weights(initial), prunable_weights(folded)
+    other = [name for name in own if name not in plain or not torch.equal(own[name], plain[name])]
+    if other:
+        raise Unsupported(
+            f"pruned weights of {other[0]} would not stay 0: the layer computes with other weights than it has, as "
+            "after weight_standardization"
+        )
+
+
 @technique("compressor", "lottery_ticket")
 class LotteryTicket:
     """Prunes in rounds, each of which trains the weights that are left anew from their initial values.
@@ -52,8 +83,9 @@ class LotteryTicket:
     tickets only there); each round then still trains for all ``epochs``. ``reinitialise`` is the paper's control: the
     same mask, but for the last training the initial weights are shuffled within each layer, which is a fresh draw of
     the same distribution where the initializer draws weights independently. The paper prunes 20 % a round, so about
-    seven rounds for sparsity 0.8; five keep the cost down. ``epochs`` should be the recipe's own number;
-    ``learning_rate`` None is the recipe's.
+    seven rounds for sparsity 0.8; five keep the cost down. Initial weights are those that the model is built with:
+    behind strategy ``transfer`` tickets forget what was learned elsewhere, of which the first mask alone then knows.
+    ``epochs`` should be the recipe's own number; ``learning_rate`` None is the recipe's.
 
     Helps: to ask whether a sparse network could have been trained from the start.
     Known not to help: latency, FLOPs or memory on dense hardware; training time, which is R trainings more; large
@@ -75,37 +107,33 @@ class LotteryTicket:
             raise ValueError(f"expected rewind below epochs = {self.epochs}, found {self.rewind}")
 
     def __call__(self, model: nn.Module, context: CompressionContext) -> nn.Module:
-        """Return the ticket, trained, in place of the model; raises ``Unsupported`` or ``NoEffect``."""
+        """Return the ticket, trained, in place of the model; raises ``Unsupported`` or ``NoEffect``.
+
+        What computes something extra for training alone is in it again, to be folded.
+        """
         before = nonzeros(model)
-        start = self._start(model, context)
+        # Not the given network, in which what is for training alone is folded: tickets train as the arm did.
+        network = context.initial()
+        check_same(network, model)
+        start = copy.deepcopy(network.state_dict())
+        trained = model
+        if self.rewind:
+            snapshot = _Snapshot(self.rewind)
+            context.train(network, epochs=self.epochs, learning_rate=self.learning_rate, observers=[snapshot])
+            start, trained = snapshot.state, network
         for done in range(1, self.rounds + 1):
             sparsity = 1 - (1 - self.sparsity) ** (done / self.rounds)
-            scores = {name: weight.detach().abs() for name, weight in prunable_weights(model).items()}
+            scores = {name: weight.detach().abs() for name, weight in prunable_weights(trained).items()}
             masks = smallest(scores, sparsity, self.scope)
-            model.load_state_dict(start)
+            network.load_state_dict(start)
             if self.reinitialise and done == self.rounds:
-                redraw(model, context.generator)
-            held = Held(model, masks)
+                redraw(network, context.generator)
+            held = Held(network, masks)
             held.enforce()
-            context.train(model, epochs=self.epochs, learning_rate=self.learning_rate, observers=[held])
-        check_pruned(model, before, self.sparsity)
-        return model
-
-    def _start(self, model: nn.Module, context: CompressionContext) -> dict[str, torch.Tensor]:
-        """The state that rounds go back to; with ``rewind`` the model becomes the end of the training it is from."""
-        initial = context.initial()
-        shapes = [[(name, value.shape) for name, value in m.state_dict().items()] for m in (initial, model)]
-        if shapes[0] != shapes[1]:
-            raise Unsupported(
-                "the model's layers are not those it was built with: name lottery_ticket first among the compressors, "
-                "and no ensemble"
-            )
-        if not self.rewind:
-            return copy.deepcopy(initial.state_dict())
-        snapshot = _Snapshot(self.rewind)
-        context.train(initial, epochs=self.epochs, learning_rate=self.learning_rate, observers=[snapshot])
-        model.load_state_dict(initial.state_dict())
-        return snapshot.state
+            context.train(network, epochs=self.epochs, learning_rate=self.learning_rate, observers=[held])
+            trained = network
+        check_pruned(network, before, self.sparsity)
+        return network
 
 
 TECHNIQUES = (LotteryTicket,)

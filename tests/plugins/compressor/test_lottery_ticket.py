@@ -8,7 +8,11 @@ from torch import nn
 
 from cnnbench.errors import Unsupported
 from cnnbench.slots import Observer
+from cnnbench.surgery import fold_for_inference
 from cnnbench_plugins.compressor.lottery_ticket import LotteryTicket, redraw
+from cnnbench_plugins.norm._batch import BatchRenorm, GhostBatchNorm
+from cnnbench_plugins.norm._standardized import standardized
+from cnnbench_plugins.strategy._combined import Ensemble, ViewAverage
 
 
 class First(Observer):
@@ -132,6 +136,72 @@ def test_another_structure_than_the_initial_one_is_unsupported(context):
     with pytest.raises(Unsupported, match="name lottery_ticket first among the compressors"):
         LotteryTicket()(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), context)
     assert context.trained_epochs == []
+
+
+@pytest.mark.parametrize(
+    ("wrap", "reason"),
+    [
+        (lambda model: Ensemble([model, model]), "the model is an ensemble"),
+        (lambda model: ViewAverage(model, hflip=True, shift=0), "drop test_time_augmentation"),
+    ],
+)
+def test_what_is_no_single_training_is_unsupported(model, context, wrap, reason):
+    with pytest.raises(Unsupported, match=reason):
+        LotteryTicket()(wrap(model), context)
+    assert context.trained_epochs == []
+
+
+def folding(context, norm_or_conv):
+    """A context of few images whose network has a part that is folded after training, and that network, trained."""
+
+    class Folding(type(context)):
+        def initial(self):
+            with torch.random.fork_rng():
+                torch.manual_seed(0)
+                first = nn.Conv2d(1, 8, 3, padding=1)
+                first = standardized(first) if norm_or_conv is None else first
+                norm = nn.BatchNorm2d(8) if norm_or_conv is None else norm_or_conv()
+                return nn.Sequential(first, norm, nn.ReLU(), nn.Flatten(), nn.Linear(512, 10))
+
+        def train(self, model, **options):
+            kinds.append(type(model[1]))
+            return super().train(model, **options)
+
+    kinds = []
+    made = Folding(context.train_images[:256], context.train_labels[:256], context.test_images, context.test_labels)
+    model = made.initial()
+    made.train(model, epochs=1)
+    kinds.clear()
+    made.trained_epochs.clear()
+    fold_for_inference(model)
+    return made, model, kinds
+
+
+def ghost():
+    return GhostBatchNorm(8, 16, eps=1e-5, momentum=0.1)
+
+
+def renorm():
+    return BatchRenorm(8, r_max=3.0, d_max=5.0, hold=0, r_full=2, d_full=2, eps=1e-5, momentum=0.1)
+
+
+@pytest.mark.parametrize("norm", [ghost, renorm])
+def test_rounds_train_what_the_arm_trained_and_not_its_folded_form(context, norm):
+    made, model, kinds = folding(context, norm)
+    assert type(model[1]) is nn.BatchNorm2d
+    ticket = LotteryTicket(sparsity=0.75, rounds=2, epochs=1)(model, made)
+    assert kinds == [type(norm())] * 2
+    fold_for_inference(ticket)
+    assert [type(m) for m in ticket] == [type(m) for m in model]
+    weights = [ticket[0].weight, ticket[4].weight]
+    assert sum(int((w == 0).sum()) for w in weights) == round(0.75 * sum(w.numel() for w in weights))
+
+
+def test_a_layer_that_computes_with_other_weights_than_it_has_is_unsupported(context):
+    made, model, _ = folding(context, None)
+    with pytest.raises(Unsupported, match=r"pruned weights of 0 would not stay 0: .*weight_standardization"):
+        LotteryTicket(rounds=1, epochs=1)(model, made)
+    assert made.trained_epochs == []
 
 
 def test_options_that_contradict_each_other():
