@@ -143,6 +143,11 @@ def test_the_fingerprint_stands_for_every_file(name: str, tmp_path: Path) -> Non
     assert len(before) == len(files) + 1
 
 
+def test_official_validation_images_serve_training(tmp_path: Path) -> None:
+    data = load(made(tmp_path, "DTD"))
+    assert (len(data.train_labels), len(data.test_labels)) == (4, 2)
+
+
 def test_class_names(tmp_path: Path) -> None:
     names = {name: load(made(tmp_path, name)).class_names for name in MADE}
     assert names["DTD"] == ("banded", "zigzagged")
