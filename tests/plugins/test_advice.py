@@ -11,7 +11,7 @@ from cnnbench_plugins._advice import advice
 
 TEXT = """
 question = "?"
-dataset = "digits"
+dataset = {dataset}
 model = "resnet"
 seeds = 1
 [recipe]
@@ -25,8 +25,8 @@ loss = "cross_entropy"
 """
 
 
-def told(baseline: str, schedule: str = "constant", optimizer: str = '"sgd"') -> list[str]:
-    text = TEXT.format(baseline=baseline, schedule=schedule, optimizer=optimizer)
+def told(baseline: str, schedule: str = "constant", optimizer: str = '"sgd"', dataset: str = '"digits"') -> list[str]:
+    text = TEXT.format(baseline=baseline, schedule=schedule, optimizer=optimizer, dataset=dataset)
     suite = parse(text.encode(), "suite.toml", PluginHost.discover().registry)
     return advice(settings_plain(suite.baseline))
 
@@ -57,6 +57,17 @@ def test_what_goes_wrong_is_told_in_one_line(baseline, words):
     lines = told(baseline)
     assert len(lines) == len(words)
     assert all(word in line for word, line in zip(words, lines, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("dataset", "warned"),
+    [("USPS", True), ("EMNIST", True), ("QMNIST", True), ("GTSRB", True), ("FashionMNIST", False), ("CIFAR10", False)],
+)
+def test_signs_among_torchvisions_sets(dataset, warned):
+    options = f'name = "torchvision", dataset = "{dataset}"'
+    options += ", size = 32" if dataset == "GTSRB" else ""
+    lines = told('augmentation = "hflip"', dataset=f"{{ {options} }}")
+    assert [f"signs of {dataset.lower()}" in line for line in lines] == [True] * warned
 
 
 def test_the_recipe_counts():
