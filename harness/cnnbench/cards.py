@@ -102,7 +102,6 @@ def card_text(registry: Registry, name: str) -> str:
 
 
 def _card(entry: Entry, registry: Registry) -> str:
-    from cnnbench.expect import expectation
     from cnnbench.options import options_of
 
     card = entry.card
@@ -112,7 +111,7 @@ def _card(entry: Entry, registry: Registry) -> str:
     width = max((len(field.name) for field in fields), default=0)
     for field in fields:
         default = "required" if field.required else f"default {_default(field, registry)}"
-        options.append(f"  {field.name:<{width}}  {expectation(field.schema)}; {default}")
+        options.append(f"  {field.name:<{width}}  {field.expects}; {default}")
     needs = [f"needs {need.module}: pip install 'cnnbench[{need.extra}]'" for need in card.requires]
     required = [f"{field.name} = ..." for field in fields if field.required]
     value = f'{{ name = "{card.name}", {", ".join(required)} }}' if required else f'"{card.name}"'

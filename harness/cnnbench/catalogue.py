@@ -7,7 +7,6 @@ import re
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from cnnbench.expect import expectation
 from cnnbench.options import default_of, format_value, options_of
 from cnnbench.slots import SLOTS
 
@@ -48,7 +47,7 @@ def _section(entry: Entry, registry: Registry) -> str:
             default = "required"
             if not field.required:
                 default = f"`{format_value(field.plain(default_of(field, registry)), field, registry)}`"
-            rows.append([f"`{field.name}`", expectation(field.schema), default, meanings.get(field.name, "")])
+            rows.append([f"`{field.name}`", field.expects, default, meanings.get(field.name, "")])
         width = 4 if meanings else 3
         parts.append("\n".join(f"| {' | '.join(c.replace('|', '&#124;') for c in row[:width])} |" for row in rows))
     parts += [f"Needs `{need.module}`: `pip install 'cnnbench[{need.extra}]'`." for need in card.requires]
