@@ -45,3 +45,8 @@ def install_module_plugin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     """The same for all tests of a module."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         yield installer(tmp_path_factory.mktemp("plugins") / "site-packages", monkeypatch)
+
+
+def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
+    """A name without an address, so that every process that runs tests collects the same ones."""
+    return argname if callable(val) and not isinstance(val, type) and " at 0x" in repr(val) else None

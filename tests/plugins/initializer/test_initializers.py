@@ -70,7 +70,7 @@ def assert_spread(weight, std):
         (TruncNormal(), stats.truncnorm(-2, 2, scale=0.02)),
         (TruncNormal(std=1.5), stats.truncnorm(-2, 2, scale=1.5)),
     ],
-    ids=str,
+    ids=lambda value: str(value) if not hasattr(value, "dist") else value.dist.name,
 )
 def test_distribution(technique, distribution):
     weight = drawn(technique, nn.Linear(100, 200))
