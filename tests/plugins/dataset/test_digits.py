@@ -55,7 +55,7 @@ def redirect(monkeypatch: pytest.MonkeyPatch, folder: Path, content: bytes | Non
 def test_fingerprint_follows_the_bytes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     before = Digits().fingerprint()
     assert before == Digits().fingerprint()
-    redirect(monkeypatch, tmp_path, gzip.compress(b"0," * 64 + b"1\n"))
+    redirect(monkeypatch, tmp_path, gzip.compress(b"0," * 64 + b"1\n", mtime=0))
     assert Digits().fingerprint() != before
 
 
@@ -64,9 +64,9 @@ def test_fingerprint_follows_the_bytes(monkeypatch: pytest.MonkeyPatch, tmp_path
     [
         (None, "digits.csv.gz is missing"),
         (b"no gzip", "corrupt: .*reinstall"),
-        (gzip.compress(b"0,1\n" * 300)[:20], "corrupt"),
-        (gzip.compress(b"a,b\n"), "corrupt"),
-        (gzip.compress(b"0,1\n"), "2 columns, not 64 pixels and a label"),
+        (gzip.compress(b"0,1\n" * 300, mtime=0)[:20], "corrupt"),
+        (gzip.compress(b"a,b\n", mtime=0), "corrupt"),
+        (gzip.compress(b"0,1\n", mtime=0), "2 columns, not 64 pixels and a label"),
     ],
 )
 def test_missing_or_corrupt(
