@@ -9,7 +9,8 @@ if TYPE_CHECKING:
 
 _DECAYING = ("cosine", "linear", "one_cycle")
 _ZEROS = ("prune_magnitude", "prune_random", "prune_gradient", "prune_movement", "prune_n_m", "lottery_ticket")
-_SHRINKING = (*_ZEROS, "prune_filters", "svd", "spatial_svd", "tucker2", "cp")
+_FACTORIZED = ("svd", "spatial_svd", "tucker2", "cp")
+_SHRINKING = (*_ZEROS, "prune_filters", *_FACTORIZED)
 _QUANTIZED = (
     *("quantize_ptq", "quantize_dynamic", "quantize_weights", "quantize_qat", "mixed_precision", "half"),
     *("binary", "ternary", "weight_sharing"),
@@ -94,6 +95,9 @@ def _order_of_compression(arm: Arm) -> Iterator[str]:
         before = [earlier for earlier in names[:index] if earlier in _QUANTIZED]
         if name in (*_SHRINKING, *_DISTILLING) and before:
             yield f"{name} after {before[0]} leaves the values that it chose: quantize last (Han 2016, section 2)"
+        pruned = [earlier for earlier in names[:index] if earlier in _ZEROS]
+        if name in _FACTORIZED and pruned:
+            yield f"{name} fills the zeros of {pruned[0]}: the factors of a sparse matrix are dense"
 
 
 def _half_and_fewer_bits(arm: Arm) -> Iterator[str]:

@@ -45,6 +45,7 @@ def told(baseline: str, schedule: str = "constant", optimizer: str = '"sgd"', da
         ),
         ('regularizer = ["l2", "weight_decay"]', ["decay more than once: l2, weight_decay"]),
         ('regularizer = { name = "weight_decay", norms_and_biases = true }', ["norms and biases"]),
+        ('compressor = ["prune_magnitude", "svd"]', ["svd fills the zeros of prune_magnitude"]),
         ('augmentation = ["hflip", "crop"]', ["hflip mirrors the signs of digits"]),
         ('strategy = "test_time_augmentation"', ["test_time_augmentation mirrors the signs of digits"]),
         ('compressor = ["quantize_weights", "prune_magnitude"]', ["prune_magnitude after quantize_weights"]),
