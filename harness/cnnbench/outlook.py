@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from cnnbench.execute.cache import StageCache
-    from cnnbench.plan import Place, Plan
+    from cnnbench.plan import Place, Plan, PlannedTrial
     from cnnbench.plugins import PluginHost
     from cnnbench.store import Store
     from cnnbench.suite import Suite
@@ -61,14 +61,14 @@ def outlook(
     ]
     skips = Counter(f"{t.trial.arm.name}: {t.skip}" for t in plan.trials if t.skip)
     lines += [f"will be skipped: {reason} ({_count(count, 'trial')})" for reason, count in skips.items()]
-    lines += [f"warning: {line}" for line in warnings_of(plan)]
+    lines += [f"warning: {line}" for line in warnings_of(plan.trials)]
     return "\n".join(lines)
 
 
-def warnings_of(plan: Plan) -> list[str]:
+def warnings_of(trials: Sequence[PlannedTrial]) -> list[str]:
     """What plugins say of combinations of techniques, with the arms that it concerns."""
     arms: dict[str, dict[str, None]] = defaultdict(dict)
-    for planned in plan.trials:
+    for planned in trials:
         for text in planned.advice:
             arms[text][planned.trial.arm.name] = None
     return [f"{listed(names)}: {text}" for text, names in arms.items()]

@@ -160,7 +160,7 @@ def run_suite(suite: Suite, host: PluginHost, options: RunOptions, progress: Pro
             }
         )
         to_run = [t for t in plan.trials if t.skip is None and t.key not in done]
-        for line in warnings_of(plan):
+        for line in warnings_of(to_run):
             progress.message(f"warning: {line}")
         _execute(scheduler, to_run, ledger, host, progress, executor.places)
     records = ledger.records()

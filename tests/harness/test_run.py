@@ -54,7 +54,7 @@ class Place:
         self.tiny_suite = tiny_suite
 
     def write(self, arms: dict[str, str] | None = None, **top: Any) -> None:
-        arms = {"flip": '{ augmentation = "hflip" }', "silu": '{ activation = "silu" }'} if arms is None else arms
+        arms = {"shift": '{ augmentation = "translate" }', "silu": '{ activation = "silu" }'} if arms is None else arms
         self.suite.write_text(self.tiny_suite(arms, **{"seeds": 2, **top}))
 
     def run(self, *options: str, command: str = "run") -> tuple[int, str, str]:
@@ -85,7 +85,7 @@ def place(tmp_path, monkeypatch, capsys, tiny_suite) -> Place:
 def test_a_run_records_every_trial_and_prints_its_table(place):
     code, out, err = place.run()
     assert code == 0
-    assert place.statuses() == {(arm, seed): "ok" for arm in ("baseline", "flip", "silu") for seed in (0, 1)}
+    assert place.statuses() == {(arm, seed): "ok" for arm in ("baseline", "shift", "silu") for seed in (0, 1)}
     assert out.startswith("tiny: Does it work?")
     assert [kind for kind, _, _ in RAN[:3]] == ["rehearse"] * 3, "before anything is trained"
     assert len(RAN) == 3 + 12
@@ -122,7 +122,7 @@ def test_stages_on_disk_serve_another_results_folder(place):
 
 def test_renaming_and_reordering_arms_reuses_their_results(place):
     place.run()
-    place.write({"swish": '{ activation = "silu" }', "mirror": '{ augmentation = "hflip" }'})
+    place.write({"swish": '{ activation = "silu" }', "mirror": '{ augmentation = "translate" }'})
     code, out, _ = place.run()
     assert (code, RAN) == (0, [])
     rows = [line.split()[0] for line in out.splitlines() if "2/2" in line]
@@ -134,7 +134,7 @@ def test_renaming_and_reordering_arms_reuses_their_results(place):
 
 def test_a_new_arm_runs_alone(place):
     place.run()
-    place.write({"flip": '{ augmentation = "hflip" }', "tanh": '{ activation = "tanh" }'})
+    place.write({"shift": '{ augmentation = "translate" }', "tanh": '{ activation = "tanh" }'})
     place.run()
     kinds = {(kind, "tanh" in techniques) for kind, _, techniques in RAN}
     assert kinds == {("rehearse", True), ("train", True), ("evaluate", True)}
@@ -152,11 +152,11 @@ def test_more_seeds_run_the_new_ones_and_fewer_none(place):
 def test_only_runs_the_baseline_and_the_arm(place):
     _, out, _ = place.run("--only", "silu")
     assert place.statuses().keys() == {(arm, seed) for arm in ("baseline", "silu") for seed in (0, 1)}
-    assert "flip" not in out
+    assert "shift" not in out
     code, out, _ = place.run()
     assert code == 0
     assert len(RAN) == 5
-    assert [line.split()[0] for line in out.splitlines() if "2/2" in line] == ["baseline", "flip", "silu"]
+    assert [line.split()[0] for line in out.splitlines() if "2/2" in line] == ["baseline", "shift", "silu"]
 
 
 def test_fresh_runs_everything_again(place):
@@ -215,19 +215,19 @@ from cnnbench import hookimpl
 
 @hookimpl
 def cnnbench_advise_arm(settings):
-    return ["flips too much"] if settings["techniques"].get("augmentation") else []
+    return ["shifts too much"] if settings["techniques"].get("augmentation") else []
 """
 
 
 def test_advice_is_shown_before_the_run_and_under_the_table(place, install_plugin):
     install_plugin("adviser", ADVISER)
-    assert "warning: flip: flips too much" in place.run(command="plan")[1]
+    assert "warning: shift: shifts too much" in place.run(command="plan")[1]
     code, out, err = place.run()
     assert code == 0
-    assert err.splitlines()[0] == "warning: flip: flips too much"
-    assert "flip: flips too much" in " ".join(out.split())
-    (noted,) = {r["arm"] for r in place.records() if "flips too much" in r["details"]["notes"]}
-    assert noted == "flip"
+    assert err.splitlines()[0] == "warning: shift: shifts too much"
+    assert "shift: shifts too much" in " ".join(out.split())
+    (noted,) = {r["arm"] for r in place.records() if "shifts too much" in r["details"]["notes"]}
+    assert noted == "shift"
 
 
 def test_half_a_trial_is_kept_out_of_the_metrics(place, monkeypatch):
@@ -329,7 +329,7 @@ def cnnbench_run_finished(summary):
 
 @hookimpl
 def cnnbench_check_trial(trial):
-    return "not today" if trial["arm"] == "flip" else None
+    return "not today" if trial["arm"] == "shift" else None
 """
 
 
@@ -373,10 +373,12 @@ def test_epochs_reach_the_viewer(place, monkeypatch):
 
 
 def test_a_shared_training_is_told_as_that_of_a_trial_that_runs(place, install_plugin):
-    """``flip`` is skipped, and its training is that of the second arm too."""
+    """``shift`` is skipped, and its training is that of the second arm too."""
     install_plugin("watcher", WATCHER)
     prune = 'compressor = { name = "prune_magnitude", sparsity = 0.5 }'
-    place.write({"flip": '{ augmentation = "hflip" }', "pruned": f'{{ augmentation = "hflip", {prune} }}'}, seeds=1)
+    place.write(
+        {"shift": '{ augmentation = "translate" }', "pruned": f'{{ augmentation = "translate", {prune} }}'}, seeds=1
+    )
     place.run()
     assert [trial["arm"] for trial in told("trial_started")] == ["baseline", "pruned"]
     assert {e["arm"] for e in told("epoch_finished")} == {"baseline", "pruned"}
@@ -450,7 +452,7 @@ def test_ctrl_c_keeps_what_is_finished_and_the_next_run_goes_on(place, monkeypat
     assert (code, out) == (130, "")
     assert "interrupted; finished work is kept" in err
     assert "Traceback" not in err
-    assert set(place.statuses()) == {(arm, seed) for arm in ("baseline", "flip") for seed in (0, 1)}
+    assert set(place.statuses()) == {(arm, seed) for arm in ("baseline", "shift") for seed in (0, 1)}
     assert place.run()[0] == 0
     assert len(RAN) == 4
 
@@ -484,7 +486,7 @@ def test_plan_of_a_new_suite_tells_its_size_and_makes_nothing(place):
     assert "stages: 19 (3 rehearse, 8 train, 8 evaluate); sharing saves 5" in out
     assert "on disk: 0 of 8 trials recorded, 0 of 19 stages cached" in out
     assert "to run: 19 stages; no earlier record of this suite says how long rehearse, train, evaluate takes" in out
-    assert "augmentation=hflip" in out
+    assert "augmentation=translate" in out
     assert sorted(path.name for path in place.folder.iterdir()) == ["tiny.toml"]
 
 
@@ -504,7 +506,7 @@ def test_plan_does_not_count_stages_on_disk_even_where_their_trials_are_not_on_r
 
 def test_plan_of_a_grown_suite_tells_the_cost_of_the_rest(place):
     place.run()
-    place.write({"tanh": '{ activation = "tanh" }', "flip": '{ augmentation = "hflip" }'}, seeds=1)
+    place.write({"tanh": '{ activation = "tanh" }', "shift": '{ augmentation = "translate" }'}, seeds=1)
     _, out, _ = place.run(command="plan")
     assert "3 arms x 1 seed = 3 trials" in out
     assert "to run: 3 stages, about" in out

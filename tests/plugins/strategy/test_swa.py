@@ -42,7 +42,7 @@ def test_swa_equals_torchs_averaged_model_on_the_same_snapshots(make_run):
     for snapshot in (spy.before[6], spy.after[6], spy.after[7]):
         reference.update_parameters(snapshot)
     images = run.how.splits.train_images.float() / 255
-    torch.optim.swa_utils.update_bn(images.split(16), reference)
+    torch.optim.swa_utils.update_bn([images], reference)
 
     found, expected = trained.model.state_dict(), reference.module.eval().state_dict()
     for name in expected:

@@ -87,7 +87,7 @@ def test_a_source_of_other_classes_is_trained_on_first(make_run):
     asked = []
     there = make_run(epochs=2, count=32)
 
-    def elsewhere(dataset, data, epochs):
+    def elsewhere(dataset, data, epochs, streams):
         asked.append((dataset, data, epochs))
         return there
 
