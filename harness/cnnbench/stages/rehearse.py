@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from cnnbench.errors import NoEffect, Unsupported
+from cnnbench.slots import Observer
 from cnnbench.stages.compress import compress
 from cnnbench.stages.remarks import remarks
 from cnnbench.stages.train import model_inputs, train
@@ -40,18 +41,36 @@ def check(builder: Builder, streams: Streams) -> list[str]:
         Unsupported: a technique can't act on this model, data or device.
         NoEffect: a technique would change nothing.
     """
-    found: list[str] = []
+    look = _Look()
     try:
-        found += remarks(builder.model(streams))
-        rehearse(builder, streams)
+        rehearse(builder, streams, observers=(look,))
     except (Unsupported, NoEffect):
         raise
     except Exception:  # noqa: BLE001, S110 - a technique is another's code, and the trial will name what comes out of it
         pass
-    return found
+    return look.found
 
 
-def rehearse(builder: Builder, streams: Streams, notes: list[str] | None = None, epochs: int = 1) -> nn.Module:
+class _Look(Observer):
+    """Looks at the first model before its first step, as it was built."""
+
+    def __init__(self) -> None:
+        self.found: list[str] = []
+        self._looked = False
+
+    def before_epoch(self, model: nn.Module, epoch: int, epochs: int) -> None:  # noqa: ARG002
+        if not self._looked:
+            self._looked = True
+            self.found += remarks(model)
+
+
+def rehearse(
+    builder: Builder,
+    streams: Streams,
+    notes: list[str] | None = None,
+    epochs: int = 1,
+    observers: tuple[Observer, ...] = (),
+) -> nn.Module:
     """Two steps of training, the compressors, and a forward pass, with whatever they raise.
 
     Args:
@@ -59,6 +78,7 @@ def rehearse(builder: Builder, streams: Streams, notes: list[str] | None = None,
         streams: the trial's.
         notes: what surgery could not reach is appended here.
         epochs: of every training, at most.
+        observers: told of the arm's own training.
 
     Returns:
         The model as the trial would evaluate it but for its weights, in eval mode.
@@ -72,7 +92,8 @@ def rehearse(builder: Builder, streams: Streams, notes: list[str] | None = None,
         most_epochs=epochs,
     )
     input_module = short.input_module()
-    model = train(short.run(input_module, streams, notes=notes), short.techniques("strategy")).model
+    run = short.run(input_module, streams, observers=observers, notes=notes)
+    model = train(run, short.techniques("strategy")).model
     how = short.procedure(input_module)
     model = compress(model, short.techniques("compressor"), short, how, streams)
     model.eval()
