@@ -89,6 +89,22 @@ def adapt(
     return model
 
 
+def build_published(
+    arch: str,
+    name: str,
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    *,
+    small_stem: bool | None,
+    weights: Weights | None,
+) -> nn.Module:
+    """One of torchvision's networks by its name there, fitted to the images; arguments and errors as of ``adapt``."""
+    from torchvision import models
+
+    model = models.get_model(arch, num_classes=num_classes)
+    return adapt(model, name, image_shape, num_classes, small_stem=small_stem, weights=weights, arch=arch)
+
+
 def load_weights(model: nn.Module, weights: Weights, name: str, arch: str | None) -> None:
     """Copy weights into a model, in place: everything but the classifier must fit.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cnnbench.technique import technique
-from cnnbench_plugins.model._adapt import Weights, adapt, fingerprint
+from cnnbench_plugins.model._adapt import Weights, build_published, fingerprint
 
 if TYPE_CHECKING:
     from cnnbench.lazy import nn
@@ -60,15 +60,9 @@ class ShuffleNetV2:
             UsageError: the weights don't fit.
             Unsupported: the images are too small, or the weights can't be had.
         """
-        from torchvision import models
-
         arch = f"shufflenet_v2_{_PUBLISHED[self.width]}"
-        model = models.get_model(arch, num_classes=num_classes)
-        return adapt(
-            *(model, "shufflenet_v2", image_shape, num_classes),
-            small_stem=self.small_stem,
-            weights=self.weights,
-            arch=arch,
+        return build_published(
+            arch, "shufflenet_v2", image_shape, num_classes, small_stem=self.small_stem, weights=self.weights
         )
 
 

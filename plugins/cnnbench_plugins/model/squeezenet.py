@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from cnnbench.technique import technique
-from cnnbench_plugins.model._adapt import Weights, adapt, fingerprint
+from cnnbench_plugins.model._adapt import Weights, build_published, fingerprint
 
 if TYPE_CHECKING:
     from cnnbench.lazy import nn
@@ -52,15 +52,9 @@ class SqueezeNet:
             UsageError: the weights don't fit.
             Unsupported: the images are too small, or the weights can't be had.
         """
-        from torchvision import models
-
         arch = f"squeezenet{self.version.replace('.', '_')}"
-        model = models.get_model(arch, num_classes=num_classes)
-        return adapt(
-            *(model, "squeezenet", image_shape, num_classes),
-            small_stem=self.small_stem,
-            weights=self.weights,
-            arch=arch,
+        return build_published(
+            arch, "squeezenet", image_shape, num_classes, small_stem=self.small_stem, weights=self.weights
         )
 
 
