@@ -50,11 +50,13 @@ numerals columns footnotes table_formats tables
 tally
 progress
 run outlook cards catalogue doctor
+commands.common
+commands.run commands.plan commands.techniques commands.compat commands.report commands.doctor
 cli
 __main__
 """
 LAYER = {module: number for number, row in enumerate(LAYERS.strip().splitlines()) for module in row.split()}
-PACKAGES = {"", "execute", "stages", "testing"}  # their __init__.py alone
+PACKAGES = {"", "commands", "execute", "stages", "testing"}  # their __init__.py alone
 
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts): path

@@ -1,0 +1,94 @@
+"""What several commands share: exit codes, the plugin host, suites as the command line changes them, output."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from cnnbench.errors import UsageError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Sequence
+
+    from cnnbench.plugins import PluginHost, PluginProblem
+    from cnnbench.suite import Suite
+
+OK, SOME_FAILED, USAGE, REGRESSION, INTERRUPTED = 0, 1, 2, 3, 130
+"""Exit codes."""
+
+
+class AddCommand(Protocol):
+    """Makes the parser of a command."""
+
+    def __call__(self, name: str, answer: Callable[[argparse.Namespace], int], summary: str) -> argparse.ArgumentParser:
+        """Return the parser, for the command to add its arguments to."""
+
+
+def suite_overrides(parser: argparse.ArgumentParser) -> None:
+    """Arguments that change a suite for one call."""
+    parser.add_argument("--seeds", type=int, metavar="N", help="seeds 0 to N-1 in place of the suite's")
+    parser.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, mps, xla or auto in place of the suite's")
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="ARM", help="the baseline and this arm (may be repeated)"
+    )
+
+
+def plugin_host() -> PluginHost:
+    """The plugin host; what is wrong with plugins goes to stderr, the rest works on."""
+    from cnnbench.plugins import PluginHost
+
+    host = PluginHost.discover()
+    warn_of(host.problems)
+    return host
+
+
+def warn_of(problems: Sequence[PluginProblem]) -> None:
+    """Tell of what is wrong with plugins, each problem once."""
+    for text, count in Counter(map(str, problems)).items():  # a hook may fail at every epoch
+        print(f"cnnbench: warning: {text}" + (f" ({count} times)" if count > 1 else ""), file=sys.stderr)
+
+
+def load_suite(path: Path, given: argparse.Namespace, host: PluginHost) -> Suite:
+    """A suite with the command line's changes; data and device are looked for too, before anything runs."""
+    from cnnbench.needs import check_device
+    from cnnbench.suite import load
+
+    suite = load(path, host.registry, data=True)
+    if given.seeds is not None:
+        if given.seeds < 1:
+            raise UsageError(f"--seeds: expected at least 1, got {given.seeds}")
+        suite = replace(suite, seeds=tuple(range(given.seeds)))
+    if given.device is not None:
+        return replace(suite, device=given.device)
+    check_device(suite)
+    return suite
+
+
+def no_suite(command: str) -> UsageError:
+    """Which suites there are to choose from, for who named none."""
+    from cnnbench.text import listed
+
+    found = listed(sorted(path.as_posix() for path in Path("suites").glob("*.toml")))
+    return UsageError(f"{command}: which suite? " + (f"Here are {found}" if found else "Expected a suite file (TOML)"))
+
+
+def results_folder(given: argparse.Namespace, suite: Suite) -> Path:
+    """Where a suite's records go."""
+    folder: Path | None = given.results
+    return folder if folder is not None else Path("results") / suite.name
+
+
+def put(text: str, output: Path | None) -> None:
+    """Print a text, or write it to a file."""
+    if output is None:
+        print(text)
+        return
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"--output: {output} can't be written: {error.strerror}") from error

@@ -1,0 +1,41 @@
+"""``cnnbench plan``: what a run would do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cnnbench.commands.common import OK, load_suite, no_suite, plugin_host, results_folder, suite_overrides, warn_of
+
+if TYPE_CHECKING:
+    import argparse
+
+    from cnnbench.commands.common import AddCommand
+
+
+def add(command: AddCommand) -> None:
+    """What the command asks for."""
+    plan = command("plan", _plan, "what would run, and what is on disk already")
+    plan.add_argument("suite", nargs="?", metavar="SUITE", type=Path, help="a suite file (TOML)")
+    suite_overrides(plan)
+    plan.add_argument("--results", type=Path, metavar="DIR", help="results folder (default: results/<suite>)")
+    plan.add_argument("--cache", type=Path, metavar="DIR", help="stage cache (default: the user's cache folder)")
+
+
+def _plan(given: argparse.Namespace) -> int:
+    from cnnbench.execute.cache import StageCache, default_cache
+    from cnnbench.outlook import outlook
+    from cnnbench.run import default_workers, find_place
+    from cnnbench.store import Store
+
+    if given.suite is None:
+        raise no_suite("plan")
+    host = plugin_host()
+    known = len(host.problems)
+    suite = load_suite(given.suite, given, host)
+    place = find_place(suite.device, suite.measure.latency.threads)
+    store, cache = Store(results_folder(given, suite)), StageCache(given.cache or default_cache())
+    text = outlook(suite, host, place, store, cache, default_workers(place), given.only)
+    warn_of(host.problems[known:])
+    print(text)
+    return OK

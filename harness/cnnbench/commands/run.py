@@ -1,0 +1,85 @@
+"""``cnnbench run``: suites to their tables."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cnnbench.commands.common import (
+    OK,
+    SOME_FAILED,
+    load_suite,
+    no_suite,
+    plugin_host,
+    results_folder,
+    suite_overrides,
+    warn_of,
+)
+from cnnbench.errors import SuiteError, UsageError
+
+if TYPE_CHECKING:
+    import argparse
+
+    from cnnbench.commands.common import AddCommand
+    from cnnbench.errors import Problem
+    from cnnbench.suite import Suite
+
+
+def add(command: AddCommand) -> None:
+    """What the command asks for."""
+    run = command("run", _run, "run suites to their tables")
+    run.add_argument("suites", nargs="*", metavar="SUITE", type=Path, help="suite files (TOML)")
+    suite_overrides(run)
+    run.add_argument("--executor", default="local", metavar="NAME", help="local (worker processes) or inline")
+    run.add_argument("--workers", type=int, metavar="N", help="worker processes (default: one a core on CPU)")
+    run.add_argument("--results", type=Path, metavar="DIR", help="results folder (default: results/<suite>)")
+    run.add_argument("--cache", type=Path, metavar="DIR", help="stage cache (default: the user's cache folder)")
+    run.add_argument("--fresh", action="store_true", help="run everything again, whatever is on disk")
+    run.add_argument("--quiet", action="store_true", help="no progress, only the table")
+
+
+def _run(given: argparse.Namespace) -> int:
+    if not given.suites:
+        raise no_suite("run")
+    host = plugin_host()
+    # Every suite is read before the first one runs: a mistake in the last must not show after an hour.
+    suites: list[Suite] = []
+    problems: list[Problem] = []
+    for path in given.suites:
+        try:
+            suites.append(load_suite(path, given, host))
+        except SuiteError as error:
+            problems += error.problems
+    if problems:
+        raise SuiteError(problems)
+    if given.results is not None and len(suites) > 1:
+        raise UsageError(
+            "--results names one folder, but there are several suites: leave it out, or run them one by one"
+        )
+    for name, count in Counter(suite.name for suite in suites).items():
+        if count > 1:
+            raise UsageError(
+                f"{count} of the suites would write to results/{name}: run them one by one, with --results"
+            )
+    from cnnbench.execute.cache import default_cache
+    from cnnbench.progress import make_progress
+    from cnnbench.run import RunOptions, run_suite
+    from cnnbench.tables import render
+
+    everything_ok = True
+    for suite in suites:
+        options = RunOptions(
+            results=results_folder(given, suite),
+            cache=given.cache or default_cache(),
+            executor=given.executor,
+            workers=given.workers,
+            fresh=given.fresh,
+            only=tuple(given.only),
+        )
+        known = len(host.problems)
+        summary = run_suite(suite, host, options, make_progress(quiet=given.quiet))
+        warn_of(host.problems[known:])
+        everything_ok &= summary.clean
+        print(render(list(summary.records), "terminal", source=options.results))
+    return OK if everything_ok else SOME_FAILED
