@@ -52,11 +52,21 @@ _COST = {
     "flops": Quantity("flops", "multiply-adds", "M", "lower", "profile", 1e-6),
     "size": Quantity("size_bytes", "size", "KiB", "lower", "profile", 1 / 1024),
     "size_deflated": Quantity("size_deflated_bytes", "deflated", "KiB", "lower", "profile", 1 / 1024),
+    "size_onnx": Quantity("size_onnx_bytes", "ONNX", "KiB", "lower", "profile", 1 / 1024),
     "train_time": Quantity("train_seconds", "training", "s", "lower", "train"),
     "memory_train": Quantity("memory_train_mib", "training memory", "MiB", "lower", "train"),
     "energy_train": Quantity("energy_train_j", "training energy", "J", "lower", "train"),
-    "memory": Quantity("memory_inference_mib", "memory", "MiB", "lower", "latency"),
+    "co2_train": Quantity("co2_train_mg", "training CO2", "mg", "lower", "train"),
+    "memory": Quantity("memory_inference_mib", "memory", "MiB", "lower", "memory"),
+    "memory_weights": Quantity("memory_weights_mib", "weights", "MiB", "lower", "memory"),
+    "memory_activations": Quantity("memory_activations_mib", "activations", "MiB", "lower", "memory"),
     "energy": Quantity("energy_inference_mj", "energy", "mJ/image", "lower", "energy"),
+    "co2": Quantity("co2_inference_ug", "CO2", "µg/image", "lower", "energy"),
+    "prepare_time": Quantity("prepare_seconds", "preparing", "s", "lower", "latency"),
+    "size_served": Quantity("size_served_bytes", "served size", "KiB", "lower", "latency", 1 / 1024),
+    "agreement": Quantity("agreement", "agreement", "%", "higher", "latency", 100),
+    "max_difference": Quantity("max_difference", "largest difference", "", "lower", "latency"),
+    "accuracy_served": Quantity("accuracy_served", "served accuracy", "%", "higher", "latency", 100),
 }
 # One column for each batch size; ``{n}`` is it.
 _BY_BATCH = {

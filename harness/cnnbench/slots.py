@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from cnnbench.execute.interface import TaskExecutor
     from cnnbench.lazy import nn, torch
@@ -260,11 +261,46 @@ class Compressor(Protocol):
         """
 
 
-class Runtime(Protocol):
-    """Prepares a model for serving before its latency is taken."""
+class ServingContext(Protocol):
+    """What a runtime may use beside the model."""
 
-    def __call__(self, model: nn.Module, example: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
-        """Return a function from model inputs [N, C, H, W] to logits [N, K]."""
+    @property
+    def example(self) -> torch.Tensor:
+        """Model inputs [n, C, H, W] of the first batch size, on the device."""
+
+    @property
+    def batch_sizes(self) -> tuple[int, ...]:
+        """Every batch size that will be asked for."""
+
+    @property
+    def folder(self) -> Path:
+        """An empty folder of its own that lives as long as what the runtime returns."""
+
+    @property
+    def threads(self) -> int:
+        """Intra-op threads that it is to use on the CPU."""
+
+    def calibration(self, count: int) -> torch.Tensor:
+        """``count`` (or all, if fewer) training images as model inputs [n, C, H, W], without augmentation."""
+
+
+class Runtime(Protocol):
+    """Prepares a model for serving before its latency is taken.
+
+    What it returns is checked against the model on the test split before any time is taken: top-1 agreement and the
+    largest difference of logits are recorded. A class attribute ``exact: ClassVar[bool]`` is optional and True unless
+    said otherwise: an exact runtime whose outputs differ by more than rounding fails its trial; one that is not
+    (it quantizes) has its own accuracy recorded.
+    """
+
+    def __call__(self, model: nn.Module, context: ServingContext) -> Callable[[torch.Tensor], torch.Tensor]:
+        """Return a function from model inputs [N, C, H, W] to logits [N, K], for any of the context's batch sizes.
+
+        The function may carry ``size_bytes`` (int), of the file or files that one would ship; ``remarks`` (strings),
+        for the table's footnotes; and ``close()``, called when it is not used again. How long this call and the first
+        call at each batch size take is recorded apart, as ``prepare_time``. Raises ``Unsupported`` where the runtime
+        can't serve this model or device.
+        """
 
 
 class Model(Protocol):

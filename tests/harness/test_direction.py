@@ -33,7 +33,7 @@ matrix schema
 artifact data meters tracing
 surgery
 plan
-stages.threads
+stages.threads stages.subject
 stages.train stages.remarks
 stages.build stages.evaluate stages.latency stages.memory stages.profile
 stages.compress stages.energy

@@ -25,10 +25,11 @@ from cnnbench.stages.build import Builder
 from cnnbench.stages.compress import compress
 from cnnbench.stages.energy import inference_energy, training_energy
 from cnnbench.stages.evaluate import evaluate
-from cnnbench.stages.latency import make_batches, measure_latency
+from cnnbench.stages.latency import measure_latency
 from cnnbench.stages.memory import PeakMemory
 from cnnbench.stages.profile import profile
 from cnnbench.stages.rehearse import check
+from cnnbench.stages.subject import make_batches
 from cnnbench.stages.threads import intra_op_threads
 from cnnbench.stages.train import EVALUATION_BATCH, model_inputs, train
 from cnnbench.types import Choice, EnergyOptions, LatencyOptions

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from cnnbench.meters import weakest
-from cnnbench.stages.latency import make_batches
+from cnnbench.stages.subject import make_batches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -25,6 +25,7 @@ import numpy as np
 import torch
 
 from cnnbench.environment import usable_cores
+from cnnbench.stages.subject import make_batches
 from cnnbench.stages.threads import intra_op_threads
 
 if TYPE_CHECKING:
@@ -44,8 +45,6 @@ MOST_SAMPLES = 4000
 FEWEST_SAMPLES = 3
 WARMUP_WINDOW = 5
 WARMUP_STEADY = 0.05
-BATCHES = 8
-"""Different batches that calls take in turn, so that no call finds its own inputs in the cache."""
 
 Stopped = Literal["precision", "time", "count"]
 
@@ -138,13 +137,6 @@ def measure_latency(
             size: _measure(call, make_batches(inputs.to(device.torch), size), device, options, clock, threads)
             for size in options.batch_sizes
         }
-
-
-def make_batches(inputs: torch.Tensor, size: int, most: int = BATCHES) -> list[torch.Tensor]:
-    """Up to ``most`` batches [size, C, H, W], contiguous, starting over where the inputs end."""
-    count = max(1, min(most, len(inputs) // size))
-    rows = torch.arange(count * size, device=inputs.device) % len(inputs)
-    return [inputs[part].contiguous() for part in torch.split(rows, size)]
 
 
 def _measure(

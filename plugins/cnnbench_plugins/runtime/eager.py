@@ -10,6 +10,8 @@ from cnnbench.technique import technique
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from cnnbench.slots import ServingContext
+
 
 @technique("runtime", "eager")
 class Eager:
@@ -19,7 +21,7 @@ class Eager:
     compiled runtimes with. Known to be bound by Python's overhead on small models and batches.
     """
 
-    def __call__(self, model: nn.Module, example: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:  # noqa: ARG002 - the slot's signature
+    def __call__(self, model: nn.Module, context: ServingContext) -> Callable[[torch.Tensor], torch.Tensor]:  # noqa: ARG002 - the slot's signature
         """A function from model inputs [N, C, H, W] to logits [N, K]; sets eval mode."""
         model.eval()
 
