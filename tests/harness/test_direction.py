@@ -30,7 +30,7 @@ draft measuring
 axes changes
 suite needs
 matrix schema
-artifact data meters tracing
+artifact data meters nvml tracing
 surgery
 plan
 stages.threads stages.subject
