@@ -26,11 +26,12 @@ registry
 expect toml devices environment
 options plugins
 reader
+references
 draft measuring
 axes changes
 suite needs
 matrix schema
-artifact data meters nvml tracing
+artifact convert data meters nvml tracing
 surgery
 plan
 stages.threads stages.subject

@@ -1,0 +1,115 @@
+"""A network in formats that other programs read: an ONNX file, or a graph made by ``torch.export``."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from cnnbench.errors import MissingDependency, Unsupported
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+INPUT, OUTPUT = "images", "logits"
+"""What the one input and the one output of an exported network are called."""
+
+# These speak of their own deprecations and of every operator that they pass over.
+_TALKATIVE = ("torch.onnx", "torch.export", "torch.utils._pytree", "torch._dynamo", "onnxscript", "onnx_ir")
+
+
+class _Exported(nn.Module):
+    """Gives the input its name, and the network's own attributes a place of their own.
+
+    A graph module has attributes such as ``graph``: the exporter trips over a network with a submodule of that name.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.training = False  # not by eval(), which would reach the network
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits [N, K] from model inputs [N, C, H, W]."""
+        logits: torch.Tensor = self.network(images)
+        return logits
+
+
+def to_program(model: nn.Module, example: torch.Tensor) -> torch.export.ExportedProgram:
+    """The network as a graph for any number of images.
+
+    Args:
+        model: in eval mode, on the example's device; not changed.
+        example: model inputs [n, C, H, W]; height and width are fixed by it.
+
+    Raises:
+        Unsupported: it can't be traced; one line says why.
+    """
+    # Two images: the exporter would take a batch of one for a constant.
+    pair = example[:2] if len(example) > 1 else example.repeat(2, 1, 1, 1)
+    shapes = ({0: torch.export.Dim("batch")},)
+    with _quiet(), torch.no_grad():
+        try:
+            return torch.export.export(_Exported(model), (pair,), dynamic_shapes=shapes)
+        except Exception as error:
+            raise Unsupported(f"torch.export can't trace {type(model).__name__}: {_reason(error)}") from error
+
+
+def to_onnx(model: nn.Module, example: torch.Tensor, path: Path) -> None:
+    """Write the network as one ONNX file, weights included, for any number of images.
+
+    Its input is called ``images``, its output ``logits``. A network quantized to int8 keeps its int8 weights, with
+    QuantizeLinear and DequantizeLinear around its layers.
+
+    Args:
+        model: in eval mode, on the example's device; not changed.
+        example: model inputs [n, C, H, W]; height and width are fixed by it.
+        path: the file, which is replaced; its folder must be there.
+
+    Raises:
+        MissingDependency: onnx or onnxscript is not installed.
+        Unsupported: the network can't be traced, or has an operator that ONNX lacks; one line says which.
+    """
+    for package in ("onnx", "onnxscript"):
+        if find_spec(package) is None:
+            raise MissingDependency(package, "onnx")
+    program = to_program(model, example)
+    with _quiet(), torch.no_grad():
+        try:
+            made = torch.onnx.export(
+                program, dynamo=True, verbose=False, output_names=[OUTPUT], dynamic_shapes=({0: "batch"},)
+            )
+            assert made is not None  # the type that the old exporter answers with
+            made.save(str(path), external_data=False)
+        except Exception as error:
+            raise Unsupported(f"{type(model).__name__} can't be written as ONNX: {_reason(error)}") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hold back what the exporters warn of and log, errors apart, then restore their levels."""
+    loggers = [logging.getLogger(name) for name in _TALKATIVE]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of what lies behind an exporter's error; its own text is a page of advice."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:200]

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import copy
+import logging
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from cnnbench import convert
+from cnnbench.convert import to_onnx, to_program
+from cnnbench.errors import MissingDependency, Unsupported
+
+ort = pytest.importorskip("onnxruntime")
+EXAMPLE = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+class Small(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3, bias=False)
+        self.norm = nn.BatchNorm2d(4)
+        self.drop = nn.Dropout(0.5)
+        self.head = nn.Linear(4, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.drop(torch.relu(self.norm(self.conv(x))).mean((2, 3))))
+
+
+def small() -> nn.Module:
+    torch.manual_seed(0)
+    model = Small()
+    for _ in range(3):
+        model(torch.randn(16, 1, 8, 8))  # so that the norm's statistics are not those it starts from
+    return model.eval()
+
+
+def served(path) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def agrees(model: nn.Module, path, shape: tuple[int, ...] = (1, 8, 8)) -> None:
+    session = served(path)
+    for count in (1, 3, 8):
+        images = torch.rand(count, *shape, generator=torch.Generator().manual_seed(count))
+        with torch.inference_mode():
+            wanted = model(images).numpy()
+        (got,) = session.run(["logits"], {"images": images.numpy()})
+        np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5 * max(1.0, float(np.abs(wanted).max())))
+
+
+def test_onnx_agrees_with_eager_at_any_batch_size(tmp_path) -> None:
+    to_onnx(small(), EXAMPLE, tmp_path / "model.onnx")
+    agrees(small(), tmp_path / "model.onnx")
+
+
+def test_onnx_is_one_file_with_named_ends_and_a_free_batch(tmp_path) -> None:
+    to_onnx(small(), EXAMPLE, tmp_path / "model.onnx")
+    assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
+    session = served(tmp_path / "model.onnx")
+    assert [(i.name, i.shape) for i in session.get_inputs()] == [("images", ["batch", 1, 8, 8])]
+    assert [(o.name, o.shape) for o in session.get_outputs()] == [("logits", ["batch", 10])]
+
+
+def test_a_program_agrees_with_eager_at_any_batch_size() -> None:
+    program = to_program(small(), EXAMPLE[:1]).module()
+    for count in (1, 3, 8):
+        images = torch.rand(count, 1, 8, 8)
+        torch.testing.assert_close(program(images), small()(images))
+
+
+def test_the_model_stays_as_it_was(tmp_path) -> None:
+    model = small()
+    model.drop.train()  # an odd one out must not be put right either
+    before, modes = copy.deepcopy(model.state_dict()), [m.training for m in model.modules()]
+    grads = [p.requires_grad for p in model.parameters()]
+    to_onnx(model, EXAMPLE, tmp_path / "model.onnx")
+    assert [m.training for m in model.modules()] == modes
+    assert [p.requires_grad for p in model.parameters()] == grads
+    torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
+
+
+def test_nothing_is_said(tmp_path, capfd, recwarn, caplog) -> None:
+    to_onnx(small(), EXAMPLE, tmp_path / "model.onnx")
+    assert capfd.readouterr() == ("", "")
+    assert list(recwarn) == []
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+class Branching(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.flatten(1) if x.sum() > 0 else -x.flatten(1)
+
+
+class Inverse(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.linalg.eigvalsh(x[:, 0])
+
+
+@pytest.mark.parametrize(
+    ("model", "wanted"),
+    [(Branching(), "torch.export can't trace Branching: "), (Inverse(), "Inverse can't be written as ONNX: ")],
+)
+def test_what_cannot_be_exported_is_said_in_a_line(model, wanted, tmp_path) -> None:
+    with pytest.raises(Unsupported) as caught:
+        to_onnx(model.eval(), EXAMPLE, tmp_path / "model.onnx")
+    assert str(caught.value).startswith(wanted)
+    assert "\n" not in str(caught.value)
+    assert "\x1b" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxscript"])
+def test_a_missing_package_is_said_with_its_install_line(package, monkeypatch, tmp_path) -> None:
+    found = convert.find_spec
+    monkeypatch.setattr(convert, "find_spec", lambda name: None if name == package else found(name))
+    with pytest.raises(MissingDependency, match=rf"needs {package}, .*pip install 'cnnbench\[onnx\]'"):
+        to_onnx(small(), EXAMPLE, tmp_path / "model.onnx")
+
+
+def test_a_network_with_a_part_called_graph_can_be_exported(tmp_path) -> None:
+    model = nn.Module()
+    model.graph = small()
+    model.forward = model.graph.forward
+    to_onnx(model.eval(), EXAMPLE, tmp_path / "model.onnx")
+    agrees(model, tmp_path / "model.onnx")
