@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnbench.expect import show
 from cnnbench.options import options_of
+from cnnbench.references import AGAINST
 from cnnbench.registry import nearest
 from cnnbench.slots import SLOTS
 from cnnbench.types import Choice, DataOptions, Measure, Recipe, Settings
@@ -118,7 +119,7 @@ def change(draft: Draft, key: str, value: Any, place: Place, reader: Reader) -> 
         return change_recipe(draft, value, place, reader)
     if key in ARM_SLOTS:
         return change_slot(draft, key, value, place, reader)
-    reader.report(place, unknown_key(key, "in an arm", (*ARM_SLOTS, "model", "recipe")))
+    reader.report(place, unknown_key(key, "in an arm", (*ARM_SLOTS, "model", "recipe", AGAINST)))
     return draft
 
 
@@ -127,6 +128,7 @@ def unknown_key(key: str, where: str, known: tuple[str, ...]) -> str:
     homes = {
         "at the top of the file": TOP,
         "in [baseline] or an arm": ARM_SLOTS,
+        "in an arm of [arms]": (AGAINST,),
         "in [recipe], or an arm's recipe = { ... }": tuple(options_of(Recipe)),
         "in [measure]": tuple(options_of(Measure)),
         "in the dataset's table": tuple(options_of(DataOptions)),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cnnbench.errors import UsageError
+from cnnbench.references import BASELINE
 from cnnbench.registry import nearest
 from cnnbench.suite import Arm
 
@@ -35,19 +36,25 @@ def arms(suite: Suite, only: Sequence[str] = ()) -> list[Arm]:
 
     Args:
         suite: a validated suite.
-        only: names of arms to keep; the baseline stays, for every comparison is with it.
+        only: names of arms to keep; the baseline stays, and so does what an arm that stays is compared with.
 
     Raises:
         UsageError: ``only`` names an arm that the suite has not.
     """
-    every = [Arm("baseline", "baseline", suite.baseline, ""), *suite.arms]
+    every = [Arm(BASELINE, "baseline", suite.baseline, "", ""), *suite.arms]
     if suite.placebo:
-        every.append(Arm("placebo", "placebo", suite.baseline, "other random streams"))
+        every.append(Arm("placebo", "placebo", suite.baseline, "other random streams", BASELINE))
     names = [arm.name for arm in every]
     for name in only:
         if name not in names:
             raise UsageError(f"suite {suite.name!r} has no arm {name!r}: {nearest(name, names)}".rstrip(": "))
-    return [arm for arm in every if not only or arm.role == "baseline" or arm.name in only]
+    references = {arm.name: arm.against for arm in every}
+    kept = {BASELINE}
+    for name in only or names:
+        while name and name not in kept:
+            kept.add(name)
+            name = references[name]  # noqa: PLW2901 - from reference to reference, up to the baseline
+    return [arm for arm in every if arm.name in kept]
 
 
 def trials(suite: Suite, only: Sequence[str] = ()) -> list[Trial]:

@@ -14,6 +14,7 @@ from cnnbench.design import KINDS
 from cnnbench.draft import ARM_SLOTS, RECIPE_DEFAULTS
 from cnnbench.measuring import known_metrics
 from cnnbench.options import default_of, options_of
+from cnnbench.references import AGAINST, BASELINE
 from cnnbench.slots import SLOTS
 from cnnbench.suite import DEVICES, RESERVED, Header
 from cnnbench.types import Choice, DataOptions, EnergyOptions, LatencyOptions, Measure, Recipe
@@ -45,7 +46,7 @@ def json_schema(registry: Registry) -> Schema:
     defs["recipe"] = _table(recipe, "The training budget and procedure that all arms share.")
     defs["baseline"] = _table(slots, "Techniques by slot; a slot left out keeps the model's own.")
     defs["arm"] = _table(
-        {**slots, "model": {"anyOf": [_ref("model"), _UNNAMED]}, "recipe": _ref("recipe")},
+        {**slots, "model": {"anyOf": [_ref("model"), _UNNAMED]}, "recipe": _ref("recipe"), AGAINST: _AGAINST},
         "The baseline with these changes.",
     )
     defs["measure"] = _measure(registry)
@@ -67,6 +68,12 @@ _UNNAMED: Schema = {
     "type": "object",
     "minProperties": 1,
     "not": {"required": ["name"]},
+}
+
+_AGAINST: Schema = {
+    "description": "Name of the arm that this one is compared with, in place of the baseline.",
+    "type": "string",
+    "default": BASELINE,
 }
 
 

@@ -26,6 +26,7 @@ from cnnbench.needs import check_data, check_sources
 from cnnbench.options import options_of
 from cnnbench.plain import settings_plain
 from cnnbench.reader import Reader
+from cnnbench.references import AGAINST, BASELINE, read_references
 from cnnbench.registry import nearest
 from cnnbench.toml import parse_toml, read_file
 from cnnbench.types import Choice, DataOptions, Measure, Recipe, Settings
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 MOST_SEEDS = 10_000
 DEVICES = ("auto", "cpu", "cuda", "mps", "xla", "tpu")
-RESERVED = ("baseline", "placebo")
+RESERVED = (BASELINE, "placebo")
 """Names of the arms that every suite has or can ask for."""
 
 
@@ -52,12 +53,14 @@ class Arm:
         role: the baseline, an arm, or the baseline again with other random streams.
         settings: all that it comes to.
         changes: what differs from the baseline, in words.
+        against: name of the arm that this one is compared with; empty for the baseline, which is compared with none.
     """
 
     name: str
     role: Literal["baseline", "arm", "placebo"]
     settings: Settings
     changes: str
+    against: str
 
 
 @dataclass(frozen=True)
@@ -168,6 +171,7 @@ def _read(raw: Mapping[str, Any], reader: Reader, file: str, text: str, sha256: 
         check_data(base.dataset, base.data, reader)
     measure = read_measure(raw, reader)
     design = None
+    references: dict[str, str] = {}
     if "design" in raw and "arms" in raw:
         reader.report(("design",), "a suite has [arms] or a [design], not both")
         return None
@@ -179,12 +183,13 @@ def _read(raw: Mapping[str, Any], reader: Reader, file: str, text: str, sha256: 
         design = Design(kind, tuple(axes))
     else:
         drafts = _arms(raw, base, reader)
+        references = read_references(raw.get("arms"), reader)
     if data:
         check_sources(base, drafts, None if design is None else design.axes, raw, reader)
     baseline = base.finish()
     if header is None or baseline is None or measure is None:
         return None
-    arms = _finished(drafts, baseline, reader, None if design is None else ("design",))
+    arms = _finished(drafts, references, baseline, reader, None if design is None else ("design",))
     seeds = tuple(range(header.seeds)) if isinstance(header.seeds, int) else header.seeds
     return Suite(
         name=Path(file).stem,
@@ -283,20 +288,25 @@ def _arms(raw: Mapping[str, Any], base: Draft, reader: Reader) -> list[tuple[str
         if not isinstance(changes, dict):
             reader.report(place, f'expected a table of changes, such as {{ norm = "batch" }}, got {show(changes)}')
             continue
-        if not changes:  # told at once, whatever mistakes the baseline has
+        if not changes.keys() - {AGAINST}:  # told at once, whatever mistakes the baseline has
             reader.report(place, f"arm {name!r} comes to the same settings as the baseline")
             continue
         before = len(reader.problems)
         draft = base
         for key, value in changes.items():
-            draft = change(draft, key, value, (*place, key), reader)
+            if key != AGAINST:
+                draft = change(draft, key, value, (*place, key), reader)
         if len(reader.problems) == before:
             arms.append((name, draft))
     return arms
 
 
 def _finished(
-    drafts: Sequence[tuple[str, Draft]], baseline: Settings, reader: Reader, place: tuple[str, ...] | None
+    drafts: Sequence[tuple[str, Draft]],
+    references: Mapping[str, str],
+    baseline: Settings,
+    reader: Reader,
+    place: tuple[str, ...] | None,
 ) -> list[Arm]:
     """Arms from drafts; one that equals the baseline or another arm is a mistake."""
     arms = []
@@ -309,7 +319,8 @@ def _finished(
         twin = seen.setdefault(_key(settings), f"arm {name!r}")
         if twin != f"arm {name!r}":
             reader.report(at, f"arm {name!r} comes to the same settings as {twin}")
-        arms.append(Arm(name, "arm", settings, describe(baseline, settings, reader.registry)))
+        changes = describe(baseline, settings, reader.registry)
+        arms.append(Arm(name, "arm", settings, changes, references.get(name, BASELINE)))
     return arms
 
 

@@ -53,6 +53,7 @@ activation = ["relu", "silu"]
 
 ACCEPTED = [
     EXAMPLE,
+    EXAMPLE.replace('norm = "none"', 'norm = "none", against = "group norm"'),
     HEAD,
     HEAD + "seeds = [3, 1]\nplacebo = true\ntime_limit = 2.5\ndevice = 'cuda:0'",
     HEAD.replace('"digits"', '{ name = "folder", path = "x", train_size = 3 }'),
@@ -68,6 +69,7 @@ ACCEPTED = [
 ]
 
 REFUSED = [
+    EXAMPLE.replace('norm = "none"', 'norm = "none", against = 3'),
     HEAD.replace("question", "questin"),
     HEAD.replace('model = "resnet"\n', ""),
     HEAD.replace("digits", "digit"),
