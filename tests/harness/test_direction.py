@@ -19,7 +19,7 @@ ROOT = Path(cnnbench.__file__).parent
 LAYERS = """
 errors hookspecs lazy text
 types execute.interface
-design locate plain quantities seeds
+design locate plain quantities seeds stats
 slots
 technique
 registry
@@ -33,27 +33,29 @@ suite needs
 matrix schema
 artifact convert data meters nvml tracing
 surgery
+keys
 plan
-stages.threads stages.subject
+stages.threads stages.subject stages.pinning
+stages.turns stages.timings
 stages.train stages.remarks
-stages.build stages.evaluate stages.latency stages.memory stages.profile
+stages.serve
+stages.build stages.evaluate stages.latency stages.memory stages.noise stages.profile
 stages.compress stages.energy
-stages.rehearse
+stages.rehearse stages.session
 stages.bench compat
 compat_page
-execute.cache
+execute.cache execute.oom
 execute.scheduler
 execute.inline execute.local execute.perform execute.worker
 store
 frame
-stats
 numerals columns footnotes table_formats tables
 tally
 progress
 run outlook cards catalogue doctor
 commands.common
 commands.run commands.plan commands.techniques commands.compat commands.report commands.doctor
-cli
+cli pytest_plugin
 __main__
 """
 LAYER = {module: number for number, row in enumerate(LAYERS.strip().splitlines()) for module in row.split()}
