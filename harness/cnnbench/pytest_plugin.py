@@ -1,0 +1,240 @@
+"""``pytest suites/``: suite files as test files, each trial an item, latencies in pytest-benchmark's own table.
+
+pytest loads this module wherever cnnbench is installed, so nothing heavy is imported until a suite is collected, and a
+suite is collected only where its file or its folder is named: a bare ``pytest`` starts no training. The items of one
+file are run together when the first of them is due, since latencies of arms are taken in turn; each item then tells how
+its own trial ended.
+"""
+
+from __future__ import annotations
+
+import os
+from argparse import ArgumentTypeError
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import pytest
+
+from cnnbench.errors import CnnbenchError, SuiteError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from _pytest._code.code import ExceptionInfo, TerminalRepr
+
+    from cnnbench.plugins import PluginHost
+    from cnnbench.run import RunOptions
+    from cnnbench.suite import Suite
+
+Record = dict[str, Any]
+
+_COMPARING = ("autosave", "save", "json", "compare")
+"""Options of pytest-benchmark that keep or compare latencies: with one of them they are taken anew."""
+_HOST = pytest.StashKey["PluginHost"]()
+
+
+class TrialFailed(Exception):  # noqa: N818 - reads as what happened
+    """A trial did not end as ok; its text is all that is to be said."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """What can be asked of suites run by pytest."""
+    group = parser.getgroup("cnnbench", "suites of cnnbench")
+    group.addoption(
+        "--cnnbench-results", type=Path, metavar="DIR", help="records go to DIR/<suite> (default: results/<suite>)"
+    )
+    group.addoption("--cnnbench-cache", type=Path, metavar="DIR", help="stage cache (default: the user's cache folder)")
+    group.addoption("--cnnbench-seeds", type=_count, metavar="N", help="seeds 0 to N-1 in place of the suite's")
+    group.addoption("--cnnbench-fresh", action="store_true", help="run everything again, whatever is on disk")
+    parser.addini(
+        "cnnbench_suites",
+        "suite files in a folder that is named: glob patterns (default: suites/*.toml)",
+        type="args",
+        default=["suites/*.toml"],
+    )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Refuse to run suites in several processes, before any of them starts.
+
+    Raises:
+        UsageError: suites are asked for under pytest-xdist.
+    """
+    config = session.config
+    if config.getoption("dist", "no") != "no" and any(_asked_suites(config)):
+        raise pytest.UsageError(
+            "suites can't run under pytest-xdist: latency needs the machine to itself; leave -n out, or give -n 0"
+        )
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> SuiteFile | None:
+    """A suite file that is named, or stands in a folder that is named."""
+    if not _is_suite(file_path, parent.config):
+        return None
+    file: SuiteFile = SuiteFile.from_parent(parent, path=file_path)
+    return file
+
+
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    """Look that no two suites share a results folder.
+
+    Raises:
+        UsageError: two do.
+    """
+    paths = {item.path for item in items if isinstance(item, SuiteTrial)}
+    for name, count in Counter(path.stem for path in paths).items():
+        if count > 1:
+            raise pytest.UsageError(f"{count} of the suites would write to results/{name}: run them one by one")
+
+
+class SuiteFile(pytest.File):
+    """A suite file; makes its items, and runs those that are left after selection together."""
+
+    suite: Suite
+    _ended: Mapping[tuple[str, int], Record] | None = None
+    _fault: Exception | None = None
+
+    def collect(self) -> Iterator[SuiteTrial]:
+        """An item for each trial, arm by arm: ``group norm[0]`` is arm ``group norm`` under seed 0.
+
+        Raises:
+            CollectError: the suite has mistakes; each with file and line.
+        """
+        from cnnbench.matrix import trials
+        from cnnbench.suite import load
+
+        try:
+            suite = load(_shown(self.path), self._host().registry, data=True)
+        except SuiteError as error:
+            raise self.CollectError(str(error)) from error
+        seeds = self.config.getoption("cnnbench_seeds")
+        self.suite = suite if seeds is None else replace(suite, seeds=tuple(range(seeds)))
+        for trial in trials(self.suite):
+            name = f"{trial.arm.name}[{trial.seed}]"
+            yield SuiteTrial.from_parent(self, name=name, arm=trial.arm.name, seed=trial.seed)
+
+    def record(self, arm: str, seed: int) -> Record:
+        """How a trial ended; runs the file's selected items if that has not been done."""
+        if self._fault is not None:
+            raise self._fault
+        if self._ended is None:
+            try:
+                self._ended = self._run()
+            except Exception as error:
+                self._fault = error  # it costs hours to hear it again from the next item
+                raise
+        return self._ended[arm, seed]
+
+    def _run(self) -> Mapping[tuple[str, int], Record]:
+        from cnnbench.progress import make_progress
+        from cnnbench.run import run_suite
+
+        chosen = [item for item in self.session.items if isinstance(item, SuiteTrial) and item.parent is self]
+        arms, seeds = {item.arm for item in chosen}, {item.seed for item in chosen}
+        suite = replace(self.suite, seeds=tuple(seed for seed in self.suite.seeds if seed in seeds))
+        progress = make_progress(quiet=self.config.getoption("capture") != "no")
+        records = run_suite(suite, self._host(), self._options(arms), progress).records
+        return {(record["arm"], record["seed"]): record for record in records}
+
+    def _options(self, arms: set[str]) -> RunOptions:
+        from cnnbench.execute.cache import default_cache
+        from cnnbench.matrix import arms as all_arms
+        from cnnbench.run import RunOptions
+
+        config = self.config
+        results = config.getoption("cnnbench_results") or Path("results")
+        whole = {arm.name for arm in all_arms(self.suite)} == arms
+        return RunOptions(
+            results=config.invocation_params.dir / results / self.suite.name,
+            cache=config.getoption("cnnbench_cache") or default_cache(),
+            fresh=config.getoption("cnnbench_fresh"),
+            remeasure=any(config.getoption(f"benchmark_{name}", None) for name in _COMPARING),
+            only=() if whole else tuple(arms),
+        )
+
+    def _host(self) -> PluginHost:
+        """One host for all suites of the session; what is wrong with plugins is a warning, the rest works on."""
+        from cnnbench.plugins import PluginHost
+
+        if _HOST not in self.config.stash:
+            self.config.stash[_HOST] = host = PluginHost.discover()
+            for problem in host.problems:
+                self.warn(pytest.PytestWarning(f"cnnbench: {problem}"))
+        return self.config.stash[_HOST]
+
+
+class SuiteTrial(pytest.Item):
+    """One trial: passes if its record is ok, is skipped if that is.
+
+    Attributes:
+        arm: name of the arm.
+        seed: the seed.
+    """
+
+    fixturenames: ClassVar = ["benchmark"]  # what pytest-benchmark knows its own by, for --benchmark-only and -skip
+
+    def __init__(self, *, arm: str, seed: int, **more: Any) -> None:
+        super().__init__(**more)
+        self.arm = arm
+        self.seed = seed
+        if self.config.pluginmanager.hasplugin("timeout"):
+            self.add_marker(pytest.mark.timeout(0))  # the first item takes the time of all; suites have time_limit
+
+    def runtest(self) -> None:
+        """Hand the trial's latencies to pytest-benchmark, or raise what it ended with."""
+        from cnnbench.samples import benchmarks
+
+        assert isinstance(self.parent, SuiteFile)
+        record = self.parent.record(self.arm, self.seed)
+        if record["status"] == "skipped":
+            pytest.skip(record["reason"])
+        if record["status"] != "ok":
+            head = f"{self.arm}, seed {self.seed}: {record['status']}: {record['reason']}"
+            raise TrialFailed("\n".join(filter(None, (head, record["trace"]))))
+        session = getattr(self.config, "_benchmarksession", None)
+        if session is not None and not session.disabled:
+            session.benchmarks.extend(benchmarks(record))
+
+    def repr_failure(self, excinfo: ExceptionInfo[BaseException], style: Any = None) -> str | TerminalRepr:
+        """Deliberate errors by their own text, without the harness's frames."""
+        if isinstance(excinfo.value, TrialFailed | CnnbenchError):
+            return str(excinfo.value)
+        return super().repr_failure(excinfo, style)
+
+    def reportinfo(self) -> tuple[Path, int, str]:
+        """Where the item stands."""
+        return self.path, 0, self.name
+
+
+def _count(text: str) -> int:
+    """A number of seeds, as the command line has it."""
+    if not text.isdecimal() or int(text) < 1:
+        raise ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
+    return int(text)
+
+
+def _is_suite(path: Path, config: pytest.Config) -> bool:
+    """Whether a file is a suite that was asked for."""
+    if path.suffix != ".toml":
+        return False
+    named = _named(config)
+    return path in named or (path.parent in named and any(map(path.match, config.getini("cnnbench_suites"))))
+
+
+def _asked_suites(config: pytest.Config) -> Iterator[Path]:
+    """The suite files that will be collected, by the command line alone."""
+    for path in _named(config):
+        yield from (file for file in ([path] if path.is_file() else path.glob("*.toml")) if _is_suite(file, config))
+
+
+def _named(config: pytest.Config) -> set[Path]:
+    """Files and folders named on the command line, or in ``testpaths`` where nothing is."""
+    return {Path(os.path.normpath(config.invocation_params.dir / arg.partition("::")[0])) for arg in config.args}
+
+
+def _shown(path: Path) -> Path:
+    """A path as people would type it here."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
