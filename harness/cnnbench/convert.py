@@ -6,7 +6,7 @@ import logging
 import warnings
 from contextlib import contextmanager
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -51,14 +51,17 @@ def to_program(model: nn.Module, example: torch.Tensor) -> torch.export.Exported
     Raises:
         Unsupported: it can't be traced; one line says why.
     """
-    # Two images: the exporter would take a batch of one for a constant.
-    pair = example[:2] if len(example) > 1 else example.repeat(2, 1, 1, 1)
+    # Two images: the exporter would take a batch of one for a constant. Empty ones: a saved program holds its example.
+    blank = example.new_zeros((2, *example.shape[1:]))
     shapes = ({0: torch.export.Dim("batch")},)
     with _quiet(), torch.no_grad():
         try:
-            return torch.export.export(_Exported(model), (pair,), dynamic_shapes=shapes)
+            program = torch.export.export(_Exported(model), (blank,), dynamic_shapes=shapes)
         except Exception as error:
             raise Unsupported(f"torch.export can't trace {type(model).__name__}: {_reason(error)}") from error
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # a saved program would hold this machine's paths
+    return program
 
 
 def to_onnx(model: nn.Module, example: torch.Tensor, path: Path) -> None:
@@ -86,9 +89,26 @@ def to_onnx(model: nn.Module, example: torch.Tensor, path: Path) -> None:
                 program, dynamo=True, verbose=False, output_names=[OUTPUT], dynamic_shapes=({0: "batch"},)
             )
             assert made is not None  # the type that the old exporter answers with
+            _without_remarks(made.model)
             made.save(str(path), external_data=False)
         except Exception as error:
             raise Unsupported(f"{type(model).__name__} can't be written as ONNX: {_reason(error)}") from error
+
+
+def _without_remarks(model: Any) -> None:
+    """Drop what the exporter notes of each node for its own debugging: it can outweigh a small network.
+
+    Args:
+        model: an ``onnx_ir.Model``.
+    """
+    for graph in (model.graph, *model.functions.values()):
+        graph.metadata_props.clear()
+        for node in graph.all_nodes():
+            node.metadata_props.clear()
+            for value in node.outputs:
+                value.metadata_props.clear()
+    for value in (*model.graph.inputs, *model.graph.initializers.values()):
+        value.metadata_props.clear()
 
 
 @contextmanager

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -81,6 +82,23 @@ def test_the_model_stays_as_it_was(tmp_path) -> None:
     assert [m.training for m in model.modules()] == modes
     assert [p.requires_grad for p in model.parameters()] == grads
     torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
+
+
+def test_files_hold_neither_paths_of_this_machine_nor_the_images(tmp_path) -> None:
+    images = torch.full((2, 1, 8, 8), 0.123456)
+    to_onnx(small(), images, tmp_path / "model.onnx")
+    torch.export.save(to_program(small(), images), tmp_path / "model.pt2")
+    for file in tmp_path.iterdir():
+        content = file.read_bytes()
+        assert str(Path(__file__).parent).encode() not in content
+        assert str(Path(convert.__file__).parent).encode() not in content
+        assert images.numpy().tobytes()[:64] not in content
+
+
+def test_an_onnx_file_is_hardly_larger_than_the_weights(tmp_path) -> None:
+    to_onnx(small(), EXAMPLE, tmp_path / "model.onnx")
+    weights = 4 * sum(tensor.numel() for tensor in small().parameters())
+    assert (tmp_path / "model.onnx").stat().st_size < weights + 2000
 
 
 def test_nothing_is_said(tmp_path, capfd, recwarn, caplog) -> None:

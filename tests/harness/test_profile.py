@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import io
+import warnings
 import zlib
 
 import pytest
@@ -9,14 +10,20 @@ import torch
 import torchvision
 from torch import nn
 
+from cnnbench import convert
+from cnnbench.convert import to_onnx
+from cnnbench.options import complete, make
+from cnnbench.plugins import PluginHost
 from cnnbench.stages.profile import (
     count_flops,
     count_nonzero,
     count_parameters,
     deflated_bytes,
+    onnx_bytes,
     profile,
     saved_bytes,
 )
+from cnnbench.types import Choice
 
 
 def _published(name: str) -> tuple[nn.Module, int, float, torch.Tensor]:
@@ -196,3 +203,69 @@ def test_profiling_leaves_the_model_as_it_was() -> None:
     after = io.BytesIO()
     torch.save(model, after)
     assert after.getvalue() == before.getvalue()
+
+
+def test_onnx_size_is_that_of_the_file_that_export_writes(tmp_path) -> None:
+    pytest.importorskip("onnxscript")
+    model = Small().eval()
+    to_onnx(model, EXAMPLE, tmp_path / "model.onnx")
+    got = profile(model, EXAMPLE[:1], onnx=True)
+    assert got.metrics["size_onnx_bytes"] == (tmp_path / "model.onnx").stat().st_size > 4 * 1494
+    assert got.notes == []
+
+
+def test_onnx_size_is_not_taken_unless_asked_for(monkeypatch) -> None:
+    monkeypatch.setattr("cnnbench.stages.profile.to_onnx", None)
+    assert "size_onnx_bytes" not in profile(Small().eval(), EXAMPLE).metrics
+
+
+def test_without_onnx_the_note_says_how_to_get_it(monkeypatch) -> None:
+    monkeypatch.setattr(convert, "find_spec", lambda name: None)
+    got = profile(Small().eval(), EXAMPLE, onnx=True)
+    assert "size_onnx_bytes" not in got.metrics
+    assert got.notes == ["ONNX size: needs onnx, which is not installed: pip install 'cnnbench[onnx]'"]
+
+
+class Branching(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.flatten(1) if x.sum() > 0 else -x.flatten(1)
+
+
+def test_what_has_no_onnx_form_is_absent_with_a_note() -> None:
+    pytest.importorskip("onnxscript")
+    got = profile(Branching().eval(), EXAMPLE, onnx=True)
+    assert "size_onnx_bytes" not in got.metrics
+    (note,) = got.notes
+    assert note.startswith("ONNX size: torch.export can't trace Branching: ")
+    assert "\n" not in note
+
+
+def test_int8_takes_a_quarter_on_disk_and_in_onnx() -> None:
+    pytest.importorskip("torchao")
+    pytest.importorskip("onnxscript")
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(1, 64, 3), nn.ReLU(), nn.Conv2d(64, 256, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    model = nn.Sequential(*layers, nn.Linear(256, 10)).eval()
+    images = torch.rand(64, 1, 8, 8)
+    registry = PluginHost.discover().registry
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torchao's own, where it is imported first
+        int8 = make(complete(Choice("compressor", "quantize_ptq"), registry), registry)(model, _Context(images))
+    before, after = profile(model, images, onnx=True).metrics, profile(int8, images, onnx=True).metrics
+    weights = sum(p.numel() for p in model.parameters())
+    for key in ("size_bytes", "size_onnx_bytes"):
+        assert before[key] > 4 * weights
+        assert weights < after[key] < 0.3 * before[key], key
+    assert onnx_bytes(int8, images) == after["size_onnx_bytes"]
+
+
+class _Context:
+    """As much of a compressor's context as calibration reads."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, images: torch.Tensor) -> None:
+        self.images = images
+
+    def calibration(self, count: int) -> torch.Tensor:
+        return self.images[:count]

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import io
+import tempfile
 import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
+
+from cnnbench.convert import to_onnx
+from cnnbench.errors import Unsupported
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +38,7 @@ class Profile:
     notes: list[str] = field(default_factory=list)
 
 
-def profile(model: nn.Module, example: torch.Tensor) -> Profile:
+def profile(model: nn.Module, example: torch.Tensor, *, onnx: bool = False) -> Profile:
     """Parameters, multiply-adds for one image, and size.
 
     A model may carry ``flops_of_source`` (int), multiply-adds counted before a conversion that hides them from the
@@ -42,6 +47,7 @@ def profile(model: nn.Module, example: torch.Tensor) -> Profile:
     Args:
         model: in eval mode, on the example's device.
         example: one or more model inputs [N, C, H, W]; the first is used.
+        onnx: write an ONNX file too, which takes seconds, for its size.
     """
     metrics: dict[str, float] = {**count_parameters(model), "params_nonzero": count_nonzero(model)}
     methods: dict[str, str] = {}
@@ -61,6 +67,11 @@ def profile(model: nn.Module, example: torch.Tensor) -> Profile:
     else:
         metrics["size_bytes"] = saved_bytes(model)
     metrics["size_deflated_bytes"] = deflated_bytes(model)
+    if onnx:
+        try:
+            metrics["size_onnx_bytes"] = onnx_bytes(model, example)
+        except Unsupported as error:
+            notes.append(f"ONNX size: {error}")
     return Profile(metrics, methods, notes)
 
 
@@ -112,6 +123,22 @@ def saved_bytes(model: nn.Module) -> int:
     file = io.BytesIO()
     torch.save(state, file)
     return file.getbuffer().nbytes
+
+
+def onnx_bytes(model: nn.Module, example: torch.Tensor) -> int:
+    """Bytes of the network's ONNX file: weights and graph.
+
+    Args:
+        model: in eval mode, on the example's device.
+        example: model inputs [N, C, H, W].
+
+    Raises:
+        Unsupported: it can't be written as ONNX, or a package for that is missing; one line says which.
+    """
+    with tempfile.TemporaryDirectory(prefix="cnnbench-") as folder:
+        file = Path(folder) / "model.onnx"
+        to_onnx(model, example[:1], file)
+        return file.stat().st_size
 
 
 def deflated_bytes(model: nn.Module) -> int:
