@@ -83,7 +83,7 @@ def benchmark_json(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     environment: Mapping[str, str] = trials.heading.get("environment") or {}
     return {
         "machine_info": _machine(environment),
-        "commit_info": _commit(environment),
+        "commit_info": _commit(environment, (trials.heading.get("suite") or {}).get("name", "")),
         "benchmarks": [made.as_dict(include_data=True) for record in mine for made in benchmarks(record)],
         "datetime": max(finished, default=datetime.now(UTC).isoformat(timespec="seconds")),
         "version": version("pytest-benchmark"),
@@ -164,7 +164,7 @@ def _machine(environment: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def _commit(environment: Mapping[str, str]) -> dict[str, Any]:
+def _commit(environment: Mapping[str, str], project: str) -> dict[str, Any]:
     """The suite's revision; ``environment.git_revision`` puts a note behind it where files differ."""
     commit, _, changed = environment.get("revision", "").partition(" ")
     return {
@@ -172,6 +172,6 @@ def _commit(environment: Mapping[str, str]) -> dict[str, Any]:
         "time": None,
         "author_time": None,
         "dirty": bool(changed),
-        "project": "cnnbench",
+        "project": project,
         "branch": "(unknown)",
     }
