@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import re
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -12,11 +13,14 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from cnnbench.meters import rapl
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from cnnbench.devices import Device
 
 PACKAGES = ("cnnbench", "torch", "torchvision", "numpy", "codecarbon")
-RAPL = Path("/sys/class/powercap")
 
 
 def versions() -> dict[str, str]:
@@ -72,6 +76,34 @@ def machine_identity(device: Device) -> str:
     return host if device.kind == "cpu" else f"{device.describe()}, {host}"
 
 
+def other_machine(before: Mapping[str, str], after: Mapping[str, str], *, threads_known: bool = False) -> str:
+    """What tells the machines of two records apart where timings are concerned; empty if they count as one.
+
+    The models of the processor and of the device that computes, and the cores usable where the number of threads is not
+    known by itself. Host names, clocks, kernels, memory and drivers do not count: all of them differ between two
+    machines, or two days, whose timings belong together.
+
+    Args:
+        before: ``environment`` of one record.
+        after: of the other; what one of them does not tell is not held against it.
+        threads_known: the caller compares the threads used, so that further idle cores do not matter.
+
+    Returns:
+        Both sides of what differs, e.g. ``AMD EPYC 7763, Intel Xeon 8370C``.
+    """
+    told = ["cpu", "device"] if threads_known else ["cpu", "device", "cores_usable"]
+    for name in told:
+        one, other = before.get(name, ""), after.get(name, "")
+        if one and other and _model(one) != _model(other):
+            return f"{one}, {other}" if name != "cores_usable" else f"{one} cores, {other} cores"
+    return ""
+
+
+def _model(name: str) -> str:
+    """A model's name without what systems spell differently: case, spaces, trade marks."""
+    return " ".join(re.sub(r"\((r|tm)\)", " ", name.lower()).split())
+
+
 @cache
 def cpu_model() -> str:
     """Model of the CPU, e.g. ``AMD EPYC 7763``; the architecture where the system doesn't tell."""
@@ -87,16 +119,16 @@ def usable_cores() -> int:
     return min(bound, psutil.cpu_count(logical=False) or bound)
 
 
-def rapl_counters() -> tuple[list[Path], list[Path]]:
-    """Energy counters of the CPU: all that there are, and those that this user may read."""
-    there = sorted(RAPL.glob("*/energy_uj"))
-    return there, [counter for counter in there if os.access(counter, os.R_OK)]
+def energy_source(device: Device, powercap: Path = rapl.POWERCAP) -> str:
+    """How energy is likely to be obtained here; each figure carries what it really was.
 
-
-def energy_source(device: Device) -> str:
-    """How energy is likely to be obtained here; each figure carries what it really was."""
-    _, readable = rapl_counters()
-    host = "CPU measured by RAPL" if readable else "CPU estimated, power x time"
+    Args:
+        device: where the run computes.
+        powercap: where the kernel shows RAPL's counters.
+    """
+    names = {"cpu": "CPU", "ram": "RAM", "machine": "machine"}
+    counted = [names[component] for component in rapl.find(powercap).components]
+    host = f"{' and '.join(counted)} measured by RAPL" if counted else "CPU estimated, power x time"
     return f"{host}; GPU measured by NVML where it has a counter" if device.kind == "cuda" else host
 
 

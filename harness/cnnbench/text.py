@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,11 @@ def printable(text: str) -> str:
     """
     text = " ".join(text.split())
     return "".join("\ufffd" if unicodedata.category(c) in {"Cc", "Cf", "Cs"} and c != "\u200d" else c for c in text)
+
+
+def escaped(text: str) -> str:
+    """Printable text that Markdown shows as it is, also within a table."""
+    return re.sub(r"([\\`*_{}\[\]<>|~&$#])", r"\\\1", printable(text))
 
 
 def duration(seconds: float) -> str:

@@ -1,0 +1,152 @@
+"""What stands under a comparison: what its figures mean, what decided, and what else differs between the runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cnnbench.compare import LEVEL, SAME_CODE
+from cnnbench.evidence import ENOUGH_SEEDS
+from cnnbench.pairs import VERSIONS
+from cnnbench.text import listed, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from cnnbench.compare import Comparison, Result
+    from cnnbench.frame import TrialSet
+
+_BUSY_PERCENT = 10
+"""Share of the usable cores that others took during a session, from which on it is told."""
+
+
+def notes(result: Result, names: tuple[str, str]) -> Iterator[str]:
+    """The notes in order, a sentence or a list each.
+
+    Args:
+        result: what to tell about.
+        names: where the two runs came from, before and after.
+    """
+    yield f"Before: {_run(result.before, names[0])}. After: {_run(result.after, names[1])}."
+    yield from _tolerances(result.comparisons)
+    yield from _statistics(result.comparisons)
+    yield from _timings(result.comparisons)
+    yield from _differences(result)
+    yield from _one_sided(result)
+    yield from _noise(result)
+
+
+def _run(run: TrialSet, name: str) -> str:
+    suite = run.heading.get("suite") or {}
+    environment = run.heading.get("environment") or {}
+    facts = [str(suite.get("name") or ""), f"revision {environment['revision']}" if "revision" in environment else ""]
+    facts += [str(run.heading.get("started") or "")[:10], _numbered(len(run.seeds), "seed"), f"in {name}"]
+    return printable(", ".join(fact for fact in facts if fact))
+
+
+def _tolerances(comparisons: Sequence[Comparison]) -> Iterator[str]:
+    decided = {one.metric: one.tolerance.text for one in comparisons if one.tolerance}
+    if decided:
+        same: dict[str, list[str]] = {}
+        for metric, text in decided.items():
+            same.setdefault(text, []).append(metric)
+        yield f"Tolerances: {'; '.join(f'{listed(metrics)} {text}' for text, metrics in same.items())}."
+    shown = list(dict.fromkeys(one.metric for one in comparisons if one.verdict == "shown only"))
+    if shown:
+        yield f"Shown only, as no tolerance decides: {listed(map(printable, shown))}."
+
+
+def _statistics(comparisons: Sequence[Comparison]) -> Iterator[str]:
+    tested = sum(one.p is not None for one in comparisons)
+    if tested:
+        yield (
+            "Differences are after − before in the same seeds, with their 95 % intervals, each by itself. Verdicts hold "
+            f"at {100 * LEVEL:g} % for all {_numbered(tested, 'comparison')} together (Holm)."
+        )
+    few = {len(one.evidence.pairs) for one in comparisons if one.evidence and one.p is not None}
+    if few and min(few) == 2:
+        yield "From two seeds an interval is wide: only large differences show. Run three or more."
+    if any(one.reason.endswith("no interval") for one in comparisons):
+        yield "One seed gives no interval, so nothing is called: run three or more."
+
+
+def _timings(comparisons: Sequence[Comparison]) -> Iterator[str]:
+    if any(one.evidence and one.evidence.beside for one in comparisons):
+        yield (
+            "Beside: how the ratio to that arm moved, each taken within its own run, which cancels what the machine "
+            "did to both. It decides where that arm's code is the same in both runs; else the arm's own time must have "
+            "moved as well."
+        )
+    short = [
+        one
+        for one in comparisons
+        if one.evidence and one.evidence.logarithmic and one.p is not None and len(one.evidence.pairs) < ENOUGH_SEEDS
+    ]
+    if short:
+        yield (
+            f"Latency from fewer than {ENOUGH_SEEDS} seeds: the interval is that of the samples, and blind to what "
+            "varies from one run to the next."
+        )
+    if any(one.reason == SAME_CODE for one in comparisons):
+        yield (
+            f"{SAME_CODE.capitalize()}: code, versions, settings and machine have one key in both runs, so a "
+            "difference is the machine's that day."
+        )
+
+
+def _differences(result: Result) -> Iterator[str]:
+    """What differs in versions, options and paths: told, not refused."""
+    pairs = [pair for some in result.arms.values() for pair in some]
+    found: dict[str, None] = {}
+    for pair in pairs:
+        old, new = _environment(pair.before), _environment(pair.after)
+        for name in VERSIONS:
+            if old.get(name) != new.get(name) and (name in old or name in new):
+                found[f"{name} {old.get(name, 'none')} → {new.get(name, 'none')}"] = None
+    if found:
+        yield f"Other versions: {listed(map(printable, found))}."
+    gained: dict[str, None] = {}
+    for arm, some in result.arms.items():
+        for pair in some[:1]:
+            if not pair.another_experiment():
+                gained.update(dict.fromkeys(f"{arm}: {text}" for text in pair.options_of_one_side()))
+    if gained:
+        yield f"Compared all the same, though one side knows them alone: {listed(map(printable, gained))}."
+
+
+def _environment(record: Mapping[str, Any]) -> Mapping[str, str]:
+    found: Mapping[str, str] = record.get("environment") or {}
+    return found
+
+
+def _one_sided(result: Result) -> Iterator[str]:
+    before, after = result.before, result.after
+    if gone := [arm for arm in before.arms if arm not in after.arms]:
+        yield f"Arms only before: {listed(map(printable, gone))}."
+    if new := [arm for arm in after.arms if arm not in before.arms]:
+        yield f"Arms only after: {listed(map(printable, new))}."
+    if set(before.seeds) != set(after.seeds):
+        shared = [seed for seed in after.seeds if seed in before.seeds]
+        yield f"Compared over the seeds that both have: {listed(shared) or 'none'}."
+
+
+def _noise(result: Result) -> Iterator[str]:
+    """Sessions during which others used the machine: their timings are worth less than their intervals say."""
+    for name, side in (("before", 0), ("after", 1)):
+        busy = [_busy((pair.before, pair.after)[side]) for some in result.arms.values() for pair in some]
+        loud = [share for share in busy if share >= _BUSY_PERCENT]
+        if loud:
+            yield (
+                f"Noise {name}: others took up to {max(loud):.0f} % of the machine during {len(loud)} of {len(busy)} "
+                "timings; run it again on a quiet one before you trust them."
+            )
+
+
+def _busy(record: Mapping[str, Any]) -> float:
+    """Percent of the usable cores that other programs and other guests of the host took while latency was measured."""
+    noise = (record.get("details") or {}).get("noise") or {}
+    cores = noise.get("cores") or 1
+    return float((noise.get("others_percent") or 0.0) + (noise.get("steal_percent") or 0.0)) / float(cores)
+
+
+def _numbered(count: int, word: str) -> str:
+    return f"{count} {word}{'s' * (count != 1)}"
