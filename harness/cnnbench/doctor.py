@@ -7,8 +7,8 @@ import platform
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from cnnbench.environment import RAPL, rapl_counters
 from cnnbench.execute.cache import default_cache
+from cnnbench.meters.survey import survey
 
 if TYPE_CHECKING:
     from cnnbench.plugins import PluginHost
@@ -21,7 +21,7 @@ def diagnosis(host: PluginHost) -> str:
     sections = {
         "software": _software(),
         "devices": _devices(),
-        "energy": _energy(),
+        "energy": survey(),
         "plugins": _plugins(host),
         "extras": _extras(host),
         "data": _data(host),
@@ -39,25 +39,6 @@ def _devices() -> list[str]:
     from cnnbench.devices import available
 
     return [f"{device}: {device.describe()}" for device in available()]
-
-
-def _energy() -> list[str]:
-    lines = []
-    there, readable = rapl_counters()
-    if readable:
-        lines.append(f"CPU: measured by RAPL ({len(readable)} counters)")
-    elif there:
-        lines.append(
-            f"CPU: RAPL is here but not readable: sudo chmod -R a+r {RAPL} makes it measured; estimated until then"
-        )
-    else:
-        lines.append("CPU: no RAPL counters here (virtual machines rarely have them); estimated as power x time")
-    import torch
-
-    if torch.cuda.is_available():
-        lines.append("GPU: measured by NVML, where the driver offers its energy counter")
-    lines.append("an estimate knows nothing beyond time; tables mark it est.")
-    return lines
 
 
 def _plugins(host: PluginHost) -> list[str]:

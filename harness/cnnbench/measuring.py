@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from cnnbench.carbon import intensity
+from cnnbench.errors import UsageError
 from cnnbench.expect import show
 from cnnbench.options import options_of
 from cnnbench.quantities import METRICS
@@ -38,16 +40,31 @@ def read_measure(raw: Mapping[str, Any], reader: Reader) -> Measure | None:
     for key, cls in _TABLES.items():
         inner = table.get(key, {})
         if isinstance(inner, dict):
-            values[key] = cls(**reader.given(options_of(cls), inner, (*place, key), f"measure.{key}"))
+            sound = len(reader.problems)
+            given = reader.given(options_of(cls), inner, (*place, key), f"measure.{key}")
+            if len(reader.problems) > sound:
+                continue
+            try:
+                values[key] = cls(**given)
+            except ValueError as error:  # values that don't go together
+                reader.report((*place, key), str(error))
         else:
             reader.report((*place, key), f"expected a table, got {show(inner)}")
     _check_names(values, place, reader)
+    _check_grid(values, place, reader)
     if len(reader.problems) > before:
         return None
     measure = Measure(**values)
     if measure.primary not in measure.metrics:  # the metric that decides is always in the table
         values["metrics"] = (measure.primary, *measure.metrics)
     return Measure(**values)
+
+
+def _check_grid(values: Mapping[str, Any], place: Place, reader: Reader) -> None:
+    try:
+        intensity(values.get("energy", EnergyOptions()))
+    except UsageError as error:
+        reader.report((*place, "energy", "country"), str(error))
 
 
 def _check_names(values: Mapping[str, Any], place: Place, reader: Reader) -> None:

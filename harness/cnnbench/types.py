@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
@@ -212,18 +212,46 @@ class LatencyOptions:
 
 @dataclass(frozen=True)
 class EnergyOptions:
-    """How inference energy is taken.
+    """How energy is taken, and the grid that its grams of CO2 stand for.
 
     Attributes:
         windows: number of windows, at least 3, whose spread is kept.
         window_seconds: length of one; None means long enough for a hardware counter where there is one, and short where
             the figure is an estimate, which knows nothing beyond time.
         batch_size: images a call.
+        source: ``auto`` reads counters and estimates what has none, ``counters`` leaves out what has none,
+            ``codecarbon`` takes all of it from codecarbon, ``constant`` is ``watts`` times time.
+        watts: with ``source = "constant"``: what work adds to the idle machine, in watts, as one number or by
+            component.
+        country: three letters (ISO 3166-1 alpha-3) of the grid in codecarbon's table; None means the world's average.
+        intensity: grams of CO2 equivalent for a kWh, in place of a country's.
+        intensity_source: where ``intensity`` comes from, and of which year.
     """
 
     windows: Annotated[int, Ge(3)] = 3
     window_seconds: Annotated[float, Gt(0)] | None = None
     batch_size: Annotated[int, Ge(1)] = 32
+    source: Literal["auto", "counters", "codecarbon", "constant"] = "auto"
+    watts: Annotated[float, Gt(0)] | Mapping[Literal["cpu", "gpu", "ram"], Annotated[float, Gt(0)]] | None = None
+    country: str | None = None
+    intensity: Annotated[float, Ge(0)] | None = None
+    intensity_source: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.source == "constant" and not self.watts:
+            raise ValueError("source = 'constant' needs the power of the work in watts, e.g. watts = 15")
+        if self.source != "constant" and self.watts is not None:
+            raise ValueError(f"watts go with source = 'constant', got source = {self.source!r}")
+        if self.intensity is not None and self.country is not None:
+            raise ValueError("expected a country or an intensity, got both")
+        if self.intensity is not None and not (self.intensity_source or "").strip():
+            raise ValueError("an intensity needs its source, e.g. intensity_source = 'RTE 2024, France'")
+        if self.intensity is None and self.intensity_source is not None:
+            raise ValueError("intensity_source names where intensity comes from, which is missing")
+
+    def taking(self) -> dict[str, Any]:
+        """What decides how energy is taken, as plain data: all but the grid, which only scales."""
+        return {k: v for k, v in asdict(self).items() if k not in {"country", "intensity", "intensity_source"}}
 
 
 @dataclass(frozen=True)
