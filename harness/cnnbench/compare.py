@@ -131,13 +131,15 @@ def compare(before: TrialSet, after: TrialSet, tolerances: Mapping[str, Toleranc
         raise UsageError(
             f"no arm in common: before has {', '.join(before.arms[:5])}; after has {', '.join(after.arms[:5])}"
         )
-    undecided: list[Comparison] = []
-    for arm in arms:
-        for metric in metrics_of(before, after):
-            for quantity in quantities([metric], _batch_sizes(before, after)):
-                one = _compared(arm, metric, quantity, arms, tolerances.get(metric))
-                if one.reason != NOWHERE:
-                    undecided.append(one)
+    recorded = {key for run in (before, after) for r in run.records.values() for key in r.get("metrics") or ()}
+    columns = [
+        (metric, quantity)
+        for metric in metrics_of(before, after)
+        for quantity in quantities([metric], _batch_sizes(before, after))
+        if quantity.key in recorded
+    ]
+    undecided = [_compared(arm, *column, arms, tolerances.get(column[0])) for arm in arms for column in columns]
+    undecided = [one for one in undecided if one.reason != NOWHERE]
     trials = tuple(found for arm in arms for found in _trials(arm, arms[arm]))
     return Result(before, after, arms, tuple(_decided(undecided)), trials)
 
@@ -175,7 +177,7 @@ def _compared(
 
 def _refused(pair: Pair, metric: str, quantity: Quantity) -> str:
     """Why a pair of trials can't be compared in a quantity, or an empty string."""
-    if why := pair.another_experiment():
+    if why := pair.another_experiment:
         return why
     ways = [str((record.get("methods") or {}).get(quantity.key) or "") for record in (pair.before, pair.after)]
     if any("estimated" in way for way in ways):

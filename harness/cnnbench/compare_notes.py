@@ -59,7 +59,7 @@ def _statistics(comparisons: Sequence[Comparison]) -> Iterator[str]:
     tested = sum(one.p is not None for one in comparisons)
     if tested:
         yield (
-            "Differences are after − before in the same seeds, with their 95 % intervals, each by itself. Verdicts hold "
+            "Differences are after − before in the same seeds, each with its own 95 % interval. Verdicts hold "
             f"at {100 * LEVEL:g} % for all {_numbered(tested, 'comparison')} together (Holm)."
         )
     few = {len(one.evidence.pairs) for one in comparisons if one.evidence and one.p is not None}
@@ -107,7 +107,7 @@ def _differences(result: Result) -> Iterator[str]:
     gained: dict[str, None] = {}
     for arm, some in result.arms.items():
         for pair in some[:1]:
-            if not pair.another_experiment():
+            if not pair.another_experiment:
                 gained.update(dict.fromkeys(f"{arm}: {text}" for text in pair.options_of_one_side()))
     if gained:
         yield f"Compared all the same, though one side knows them alone: {listed(map(printable, gained))}."

@@ -102,7 +102,7 @@ def _beside(found: Evidence, quantity: Quantity, arms: Mapping[str, Sequence[Pai
     if names or not isinstance(name, str):
         return found
     its = [pair for pair in arms.get(name, ()) if pair.seed in {mine.seed for mine in found.pairs}]
-    if any(pair.another_experiment() for pair in its):
+    if any(pair.another_experiment for pair in its):
         return found
     ratios = [[_ratio(record, quantity) for record in (pair.before, pair.after)] for pair in found.pairs]
     if any(ratio <= 0 for both in ratios for ratio in both):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final
 
@@ -46,6 +47,7 @@ class Pair:
         """Both trials are ok."""
         return bool(self.before["status"] == "ok" == self.after["status"])
 
+    @cached_property
     def another_experiment(self) -> str:
         """Why nothing of the two can be compared, or an empty string: other settings, another type of device."""
         kinds = [str(record.get("device") or "").partition(":")[0] for record in (self.before, self.after)]
