@@ -17,7 +17,6 @@ from cnnbench.environment import (
     git_revision,
     machine_identity,
     manifest,
-    rapl_counters,
     usable_cores,
     versions,
 )
@@ -126,11 +125,15 @@ def test_the_processors_model(monkeypatch, text, expected) -> None:
         cpu_model.cache_clear()
 
 
-def test_energy_source(monkeypatch, tmp_path) -> None:
-    monkeypatch.setattr(environment, "RAPL", tmp_path)
-    assert energy_source(CPU) == "CPU estimated, power x time"
-    (tmp_path / "intel-rapl:0").mkdir()
-    (tmp_path / "intel-rapl:0" / "energy_uj").write_text("1")
-    assert [len(found) for found in rapl_counters()] == [1, 1]
-    assert energy_source(CPU) == "CPU measured by RAPL"
-    assert "NVML" in energy_source(Device("cuda", 0))
+def test_energy_source(tmp_path) -> None:
+    def zone(folder: str, name: str) -> None:
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "name").write_text(name)
+        (tmp_path / folder / "energy_uj").write_text("1")
+
+    assert energy_source(CPU, tmp_path) == "CPU estimated, power x time"
+    zone("intel-rapl:0", "package-0")
+    assert energy_source(CPU, tmp_path) == "CPU measured by RAPL"
+    zone("intel-rapl:0:0", "dram")
+    assert energy_source(CPU, tmp_path) == "CPU and RAM measured by RAPL"
+    assert "NVML" in energy_source(Device("cuda", 0), tmp_path)

@@ -126,6 +126,16 @@ def test_codecarbons_units_and_methods(monkeypatch) -> None:
     assert without_counter.components["gpu"].method == "estimated"
 
 
+def test_memorys_constant_power_lasts_as_long_as_the_task(monkeypatch) -> None:
+    kwh = 1 / 3.6e6
+    data = SimpleNamespace(cpu_energy=0, gpu_energy=0, ram_energy=9 * kwh, ram_power=10.0)
+    tracker = SimpleNamespace(start_task=lambda: None, stop_task=lambda: data, _hardware=[_part("RAM")])
+    monkeypatch.setattr(codecarbon, "_offline_tracker", lambda _device, *, by_load: tracker)
+    with CodecarbonMeter().task(CPU) as task:
+        pass
+    assert task.reading.components["ram"].joules == pytest.approx(10.0 * task.reading.seconds)
+
+
 def test_private_fields_that_moved_make_methods_unknown(monkeypatch) -> None:
     moved = _read(monkeypatch, CPU, _part("Processor"), _part("CPU"))
     assert moved.joules == pytest.approx(7)

@@ -62,6 +62,8 @@ ACCEPTED = [
     HEAD + '[baseline]\ncompressor = { name = "chain", steps = ["prune", { name = "distill" }] }',
     HEAD + "[recipe]\nepochs = 3\nchannels_last = true",
     HEAD + '[measure]\nprimary = "mcc"\nenergy = { windows = 4 }',
+    HEAD + '[measure]\nenergy = { source = "constant", watts = 15, country = "FRA" }',
+    HEAD + '[measure]\nenergy = { source = "constant", watts = { cpu = 15.5, gpu = 70 } }',
     HEAD + DESIGN.replace("silu", "tanh"),
     HEAD + '[design]\nkind = "cumulative"\nrecipe.epochs = [1, 2]\nmodel.depth = [8, 14]\naugmentation = [[], "hflip"]',
     HEAD.replace('model = "resnet"\n', "") + '[design]\nkind = "factorial"\nmodel = ["resnet", "plain"]',

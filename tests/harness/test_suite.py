@@ -332,6 +332,36 @@ def test_slots_keep_one_order_however_they_are_written(fake_registry: Registry) 
             ["5: measure.latency.batchsizes: measure.latency has no option 'batchsizes': did you mean 'batch_sizes'?"],
         ),
         (HEAD + "[measure]\nenergy = { windows = 2 }", ["5: measure.energy.windows: expected an integer >= 3, got 2"]),
+        (
+            HEAD + '[measure]\nenergy = { source = "constnt" }',
+            [
+                (
+                    "5: measure.energy.source: expected one of 'auto', 'counters', 'codecarbon', 'constant', "
+                    "got 'constnt': did you mean 'constant'?"
+                )
+            ],
+        ),
+        (
+            HEAD + '[measure]\nenergy = { source = "constant", watts = "15" }',
+            ["5: measure.energy.watts: expected a number > 0 or a table of numbers > 0, got '15'"],
+        ),
+        (
+            HEAD + "[measure]\nenergy = { watts = 15 }",
+            ["5: measure.energy: watts go with source = 'constant', got source = 'auto'"],
+        ),
+        (
+            HEAD + "[measure]\nenergy = { intensity = 56 }",
+            ["5: measure.energy: an intensity needs its source, e.g. intensity_source = 'RTE 2024, France'"],
+        ),
+        (
+            HEAD + '[measure]\nenergy = { country = "France" }',
+            [
+                (
+                    "5: measure.energy.country: expected a country's three letters, e.g. 'FRA', got 'France': "
+                    "did you mean 'FRA'?"
+                )
+            ],
+        ),
         (HEAD + '[design]\nkind = "factorial"\n[arms]', ["4: design: a suite has [arms] or a [design], not both"]),
     ],
 )

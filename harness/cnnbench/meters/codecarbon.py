@@ -59,7 +59,7 @@ class CodecarbonMeter(EnergyMeter):
             return Reading(seconds=seconds, note=self._failure)
         try:
             data = self._tracker.stop_task()
-            components = _components(self._tracker, data, self._device_kind)
+            components = _components(self._tracker, data, self._device_kind, seconds)
         except Exception as error:  # noqa: BLE001 - as above
             self._fail(error)
             return Reading(seconds=seconds, note=self._failure)
@@ -104,7 +104,7 @@ def _physical_index(index: int) -> int:
     return int(visible[index]) if index < len(visible) and visible[index].strip().isdecimal() else index
 
 
-def _components(tracker: Any, data: Any, device_kind: str) -> dict[str, Component]:
+def _components(tracker: Any, data: Any, device_kind: str, seconds: float) -> dict[str, Component]:
     """What a task's data says, with the method of each part as far as the tracker tells."""
     sources = _sources(tracker)
     joules = {
@@ -112,6 +112,10 @@ def _components(tracker: Any, data: Any, device_kind: str) -> dict[str, Componen
         "gpu": float(data.gpu_energy) * JOULES_PER_KWH,
         "ram": float(data.ram_energy) * JOULES_PER_KWH,
     }
+    if power := float(getattr(data, "ram_power", 0.0) or 0.0):
+        # A constant power: over the task's own time, not over the 10 to 30 ms more that codecarbon takes to start and
+        # stop, which differ from window to window and would look like energy of the model's.
+        joules["ram"] = power * seconds
     if device_kind not in {"cuda", "mps"}:
         del joules["gpu"]  # somebody else's
     if sources.get("cpu", ("unknown",))[0] == "measured":
