@@ -101,6 +101,19 @@ class Unsupported(TrialError):  # noqa: N818
     """A technique can't act on this model, data or device."""
 
 
+class OutOfMemory(TrialError):  # noqa: N818
+    """The device or the machine has no more memory.
+
+    Attributes:
+        peak_mib: the most that was held before, in MiB; None where it is not known.
+    """
+
+    def __init__(self, peak_mib: float | None) -> None:
+        reached = "" if peak_mib is None else f" after reaching {peak_mib:,.0f} MiB"
+        super().__init__(f"out of memory{reached}")
+        self.peak_mib = peak_mib
+
+
 class MissingDependency(Unsupported):
     """An optional package is not installed."""
 

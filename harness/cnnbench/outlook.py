@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from cnnbench.execute.cache import StageCache
-    from cnnbench.plan import Place, Plan, PlannedTrial
+    from cnnbench.keys import Place
+    from cnnbench.plan import Plan, PlannedTrial
     from cnnbench.plugins import PluginHost
     from cnnbench.store import Store
     from cnnbench.suite import Suite

@@ -15,11 +15,13 @@ from cnnbench.errors import UsageError
 from cnnbench.execute.cache import StageCache
 from cnnbench.execute.interface import Epoch
 from cnnbench.execute.scheduler import Ended, Scheduler, Started, TrialEnded
+from cnnbench.keys import Place
 from cnnbench.options import make
 from cnnbench.outlook import warnings_of
 from cnnbench.plain import measure_plain, settings_plain
-from cnnbench.plan import Place, Plan, PlannedTrial, make_plan
+from cnnbench.plan import Plan, PlannedTrial, make_plan
 from cnnbench.registry import nearest
+from cnnbench.samples import write_benchmark_json
 from cnnbench.store import Store
 from cnnbench.types import Choice
 
@@ -44,6 +46,7 @@ class RunOptions:
         executor: one of ``EXECUTORS``, or a plugin's.
         workers: worker processes; None lets the machine decide.
         fresh: run everything again, whatever is on disk.
+        remeasure: measure latency and energy again, whatever is on disk.
         only: names of arms to run; the baseline always does. Empty means all.
     """
 
@@ -52,6 +55,7 @@ class RunOptions:
     executor: str = "local"
     workers: int | None = None
     fresh: bool = False
+    remeasure: bool = False
     only: tuple[str, ...] = ()
 
 
@@ -147,8 +151,16 @@ def run_suite(suite: Suite, host: PluginHost, options: RunOptions, progress: Pro
     with closing(make_executor(options, place, host)) as executor, store.exclusive():
         environment = {**manifest(place.device, Path(suite.file).parent), **host.describe_environment()}
         ledger = _Ledger(suite, plan, place, environment, store)
-        done = ledger.recall(fresh=options.fresh)
-        scheduler = Scheduler(plan, done, cache, executor, time_limit=suite.time_limit, fresh=options.fresh)
+        done = ledger.recall(fresh=options.fresh or options.remeasure)
+        scheduler = Scheduler(
+            plan,
+            done,
+            cache,
+            executor,
+            time_limit=suite.time_limit,
+            fresh=options.fresh,
+            remeasure=options.remeasure,
+        )
         host.plan_ready(
             {
                 "suite": suite.name,
@@ -164,6 +176,7 @@ def run_suite(suite: Suite, host: PluginHost, options: RunOptions, progress: Pro
             progress.message(f"warning: {line}")
         _execute(scheduler, to_run, ledger, host, progress, executor.places)
     records = ledger.records()
+    write_benchmark_json(records, options.results)
     statuses = Counter(record["status"] for record in records)
     summary = RunSummary(records, dict(statuses), time.monotonic() - began)
     host.run_finished(
@@ -309,6 +322,7 @@ class _Ledger:
             },
             "arm": arm.name,
             "role": arm.role,
+            "reference": arm.against or None,
             "changes": arm.changes,
             "planned": self._planned,
             "measure": measure_plain(suite.measure),

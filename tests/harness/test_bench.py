@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass, field, fields
+import statistics
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,11 +13,13 @@ import torch
 from torch import nn
 
 from cnnbench.artifact import load_model
+from cnnbench.errors import Unsupported
 from cnnbench.execute.interface import Epoch, Outcome, Task
 from cnnbench.execute.local import LocalExecutor
 from cnnbench.execute.perform import perform
+from cnnbench.keys import Place
 from cnnbench.meters import Component, EnergyMeter, Reading
-from cnnbench.plan import Place, make_plan
+from cnnbench.plan import make_plan
 from cnnbench.plugins import PluginHost
 from cnnbench.quantities import quantities
 from cnnbench.stages.bench import MODEL, Bench
@@ -48,7 +51,7 @@ input = "z_score"
 [measure]
 metrics = ["accuracy", "params", "flops", "latency", "memory", "energy", "train_time", "energy_train"]
 latency = { batch_sizes = [1, 4], max_seconds = 0.05, threads = 2 }
-energy = { window_seconds = 0.01 }
+energy = { window_seconds = 0.01, batch_size = 4 }
 """
 
 
@@ -65,7 +68,8 @@ class Watt(EnergyMeter):
         self.threads.append(torch.get_num_threads())
 
     def stop(self) -> Reading:
-        watts = 1.0 if len(self.devices) == 1 else 2.0
+        tasks = len(self.devices)
+        watts = 1.0 if tasks == 1 or tasks % 2 == 0 else 2.0  # a look at the meter, then idle and at work in turns
         return Reading({"cpu": Component(watts, "estimated", "process")}, 1.0)
 
     def close(self) -> None:
@@ -97,7 +101,7 @@ class Workplace:
         if not folder.exists():
             for key in stage.inputs:
                 self._run(self.plan.stages[key])
-            outcome = perform(self.task(stage), self.bench, self.told.append)
+            (outcome,) = perform(self.task(stage), self.bench, self.told.append)
             assert outcome.status == "ok", f"{outcome.reason}\n{outcome.trace}"
             assert json.dumps(outcome.result, allow_nan=False)
         result: dict[str, Any] = json.loads((folder / "result.json").read_text())["result"]
@@ -215,7 +219,7 @@ def test_profile(work):
 
 def test_latency(work):
     result = work.run("baseline", "latency")
-    expected = {q.key for q in quantities(("latency", "latency_p95", "latency_p99", "throughput", "memory"), (1, 4))}
+    expected = {q.key for q in quantities(("latency", "latency_p95", "latency_p99", "throughput"), (1, 4))}
     assert result["metrics"].keys() == expected
     assert all(value >= 0 for value in result["metrics"].values())
     samples = result["details"]["latency"]
@@ -224,6 +228,57 @@ def test_latency(work):
         assert one["samples_ms"]
         assert one["threads"] == 2
         assert one["stopped"] in {"precision", "time"}
+        assert one["reference_ms"] is None
+    assert result["details"]["noise"]["measured_together"] == 1
+
+
+def test_memory(work):
+    metrics = work.run("baseline", "memory")["metrics"]
+    assert metrics.keys() == {q.key for q in quantities(("memory", "memory_weights", "memory_activations"), ())}
+    tensors = work.model("baseline").state_dict().values()
+    assert metrics["memory_weights_mib"] == sum(t.numel() * t.element_size() for t in tensors) / 2**20
+    total = metrics["memory_weights_mib"] + metrics["memory_activations_mib"]
+    assert metrics["memory_inference_mib"] == pytest.approx(total)
+    assert work.stage("baseline", "memory").own_process
+
+
+def test_models_are_measured_in_turns_and_compared_round_by_round(work):
+    stages = [work.stage(arm, "latency") for arm in ("baseline", "dropout", "eager")]
+    for arm in ("baseline", "dropout", "eager"):
+        work.run(arm, "train")
+    first, *others = [work.task(stage) for stage in stages]
+    task = replace(first, folder=str(work.root / "together"), beside=tuple(others))
+    outcomes = perform(task, work.bench, print)
+    for other in others:
+        shutil.rmtree(other.folder)
+    assert [(one.key, one.status) for one in outcomes] == [(stage.key, "ok") for stage in stages]
+    baseline, dropout, eager = ([one.result["details"]["latency"]["1"]][0] for one in outcomes)
+    rounds = len(baseline["samples_ms"]) // baseline["per_round"]
+    assert baseline["reference_ms"] is None
+    medians = [
+        statistics.median(baseline["samples_ms"][i * baseline["per_round"] : (i + 1) * baseline["per_round"]])
+        for i in range(rounds)
+    ]
+    assert dropout["reference_ms"] == eager["reference_ms"] == pytest.approx(medians)
+    assert {one.result["details"]["noise"]["measured_together"] for one in outcomes} == {3}
+    assert outcomes[2].result["metrics"]["agreement"] == 1
+    assert "agreement" not in outcomes[1].result["metrics"]
+
+
+def test_a_member_that_can_t_be_served_leaves_the_session(work, monkeypatch):
+    from cnnbench_plugins.runtime.eager import Eager
+
+    def refuse(self, model, context):
+        raise Unsupported("not this one")
+
+    monkeypatch.setattr(Eager, "__call__", refuse)
+    work.bench._shelf.close()
+    tasks = []
+    for arm in ("baseline", "eager"):
+        work.run(arm, "train")
+        tasks.append(replace(work.task(work.stage(arm, "latency")), folder=str(work.root / f"leaves {arm}")))
+    outcomes = perform(replace(tasks[0], beside=(tasks[1],)), work.bench, print)
+    assert [(one.status, one.reason) for one in outcomes] == [("ok", None), ("skipped", "not this one")]
 
 
 def test_energy_is_taken_with_the_threads_of_latency(work):
@@ -238,13 +293,13 @@ def test_energy_is_taken_with_the_threads_of_latency(work):
     finally:
         torch.set_num_threads(before)
     assert set(work.bench.meter.threads) == {2}
-    assert len(work.bench.meter.devices) == 1 + 3  # idle, then three windows
+    assert len(work.bench.meter.devices) == 1 + 2 * 3  # a look at the meter, then an idle window before each of three
     assert result["methods"] == {"energy_inference_mj": "estimated"}
     images = result["details"]["energy"]["images"]
     assert result["metrics"]["energy_inference_mj"] == pytest.approx(sorted(1e3 / n for n in images)[1])
 
 
-@pytest.mark.parametrize("kind", ["train", "compress", "evaluate", "profile", "latency", "energy"])
+@pytest.mark.parametrize("kind", ["train", "compress", "evaluate", "profile", "memory", "latency", "energy"])
 def test_every_metric_asked_for_comes_from_some_stage_and_threads_are_restored(work, kind):
     before = torch.get_num_threads()
     torch.set_num_threads(2)
@@ -272,12 +327,15 @@ def test_stages_compute_with_their_task_s_threads(work, monkeypatch):
 def test_the_runtime_serves(work, monkeypatch):
     from cnnbench_plugins.runtime.eager import Eager
 
-    calls: list[torch.Size] = []
-    monkeypatch.setattr(Eager, "__call__", lambda self, model, example: calls.append(example.shape) or model)
+    calls: list[Any] = []
+    monkeypatch.setattr(Eager, "__call__", lambda self, model, context: calls.append(context) or model)
     work.run("baseline", "latency")  # first: it would take the place of what was made ready
     work.run("eager", "latency")
     work.run("eager", "energy")
-    assert calls == [(1, 1, 8, 8)]  # made ready once for latency and energy, and not for an arm without a runtime
+    (context,) = calls
+    assert (context.example.shape, context.batch_sizes, context.threads) == ((1, 1, 8, 8), (1, 4), 2)
+    assert context.calibration(5).shape == (5, 1, 8, 8)
+    assert len(calls) == 1  # made ready once for latency and energy, and not for an arm without a runtime
 
 
 def test_a_runtime_does_not_serve_a_simulation(tmp_path, monkeypatch):
@@ -290,7 +348,7 @@ def test_a_runtime_does_not_serve_a_simulation(tmp_path, monkeypatch):
     )
     work = make_workplace(tmp_path, TEXT.replace("[measure]", f"{arms}[measure]"))
     served = []
-    monkeypatch.setattr(Eager, "__call__", lambda self, model, example: served.append(model) or model)
+    monkeypatch.setattr(Eager, "__call__", lambda self, model, context: served.append(model) or model)
     reason = "4-bit weights and activations are simulated here: no speed is claimed"
     assert work.run("four bits, eager", "latency")["notes"] == [f"served as floating point: {reason}"]
     assert not any(isinstance(module, QuantizedLayer) for module in served[0].modules())

@@ -23,15 +23,15 @@ design locate plain quantities seeds stats
 slots
 technique
 registry
-expect toml devices environment
-options plugins
+expect toml devices environment meters.base meters.counters meters.rapl
+options plugins carbon
 reader
 references
 draft measuring
 axes changes
 suite needs
 matrix schema
-artifact convert data meters nvml tracing
+artifact convert data nvml meters.codecarbon meters.constant meters.counting meters.choose meters.survey tracing
 surgery
 keys
 plan
@@ -49,17 +49,25 @@ execute.scheduler
 execute.inline execute.local execute.perform execute.worker
 store
 frame
-numerals columns footnotes table_formats tables
+numerals ratios columns notices footnotes table_formats tables samples
+tolerances
+pairs shifts
+evidence
+compare
+compare_text
+compare_notes
+compare_formats
 tally
 progress
-run outlook cards catalogue doctor
+run outlook cards catalogue doctor model_card
+export
 commands.common
-commands.run commands.plan commands.techniques commands.compat commands.report commands.doctor
+commands.run commands.plan commands.techniques commands.compat commands.report commands.doctor commands.compare commands.export
 cli pytest_plugin
 __main__
 """
 LAYER = {module: number for number, row in enumerate(LAYERS.strip().splitlines()) for module in row.split()}
-PACKAGES = {"", "commands", "execute", "stages", "testing"}  # their __init__.py alone
+PACKAGES = {"", "commands", "execute", "meters", "stages", "testing"}  # their __init__.py alone
 
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts): path

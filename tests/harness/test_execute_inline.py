@@ -87,7 +87,7 @@ def test_a_result_is_kept_and_epochs_are_told_before_it(perform):
         (raiser(SystemExit(3)), "failed", "SystemExit: 3 (test_execute_inline.py, line"),
         (raiser(TimeoutError("the server is away")), "failed", "TimeoutError: the server is away (test_execute"),
         (raiser(AssertionError()), "failed", "AssertionError (test_execute_inline.py, line"),
-        (raiser(MemoryError()), "failed", "out of memory"),
+        (raiser(MemoryError()), "oom", "out of memory"),
         (raiser(NoEffect("pruned nothing")), "failed", "pruned nothing"),
         (raiser(Diverged("loss is nan")), "diverged", "loss is nan"),
         (raiser(MissingDependency("torchao", "compress")), "skipped", "needs torchao, which is not installed: pip"),

@@ -174,7 +174,7 @@ def test_the_time_limit_counts_from_when_the_worker_takes_the_task_up(monkeypatc
         task = pipe.recv()
         threading.Event().wait(0.5)  # imports, plugins
         pipe.send(BEGUN)
-        pipe.send(Outcome(task.key, "ok"))
+        pipe.send([Outcome(task.key, "ok")])
         threading.Event().wait(5)
 
     executor = with_worker(monkeypatch, slow_to_start)
@@ -190,7 +190,7 @@ def test_a_task_that_overruns_ends_in_time_and_its_place_is_free_again(monkeypat
         task = pipe.recv()
         pipe.send(BEGUN)
         if next(lives):
-            pipe.send(Outcome(task.key, "ok"))
+            pipe.send([Outcome(task.key, "ok")])
         threading.Event().wait(5)
 
     executor = with_worker(monkeypatch, first_hangs)

@@ -14,9 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import cnnbench.keys
 import cnnbench.plan
 from cnnbench.errors import DataError, UsageError
-from cnnbench.plan import Place, Plan, code_digest, digest, make_plan
+from cnnbench.keys import Place, code_digest, digest, measuring_digest
+from cnnbench.plan import Plan, make_plan
 from cnnbench.plugins import PluginHost
 from cnnbench.suite import Suite, parse
 from cnnbench.technique import Requirement, technique
@@ -25,6 +27,11 @@ if TYPE_CHECKING:
     from cnnbench.registry import Registry
 
 CPU = Place("cpu", "cpu", "a CPU, 2 threads")
+SOURCE = Path(cnnbench.__file__).parent
+MEASURES = {
+    *("energy", "latency", "memory", "noise", "pinning", "serve", "session", "subject", "timings", "turns"),
+}
+"""Stage modules that only measure: a change of these trains nothing anew."""
 TRAIN_LIKE = ("rehearse", "train", "compress", "evaluate", "profile", "latency", "energy")
 
 TEXT = """
@@ -275,28 +282,44 @@ def test_seed_and_family_change_every_stage(fake_registry):
 def test_the_torch_version_and_the_harness_s_code_change_every_stage(fake_registry, monkeypatch):
     base = keys_of(plan_of(TEXT, fake_registry))
     with monkeypatch.context() as patch:
-        patch.setattr(cnnbench.plan, "version", lambda name: "0.0")
+        patch.setattr(cnnbench.keys, "version", lambda name: "0.0")
         assert changed(base, keys_of(plan_of(TEXT, fake_registry))) == set(TRAIN_LIKE)
     with monkeypatch.context() as patch:
-        patch.setattr(cnnbench.plan, "code_digest", lambda: "other")
+        patch.setattr(cnnbench.keys, "code_digest", lambda: "other")
         assert changed(base, keys_of(plan_of(TEXT, fake_registry))) == set(TRAIN_LIKE)
+    with monkeypatch.context() as patch:
+        patch.setattr(cnnbench.keys, "measuring_digest", lambda: "other")
+        assert changed(base, keys_of(plan_of(TEXT, fake_registry))) == {"latency", "energy"}
 
 
 @pytest.mark.parametrize(
-    "file", ["seeds.py", "data.py", "meters.py", "slots.py", "stages/train.py", "stages/latency.py"]
+    ("file", "of"),
+    [
+        ("seeds.py", code_digest),
+        ("data.py", code_digest),
+        ("slots.py", code_digest),
+        *((f"meters/{path.name}", measuring_digest) for path in sorted((SOURCE / "meters").glob("*.py"))),
+        *(
+            (f"stages/{path.name}", measuring_digest if path.stem in MEASURES else code_digest)
+            for path in sorted((SOURCE / "stages").glob("*.py"))
+            if path.stem != "__init__"
+        ),
+    ],
 )
-def test_the_code_digest_covers_what_computes_results(tmp_path, monkeypatch, file):
+def test_the_digests_cover_what_computes_results(tmp_path, monkeypatch, file, of):
     root = tmp_path / "cnnbench"
-    (root / "stages").mkdir(parents=True)
-    source = Path(cnnbench.__file__).parent
-    for path in [*source.glob("*.py"), *source.glob("stages/*.py")]:
-        (root / path.relative_to(source)).write_bytes(path.read_bytes())
+    for path in [*SOURCE.glob("*.py"), *SOURCE.glob("stages/*.py"), *SOURCE.glob("meters/*.py")]:
+        (root / path.relative_to(SOURCE)).parent.mkdir(parents=True, exist_ok=True)
+        (root / path.relative_to(SOURCE)).write_bytes(path.read_bytes())
     monkeypatch.setattr(cnnbench, "__file__", str(root / "__init__.py"))
-    before = code_digest.__wrapped__()
-    assert before == code_digest.__wrapped__()
+    before = {digest: digest.__wrapped__() for digest in (code_digest, measuring_digest)}
+    assert of.__wrapped__() == before[of]
     with (root / file).open("a") as stream:
         stream.write("\n# changed\n")
-    assert code_digest.__wrapped__() != before
+    assert {digest: digest.__wrapped__() != before[digest] for digest in before} == {
+        code_digest: of is code_digest,
+        measuring_digest: of is measuring_digest,
+    }
 
 
 @pytest.mark.parametrize(
@@ -553,7 +576,8 @@ def test_planning_imports_no_torch(tmp_path):
     )
     code = (
         "import sys\n"
-        "from cnnbench.plan import Place, make_plan\n"
+        "from cnnbench.keys import Place\n"
+        "from cnnbench.plan import make_plan\n"
         "from cnnbench.plugins import PluginHost\n"
         "from cnnbench.suite import load\n"
         "host = PluginHost.discover()\n"
@@ -572,7 +596,8 @@ def test_keys_are_the_same_in_another_process(tmp_path):
     own = make_plan(parse(text.encode(), "s.toml", host.registry), host, CPU).trials[0]
     code = (
         "import cnnbench.stages.bench, json\n"
-        "from cnnbench.plan import Place, make_plan\n"
+        "from cnnbench.keys import Place\n"
+        "from cnnbench.plan import make_plan\n"
         "from cnnbench.plugins import PluginHost\n"
         "from cnnbench.suite import parse\n"
         "host = PluginHost.discover()\n"

@@ -38,11 +38,14 @@ class InlineExecutor:
         began = time.monotonic()
         try:
             with _alarm(task.time_limit):
-                outcome = perform(task, self._bench, lambda progress: self._events.append(Epoch(task.key, progress)))
+                outcomes = perform(task, self._bench, lambda progress: self._events.append(Epoch(task.key, progress)))
+            self._events += outcomes
         except _OutOfTime:
             reason = f"ran longer than its time limit of {task.time_limit:g} s"
-            outcome = Outcome(task.key, "timeout", reason, traceback.format_exc(), seconds=time.monotonic() - began)
-        self._events.append(outcome)
+            trace, seconds = traceback.format_exc(), time.monotonic() - began
+            self._events += [
+                Outcome(one.key, "timeout", reason, trace, seconds=seconds) for one in task.members if one.folder
+            ]
 
     def wait(self) -> Sequence[Outcome | Epoch]:
         """What happened in ``submit``."""

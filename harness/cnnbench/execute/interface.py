@@ -1,8 +1,8 @@
 """What passes between the scheduler and an executor.
 
 An executor has a number of places; the scheduler never hands it more tasks than that, and hands it an exclusive task
-only when all places are free. It answers with events: epochs as they end, and one outcome for each task, whatever
-became of it.
+only when all places are free. It answers with events: epochs as they end, and one outcome for each task (those beside
+it included), whatever became of it. ``execute.perform.perform`` does a task and gives its outcomes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-Status = Literal["ok", "failed", "diverged", "skipped", "timeout", "crashed"]
+Status = Literal["ok", "failed", "diverged", "skipped", "timeout", "oom", "crashed"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,9 @@ class Task:
         inputs: result folders of the stages it starts from.
         folder: where its results go.
         time_limit: seconds, or None.
+        own_process: it must run in a process that has done nothing before, and ends afterwards.
+        beside: other tasks that are measured with this one, in turns, by one worker. One without a folder is there to
+            be compared with alone: it has no outcome.
     """
 
     key: str
@@ -33,6 +36,13 @@ class Task:
     inputs: tuple[str, ...]
     folder: str
     time_limit: float | None = None
+    own_process: bool = False
+    beside: tuple[Task, ...] = ()
+
+    @property
+    def members(self) -> tuple[Task, ...]:
+        """Itself and those beside it."""
+        return (self, *self.beside)
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,14 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnbench.execute.cache import clear_scratch
-from cnnbench.execute.interface import Epoch, Outcome, Task
+from cnnbench.execute.interface import Epoch, Outcome, Status, Task
+from cnnbench.execute.oom import high_water_mib, kills
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,6 +31,8 @@ BEGUN = "begun"
 """A worker says so when it takes up a task: its time limit counts from there, not from the worker's own start."""
 GRACE_SECONDS = 1.0
 """How long an idle worker may take to end by itself before it is killed."""
+LOOK_SECONDS = 1.0
+"""How often the memory of busy workers is looked at: what was reached should be known if the system ends one."""
 
 
 class LocalExecutor:
@@ -51,26 +54,27 @@ class LocalExecutor:
 
     def submit(self, task: Task) -> None:
         """Hand the task to an idle worker, or to a new one."""
-        worker = self._idle.pop() if self._idle else self._start()
-        worker.task = task
-        worker.began = None
+        worker = self._idle.pop() if self._idle and not task.own_process else self._start()
+        worker.take(task)
         self._busy.append(worker)
         with suppress(OSError):  # it died while idle: ``wait`` finds its pipe closed
             worker.pipe.send(task)
 
     def wait(self) -> Sequence[Outcome | Epoch]:
         """Block until a worker said something, died, or overran its time limit."""
-        deadlines = [w.deadline for w in self._busy if w.deadline is not None]
-        timeout = max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
-        ready = set(wait([w.pipe for w in self._busy], timeout))
         events: list[Outcome | Epoch] = []
-        for worker in list(self._busy):
-            if worker.pipe in ready:
-                events += self._receive(worker)
-            if worker in self._busy and worker.deadline is not None and time.monotonic() >= worker.deadline:
-                assert worker.task is not None
-                reason = f"ran longer than its time limit of {worker.task.time_limit:g} s"
-                events.append(self._lost(worker, "timeout", reason))
+        while not events and self._busy:
+            now = time.monotonic()
+            timeout = min([LOOK_SECONDS, *(max(0.0, w.deadline - now) for w in self._busy if w.deadline is not None)])
+            ready = set(wait([w.pipe for w in self._busy], timeout))
+            for worker in list(self._busy):
+                worker.look()
+                if worker.pipe in ready:
+                    events += self._receive(worker)
+                if worker in self._busy and worker.deadline is not None and time.monotonic() >= worker.deadline:
+                    assert worker.task is not None
+                    reason = f"ran longer than its time limit of {worker.task.time_limit:g} s"
+                    events += self._lost(worker, "timeout", reason)
         return events
 
     def close(self) -> None:
@@ -93,27 +97,43 @@ class LocalExecutor:
         theirs.close()
         return _Worker(process, ours)
 
-    def _receive(self, worker: _Worker) -> list[Outcome | Epoch]:
+    def _receive(self, worker: _Worker) -> Sequence[Outcome | Epoch]:
         try:
-            event: Outcome | Epoch | str = worker.pipe.recv()
+            event: list[Outcome] | Epoch | str = worker.pipe.recv()
         except (EOFError, OSError):
             worker.process.join()
-            return [self._lost(worker, "crashed", _cause_of_death(worker.process.exitcode))]
+            return self._died(worker)
         if isinstance(event, str):
             worker.began = time.monotonic()
             return []
-        if isinstance(event, Outcome):
-            self._busy.remove(worker)
+        if isinstance(event, Epoch):
+            return [event]
+        assert worker.task is not None
+        self._busy.remove(worker)
+        if worker.task.own_process:
+            worker.pipe.close()  # it ends by itself
+            worker.process.join(GRACE_SECONDS)
+            worker.kill()
+        else:
             worker.task = None
             self._idle.append(worker)
-        return [event]
+        return event
 
-    def _lost(self, worker: _Worker, status: Any, reason: str) -> Outcome:
+    def _died(self, worker: _Worker) -> list[Outcome]:
+        code = worker.process.exitcode
+        if code == -signal.SIGKILL and kills() > worker.kills_before:
+            reached = "" if worker.peak_mib is None else f", last seen at {worker.peak_mib:,.0f} MiB"
+            outcomes = self._lost(worker, "oom", f"out of memory: the system ended its worker process{reached}")
+            return [replace(one, result={"details": {"peak_mib": worker.peak_mib}}) for one in outcomes]
+        return self._lost(worker, "crashed", _cause_of_death(code))
+
+    def _lost(self, worker: _Worker, status: Status, reason: str) -> list[Outcome]:
+        """End a worker; the outcomes of all that it was to do."""
         assert worker.task is not None
         worker.kill()
         self._busy.remove(worker)
         seconds = 0.0 if worker.began is None else time.monotonic() - worker.began
-        return Outcome(worker.task.key, status, reason, seconds=seconds)
+        return [Outcome(one.key, status, reason, seconds=seconds) for one in worker.task.members if one.folder]
 
 
 @dataclass
@@ -122,6 +142,17 @@ class _Worker:
     pipe: Connection[Any, Any]
     task: Task | None = None
     began: float | None = None
+    peak_mib: float | None = None
+    kills_before: int = 0
+
+    def take(self, task: Task) -> None:
+        """Make a task its own."""
+        self.task, self.began, self.peak_mib, self.kills_before = task, None, None, kills()
+
+    def look(self) -> None:
+        """Note the memory that it has reached."""
+        if self.process.pid is not None and (reached := high_water_mib(self.process.pid)) is not None:
+            self.peak_mib = reached
 
     @property
     def deadline(self) -> float | None:
@@ -136,7 +167,8 @@ class _Worker:
             self.process.kill()
         self.process.join()
         if self.task is not None and self.process.pid is not None:
-            clear_scratch(Path(self.task.folder), self.process.pid)
+            for one in (member for member in self.task.members if member.folder):
+                clear_scratch(Path(one.folder), self.process.pid)
 
 
 def _live(pipe: Connection[Any, Any], path: list[str]) -> None:
@@ -187,8 +219,8 @@ def end_with_parent(pipe: Connection[Any, Any], inbox: Any) -> None:
             try:
                 task = pipe.recv()
             except (EOFError, OSError):
-                if task is not None:
-                    clear_scratch(Path(task.folder), os.getpid())
+                for one in (member for member in (task.members if task else ()) if member.folder):
+                    clear_scratch(Path(one.folder), os.getpid())
                 os._exit(0)
             inbox.put(task)
 

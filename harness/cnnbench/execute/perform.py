@@ -1,4 +1,4 @@
-"""Perform one task in this process and say what became of it. Both executors end here."""
+"""Perform a task in this process and say what became of it. All executors end here."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from cnnbench.errors import CnnbenchError, Diverged, Unsupported
+from cnnbench.errors import CnnbenchError, Diverged, OutOfMemory, Unsupported
 from cnnbench.execute.cache import filling, write_result
 from cnnbench.execute.interface import Outcome, Status, Task
+from cnnbench.stages.bench import MODEL
+from cnnbench.stages.memory import ran_out
+from cnnbench.stages.session import TOGETHER, Member
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -27,8 +30,8 @@ def perform(
     bench: Bench,
     tell: Callable[[Mapping[str, Any]], None],
     faults: tuple[type[BaseException], ...] = (Exception, SystemExit),
-) -> Outcome:
-    """Run a stage and keep its result.
+) -> list[Outcome]:
+    """Run a stage, or several that are measured together, and keep the results.
 
     Args:
         task: what to do.
@@ -36,26 +39,65 @@ def perform(
         tell: called with the progress of each epoch.
         faults: what costs the task alone; anything else that is raised goes through.
     """
+    if task.spec["kind"] in TOGETHER:
+        return _together(task, bench, faults)
     began = time.perf_counter()
-
-    def outcome(status: Status, reason: str | None = None, trace: str | None = None, **more: Any) -> Outcome:
-        return Outcome(task.key, status, reason, trace, seconds=time.perf_counter() - began, **more)
-
     try:
         with filling(Path(task.folder)) as scratch:
             result = bench.run(task.spec, [Path(path) for path in task.inputs], scratch, tell)
             write_result(scratch, result)
-        return outcome("ok", result=result)
-    except Diverged as error:
-        return outcome("diverged", str(error), result={"details": {"history": error.history}})
-    except Unsupported as error:
-        return outcome("skipped", str(error))
-    except CnnbenchError as error:
-        return outcome("failed", str(error))
-    except MemoryError:
-        return outcome("failed", "out of memory", traceback.format_exc())
     except faults as error:  # a technique is another's code: anything may come out
-        return outcome("failed", _one_line(error), traceback.format_exc())
+        return [_lost(task, error, time.perf_counter() - began)]
+    return [Outcome(task.key, "ok", result=result, seconds=time.perf_counter() - began)]
+
+
+def _together(task: Task, bench: Bench, faults: tuple[type[BaseException], ...]) -> list[Outcome]:
+    """Measure a task and those beside it; what one of them does wrong costs itself alone."""
+    began = time.perf_counter()
+    recorded = [one for one in task.members if one.folder]
+    members = [Member(one.key, one.spec, Path(one.inputs[-1]) / MODEL) for one in task.members]
+    try:
+        found = bench.measure(members, faults)
+    except faults as error:
+        seconds = (time.perf_counter() - began) / len(recorded)
+        return [_lost(one, error, seconds) for one in recorded]
+    seconds = (time.perf_counter() - began) / len(recorded)  # they took turns: each is charged its share
+    outcomes = []
+    for one in recorded:
+        result = found[one.key]
+        if isinstance(result, BaseException):
+            outcomes.append(_lost(one, result, seconds))
+            continue
+        try:
+            with filling(Path(one.folder)) as scratch:
+                write_result(scratch, {"notes": [], **result, "seconds": seconds})
+        except faults as error:
+            outcomes.append(_lost(one, error, seconds))
+        else:
+            outcomes.append(Outcome(one.key, "ok", result={**result, "seconds": seconds}, seconds=seconds))
+    return outcomes
+
+
+def _lost(task: Task, error: BaseException, seconds: float) -> Outcome:
+    """The outcome of a task that raised."""
+
+    def outcome(status: Status, reason: str, trace: str | None = None, **more: Any) -> Outcome:
+        return Outcome(task.key, status, reason, trace, seconds=seconds, **more)
+
+    trace = "".join(traceback.format_exception(error))
+    match error:
+        case Diverged():
+            return outcome("diverged", str(error), result={"details": {"history": error.history}})
+        case Unsupported():
+            return outcome("skipped", str(error))
+        case OutOfMemory():
+            return outcome("oom", str(error), trace, result={"details": {"peak_mib": error.peak_mib}})
+        case CnnbenchError():
+            return outcome("failed", str(error))
+        case _ if ran_out(error):
+            return outcome("oom", "out of memory", trace)
+        case _:
+            return outcome("failed", _one_line(error), trace)
 
 
 def _one_line(error: BaseException) -> str:

@@ -1,20 +1,22 @@
 """Runs a plan's stages in an order that respects their inputs, and tells of everything that happens.
 
 Stages run in the order of the plan as their inputs come in; exclusive stages (latency, energy) wait until nothing else
-is left and then run alone, seed by seed across the arms, so that drift of the machine falls on all arms alike.
+is left and then run alone. Those of one session (all arms of a seed) go to one worker together, which measures them in
+turns, so that drift of the machine falls on all arms alike. A session that loses its worker is taken apart: each of its
+stages runs again by itself, so that whoever brought it down costs nobody else.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cnnbench.execute.interface import Epoch, Outcome, Task
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from cnnbench.execute.cache import StageCache
     from cnnbench.execute.interface import TaskExecutor
@@ -50,6 +52,10 @@ class TrialEnded:
 Event = Started | Epoch | Ended | TrialEnded
 
 
+_LOST = ("crashed", "timeout", "oom")
+"""How a session ends that lost its worker: nobody knows yet through whom."""
+
+
 class Scheduler:
     """One run of one plan.
 
@@ -60,6 +66,7 @@ class Scheduler:
         executor: where stages run.
         time_limit: seconds for each stage, or None.
         fresh: run every stage again even if its result is on disk.
+        remeasure: run exclusive stages again even so.
     """
 
     def __init__(
@@ -71,12 +78,14 @@ class Scheduler:
         *,
         time_limit: float | None = None,
         fresh: bool = False,
+        remeasure: bool = False,
     ) -> None:
         self._plan = plan
         self._cache = cache
         self._executor = executor
         self._time_limit = time_limit
         self._fresh = fresh
+        self._remeasure = remeasure
         self.outcomes: dict[str, Outcome] = {}
         trials = [t for t in plan.trials if t.skip is None and t.key not in done]
         self._trials: dict[str, list[PlannedTrial]] = defaultdict(list)
@@ -97,6 +106,7 @@ class Scheduler:
                 self._missing[key] = len(stage.inputs)
                 for source in stage.inputs:
                     self._after[source].append(key)
+        self._apart: set[str] = set()  # stages whose session was lost: each runs by itself now
         self._parallel_left = sum(not plan.stages[key].exclusive for key in self._trials)
         self._ready: dict[bool, list[tuple[tuple[int, int], str]]] = {False: [], True: []}
         for key, missing in self._missing.items():
@@ -110,6 +120,7 @@ class Scheduler:
     def run(self) -> Iterator[Event]:
         """Run everything; events come as they happen."""
         running: dict[str, Stage] = {}
+        together: set[str] = set()  # the stages of the session that runs, if it has several
         while True:
             stage = self._next(bool(running)) if len(running) < self._executor.places else None
             if stage is None:
@@ -118,16 +129,24 @@ class Scheduler:
                 for event in self._executor.wait():
                     if isinstance(event, Epoch):
                         yield event
+                        continue
+                    ended = running.pop(event.key)
+                    if event.status in _LOST and ended.key in together:
+                        self._apart.add(ended.key)
+                        self._push(ended.key)
                     else:
-                        yield from self._end(running.pop(event.key), event)
+                        yield from self._end(ended, event)
             elif not self._trials[stage.key]:
                 yield from self._end(stage, Outcome(stage.key, "skipped", "no trial needs it any more"))
-            elif not self._fresh and (cached := self._cache.result(stage.key)) is not None:
+            elif not self._again(stage) and (cached := self._cache.result(stage.key)) is not None:
                 yield from self._end(stage, Outcome(stage.key, "ok", result=cached), cached=True)
             else:
-                yield Started(stage)
-                running[stage.key] = stage
-                self._executor.submit(self._task(stage))
+                members = [stage, *self._beside(stage)]
+                together = {member.key for member in members} if len(members) > 1 else set()
+                for member in members:
+                    yield Started(member)
+                    running[member.key] = member
+                self._executor.submit(self._task(stage, members[1:]))
 
     def _push(self, key: str) -> None:
         heapq.heappush(self._ready[self._plan.stages[key].exclusive], (self._rank[key], key))
@@ -140,11 +159,46 @@ class Scheduler:
             return None
         return self._plan.stages[heapq.heappop(ready)[1]]
 
-    def _task(self, stage: Stage) -> Task:
-        if self._fresh:
-            self._cache.forget(stage.key)
+    def _again(self, stage: Stage) -> bool:
+        """Whether it runs even if its result is on disk."""
+        return self._fresh or (self._remeasure and stage.exclusive)
+
+    def _beside(self, stage: Stage) -> list[Stage]:
+        """Take the other stages of its session that are due: wanted, and without a result on disk."""
+        if not stage.session or stage.key in self._apart:
+            return []
+        waiting, found = [], []
+        for rank, key in self._ready[True]:
+            other = self._plan.stages[key]
+            due = other.session == stage.session and self._trials[key] and key not in self._apart
+            if due and (self._again(other) or self._cache.result(key) is None):
+                found.append((rank, other))
+            else:
+                waiting.append((rank, key))
+        heapq.heapify(waiting)
+        self._ready[True] = waiting
+        return [other for _, other in sorted(found, key=lambda pair: pair[0])]
+
+    def _task(self, stage: Stage, beside: Sequence[Stage]) -> Task:
+        """The task of a stage with those beside it, and with the models that these are compared with."""
+        members = [stage, *beside]
+        for member in filter(self._again, members):
+            self._cache.forget(member.key)
+        keys = {member.key for member in members}
+        references = dict.fromkeys(m.reference for m in members if m.reference and m.reference not in keys)
+        tasks = [self._own_task(member) for member in members]
+        for key in references:
+            reference = self._plan.stages.get(key)
+            # Its model may be gone from the cache, or never have come about: then there is no pairing with it.
+            if reference is not None and all(self._cache.result(source) is not None for source in reference.inputs):
+                tasks.append(replace(self._own_task(reference), folder=""))
+        limit = None if self._time_limit is None else self._time_limit * len(tasks)
+        return replace(tasks[0], beside=tuple(tasks[1:]), time_limit=limit)
+
+    def _own_task(self, stage: Stage) -> Task:
         inputs = tuple(str(self._cache.folder(key)) for key in stage.inputs)
-        return Task(stage.key, stage.task, inputs, str(self._cache.folder(stage.key)), self._time_limit)
+        folder = str(self._cache.folder(stage.key))
+        return Task(stage.key, stage.task, inputs, folder, self._time_limit, own_process=stage.own_process)
 
     def _end(self, stage: Stage, outcome: Outcome, *, cached: bool = False) -> Iterator[Event]:
         """Take in an outcome: stages become ready, trials close."""

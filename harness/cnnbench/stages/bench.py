@@ -1,13 +1,15 @@
 """What a worker keeps between stages, and how it runs each kind of stage.
 
-The bench loads a dataset once and keeps it; everything else is made anew for each stage from the plain data of its
-task, so that nothing leaks from one trial into the next.
+The bench loads a dataset once and keeps it, and keeps what it serves from one session to the next; everything else is
+made anew for each stage from the plain data of its task, so that nothing leaks from one trial into the next.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,6 +18,7 @@ from cnnbench.artifact import load_model, save_model
 from cnnbench.data import load, split
 from cnnbench.devices import resolve
 from cnnbench.environment import usable_cores
+from cnnbench.errors import OutOfMemory
 from cnnbench.meters import CodecarbonMeter
 from cnnbench.options import make
 from cnnbench.plain import settings_from_plain
@@ -23,49 +26,34 @@ from cnnbench.seeds import Streams
 from cnnbench.slots import Observer
 from cnnbench.stages.build import Builder
 from cnnbench.stages.compress import compress
-from cnnbench.stages.energy import inference_energy, training_energy
+from cnnbench.stages.energy import training_energy
 from cnnbench.stages.evaluate import evaluate
-from cnnbench.stages.latency import measure_latency
-from cnnbench.stages.memory import PeakMemory
+from cnnbench.stages.memory import PeakMemory, inference_memory, ran_out, reached_mib
 from cnnbench.stages.profile import profile
 from cnnbench.stages.rehearse import check
-from cnnbench.stages.subject import make_batches
+from cnnbench.stages.serve import serve
+from cnnbench.stages.session import Shelf, measure_together, parts
 from cnnbench.stages.threads import intra_op_threads
 from cnnbench.stages.train import EVALUATION_BATCH, model_inputs, train
-from cnnbench.types import Choice, EnergyOptions, LatencyOptions
+from cnnbench.types import Choice, LatencyOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
     from torch import nn
 
     from cnnbench.artifact import Artifact
+    from cnnbench.devices import Device
     from cnnbench.meters import EnergyMeter
     from cnnbench.registry import Registry
+    from cnnbench.stages.serve import Served
+    from cnnbench.stages.session import Member
     from cnnbench.types import ImageData, Progress
 
     Tell = Callable[[Mapping[str, Any]], None]
 
 MODEL = "model.pt"
 """The artifact's name in the folder of a stage that makes a model."""
-
-
-@dataclass(frozen=True)
-class _Served:
-    """A model ready to be timed.
-
-    Attributes:
-        key: the model's folder and the arm's runtime.
-        call: from model inputs to logits.
-        inputs: the test split as the model takes it.
-        notes: for the record.
-    """
-
-    key: tuple[str, tuple[Choice, ...]]
-    call: Callable[[torch.Tensor], torch.Tensor]
-    inputs: torch.Tensor
-    notes: list[str] = field(default_factory=list)
 
 
 class Bench:
@@ -78,11 +66,12 @@ class Bench:
     def __init__(self, registry: Registry) -> None:
         self.registry = registry
         self.meter: EnergyMeter = CodecarbonMeter()
-        self.served: _Served | None = None
+        self._shelf = Shelf()
         self._loaded: tuple[Choice, ImageData] | None = None
 
     def close(self) -> None:
-        """Let go of the energy meter."""
+        """Let go of the energy meter and of what is served."""
+        self._shelf.close()
         self.meter.close()
 
     def run(self, task: Mapping[str, Any], inputs: Sequence[Path], folder: Path, tell: Tell) -> dict[str, Any]:
@@ -98,10 +87,45 @@ class Bench:
             JSON-ready ``metrics``, ``methods``, ``details``, ``notes`` and ``seconds`` (wall time).
         """
         began = time.perf_counter()
-        with intra_op_threads(task["threads"]):
-            work = _Work(self, task, inputs, folder, tell)
-            result: dict[str, Any] = getattr(work, task["kind"])()
+        self._shelf.close()  # what was served is no longer needed, and may be large
+        try:
+            with intra_op_threads(task["threads"]):
+                work = _Work(self, task, inputs, folder, tell)
+                result: dict[str, Any] = getattr(work, task["kind"])()
+        except BaseException as error:
+            raise _told(error, resolve(task["device"])) from error
         return {"notes": [], **result, "seconds": time.perf_counter() - began}
+
+    def measure(
+        self, members: Sequence[Member], faults: tuple[type[BaseException], ...]
+    ) -> dict[str, dict[str, Any] | BaseException]:
+        """Measure models together, in turns, with nothing else of the run beside them.
+
+        Args:
+            members: stages of one kind, seed and device, those that others are compared with among them.
+            faults: what costs a member alone; anything else that is raised goes through.
+
+        Returns:
+            By key: as ``run`` but for ``seconds``, or what the member raised.
+        """
+        task = members[0].task
+        device, options = resolve(task["device"]), latency_options(task)
+        sizes = (task["energy"]["batch_size"],) if task["kind"] == "energy" else options.batch_sizes
+        found: dict[str, dict[str, Any] | BaseException] = {}
+        # All under one number of threads: a compiled model would be compiled anew for another.
+        with intra_op_threads(options.threads or usable_cores()):
+
+            def serve(member: Member) -> Served:
+                work = _Work(self, member.task, (member.model.parent,), member.model.parent, _silent)
+                return self._shelf.get(member, sizes, lambda folder: work.serve(sizes, folder))
+
+            for part in parts(members):
+                self._shelf.keep_only(part)
+                results = measure_together(
+                    part, serve, device, options, self.meter, lambda error: _told(error, device), faults
+                )
+                found = results | found  # one that is in every part counts as it was in the first
+        return found
 
     def data(self, choice: Choice) -> ImageData:
         """The dataset, loaded once for as long as stages ask for the same."""
@@ -199,35 +223,30 @@ class _Work:
         found = profile(artifact.model, self._inputs(artifact, 1))
         return {"metrics": found.metrics, "methods": found.methods, "notes": found.notes}
 
-    def latency(self) -> dict[str, Any]:
-        """Time of a call, and memory of one at the largest batch, on a machine that does nothing else."""
-        options = LatencyOptions(**{**self.task["latency"], "batch_sizes": tuple(self.task["latency"]["batch_sizes"])})
-        # All under one number of threads: a compiled model would be compiled anew for another.
-        with intra_op_threads(options.threads or usable_cores()):
-            served = self._served(options.batch_sizes[0])
-            found = measure_latency(served.call, served.inputs, self.device, options)
-            (batch,) = make_batches(served.inputs, max(options.batch_sizes), most=1)
-            with torch.inference_mode(), PeakMemory(self.device) as memory:
-                served.call(batch)
-                self.device.synchronize()
-        metrics = {key: value for result in found.values() for key, value in result.metrics.items()}
-        if memory.peak_mib is not None:
-            metrics["memory_inference_mib"] = memory.peak_mib
-        samples = {str(size): result.details for size, result in found.items()}
-        return {"metrics": metrics, "details": {"latency": samples}, "notes": served.notes}
+    def memory(self) -> dict[str, Any]:
+        """What the served model holds, and what a call at the largest batch adds."""
+        options = latency_options(self.task)
+        largest = max(options.batch_sizes)
+        with intra_op_threads(options.threads or usable_cores()), TemporaryDirectory(prefix="cnnbench-") as folder:
+            served = self.serve((largest,), Path(folder), check=False)
+            try:
+                return {"metrics": inference_memory(served, largest, self.device)}
+            finally:
+                served.close()
 
-    def energy(self) -> dict[str, Any]:
-        """Energy of an image, on a machine that does nothing else, with the threads that latency is taken with."""
-        options = EnergyOptions(**self.task["energy"])
-        with intra_op_threads(self.task["serving_threads"] or usable_cores()):
-            served = self._served(options.batch_size)
-            found = inference_energy(served.call, served.inputs, self.bench.meter, options, self.device)
-        return {
-            "metrics": found.metrics,
-            "methods": found.methods,
-            "details": found.details,
-            "notes": [*served.notes, *found.notes],
-        }
+    def serve(self, batch_sizes: Sequence[int], folder: Path, *, check: bool = True) -> Served:
+        """The model, made ready for calls of these batch sizes with the threads that are in force."""
+        return serve(
+            self._artifact(),
+            self.builder.techniques("runtime"),
+            self.splits,
+            self.streams,
+            self.device,
+            batch_sizes=batch_sizes,
+            threads=torch.get_num_threads(),
+            folder=folder,
+            check=check,
+        )
 
     def _artifact(self) -> Artifact:
         """The model that this stage starts from, in eval mode on the device."""
@@ -239,35 +258,16 @@ class _Work:
         """The test split, or the first of it, as the model takes it."""
         return model_inputs(self.splits.test_images[:count], artifact.input)
 
-    def _served(self, batch_size: int) -> _Served:
-        """The model as it is served: by the arm's runtime, else by kernels of its own, else as it is.
 
-        Latency and energy of one model follow each other in one process: it is made ready once, since that may mean to
-        compile it.
+def latency_options(task: Mapping[str, Any]) -> LatencyOptions:
+    """How a stage's task wants its latency taken."""
+    return LatencyOptions(**{**task["latency"], "batch_sizes": tuple(task["latency"]["batch_sizes"])})
 
-        Args:
-            batch_size: images of the first call.
-        """
-        runtimes = self.settings.techniques.get("runtime", ())
-        key = (str(self.inputs[-1]), runtimes)
-        if self.bench.served is None or self.bench.served.key != key:
-            self.bench.served = None  # let go of the old before the new comes in
-            self.bench.served = self._made_ready(key, batch_size)
-        return self.bench.served
 
-    def _made_ready(self, key: tuple[str, tuple[Choice, ...]], batch_size: int) -> _Served:
-        artifact = self._artifact()
-        model, inputs = artifact.model, self._inputs(artifact)
-        (example,) = make_batches(inputs, batch_size, most=1)
-        for runtime in self.builder.techniques("runtime"):
-            # A simulated format is no work that a runtime would have to do.
-            plain = getattr(model, "unsimulated", None)
-            notes = [f"served as floating point: {model.kernels_reason}"] if plain else []
-            return _Served(key, runtime(plain() if plain else model, example), inputs, notes)
-        deploy = getattr(model, "deploy", None)
-        if deploy is None:
-            return _Served(key, model, inputs)
-        call = deploy(example)
-        kernels = getattr(model, "kernels", "its own")
-        reason = getattr(model, "kernels_reason", "")
-        return _Served(key, call, inputs, [f"served by {kernels} kernels" + (f" ({reason})" if reason else "")])
+def _silent(_progress: Mapping[str, Any]) -> None:
+    """Tell nobody."""
+
+
+def _told(error: BaseException, device: Device) -> BaseException:
+    """An error as it is, or as what it means: that there is no more memory."""
+    return OutOfMemory(reached_mib(device)) if ran_out(error) else error

@@ -1,4 +1,4 @@
-"""Peak memory of a block of work, in MiB above the level before it."""
+"""Peak memory of a block of work, in MiB above the level before it, and what to make of running out of it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
+import torch
+
+from cnnbench.stages.subject import make_batches
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from cnnbench.devices import Device
+    from cnnbench.stages.serve import Served
 
 MIB = 1024 * 1024
 SAMPLING_SECONDS = 0.005
@@ -72,7 +76,7 @@ class PeakMemory:
     def _peak(self) -> int | None:
         if self._sampler is not None:
             return self._sampler.stop()
-        return self._high_water() if self.method == "resident peak" else self._device.memory_peak()
+        return _high_water(self._proc) if self.method == "resident peak" else self._device.memory_peak()
 
     def _reset_peak(self) -> bool:
         """Set Linux's record of the peak back to the present; whether that worked."""
@@ -80,15 +84,54 @@ class PeakMemory:
             (self._proc / "clear_refs").write_text("5")
         except OSError:
             return False
-        return self._high_water() is not None
+        return _high_water(self._proc) is not None
 
-    def _high_water(self) -> int | None:
-        try:
-            lines = (self._proc / "status").read_text().splitlines()
-        except OSError:
-            return None
-        fields = dict(line.split(":", 1) for line in lines if ":" in line)
-        return int(fields["VmHWM"].split()[0]) * 1024 if "VmHWM" in fields else None
+
+def inference_memory(served: Served, batch_size: int, device: Device) -> dict[str, float]:
+    """What a model holds between calls and what a call adds to it, in MiB.
+
+    ``memory_weights_mib`` is the bytes of its tensors or of the runtime's own file; ``memory_activations_mib`` the peak
+    of one call above the level before, the model having been called before, so that what is set up once is not counted;
+    ``memory_inference_mib`` their sum. Empty where the device tells nothing.
+
+    Args:
+        served: ready to be called.
+        batch_size: images of the call.
+        device: where it is served.
+    """
+    (batch,) = make_batches(served.subject.inputs, batch_size, most=1)
+    with torch.inference_mode():
+        served.subject.call(batch)
+        device.synchronize()
+        with PeakMemory(device) as memory:
+            served.subject.call(batch)
+            device.synchronize()
+    if memory.peak_mib is None:
+        return {}
+    weights = served.weights_bytes / MIB
+    return {
+        "memory_inference_mib": weights + memory.peak_mib,
+        "memory_weights_mib": weights,
+        "memory_activations_mib": memory.peak_mib,
+    }
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether an error says that the device or the machine has no more memory."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and any(
+        words in text for words in ("DefaultCPUAllocator: can't allocate memory", "not enough memory", "out of memory")
+    )
+
+
+def reached_mib(device: Device) -> float | None:
+    """The most that was held so far: on CUDA by the allocator, on CPU by this process."""
+    peak = device.memory_peak()
+    if peak is None and device.kind == "cpu":
+        peak = _high_water(Path("/proc/self"))
+    return None if peak is None else peak / MIB
 
 
 class _Sampler:
@@ -109,6 +152,16 @@ class _Sampler:
         self._done.set()
         self._thread.join()
         return max(self._peak, _resident())
+
+
+def _high_water(process: Path) -> int | None:
+    """Linux's record of a process's peak, in bytes."""
+    try:
+        lines = (process / "status").read_text().splitlines()
+    except OSError:
+        return None
+    fields = dict(line.split(":", 1) for line in lines if ":" in line)
+    return int(fields["VmHWM"].split()[0]) * 1024 if "VmHWM" in fields else None
 
 
 def _resident() -> int:

@@ -1,0 +1,253 @@
+"""Keys: hashes of all that can change what a stage yields.
+
+The order of arms, the seeds listed beside a seed and the number of workers never enter one. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cnnbench
+from cnnbench.data import data_key
+from cnnbench.matrix import Arm, Trial
+from cnnbench.options import make, nested
+from cnnbench.plain import settings_plain
+from cnnbench.registry import digest_of_files
+from cnnbench.slots import SLOTS
+
+if TYPE_CHECKING:
+    from cnnbench.registry import Registry
+    from cnnbench.types import Choice, Measure, Settings
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the run takes place, as far as keys depend on it.
+
+    Attributes:
+        device: the device to use, e.g. ``cpu`` or ``cuda:0``.
+        kind: its type, e.g. ``cpu``; quality is shared by all machines of a type.
+        machine: identity of the machine for latency and energy: processor or GPU model and threads.
+        energy: where energy figures come from; the same machine may measure one day what it estimated the day before.
+        threads: intra-op threads a training uses on CPU; weights depend on it in their last bits.
+    """
+
+    device: str
+    kind: str
+    machine: str
+    energy: str = ""
+    threads: int = 1
+
+
+def digest(data: object) -> str:
+    """Key of JSON-ready data: 32 hex digits, independent of the order of keys in mappings."""
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"), default=_plain)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{value!r} can't be part of a key")
+
+
+_TRAINING = (
+    *(
+        "artifact",
+        "data",
+        "devices",
+        "environment",
+        "options",
+        "plain",
+        "seeds",
+        "slots",
+        "surgery",
+        "tracing",
+        "types",
+    ),
+    *("stages/bench", "stages/build", "stages/compress", "stages/evaluate", "stages/profile", "stages/rehearse"),
+    *("stages/remarks", "stages/threads", "stages/train"),
+)
+"""Modules of the harness that decide what is trained, compressed and evaluated."""
+_MEASURING = (
+    *("meters", "nvml", "stages/energy", "stages/latency", "stages/memory", "stages/noise", "stages/pinning"),
+    *("stages/serve", "stages/session", "stages/subject", "stages/timings", "stages/turns"),
+)
+"""Modules that decide in addition what is measured: a change of these trains nothing anew."""
+
+
+@lru_cache(maxsize=1)
+def code_digest() -> str:
+    """Digest of the harness's own code that trains, compresses and evaluates."""
+    return _digest_of(_TRAINING)
+
+
+@lru_cache(maxsize=1)
+def measuring_digest() -> str:
+    """Digest of the harness's own code that takes latency, energy and memory."""
+    return _digest_of(_MEASURING)
+
+
+def _digest_of(names: tuple[str, ...]) -> str:
+    root = Path(cnnbench.__file__).parent
+    files = [file for name in names for file in (sorted((root / name).glob("*.py")) or [root / f"{name}.py"])]
+    return digest_of_files(files)
+
+
+@dataclass(frozen=True)
+class ModelKeys:
+    """Keys of the stages that make one trial's model."""
+
+    rehearsal: str
+    trained: str
+    compressed: str | None
+
+    @property
+    def model(self) -> str:
+        """The stage whose model is evaluated and served."""
+        return self.compressed or self.trained
+
+
+def family(trial: Trial) -> str:
+    """Of its random streams: a placebo draws others."""
+    return "placebo" if trial.arm.role == "placebo" else ""
+
+
+class Keys:
+    """Keys of what trials come to; what many trials have in common is worked out once."""
+
+    def __init__(self, registry: Registry, place: Place, measure: Measure, arms: Mapping[str, Arm]) -> None:
+        """Prepare.
+
+        Args:
+            registry: where techniques come from.
+            place: where the run takes place.
+            measure: what is measured, and how.
+            arms: all of the suite's, by name.
+        """
+        self._registry = registry
+        self._arms = arms
+        self._made: dict[tuple[str, int], ModelKeys] = {}
+        self._place = place
+        self._measure = measure
+        self._data: dict[str, str] = {}
+        self._sources: dict[str, list[str]] = {}
+        self._base = {"code": code_digest(), "torch": _torch_versions(), "device": place.kind, "threads": place.threads}
+
+    def models(self, trial: Trial) -> ModelKeys:
+        """Keys of the stages that make a trial's model."""
+        name = (trial.arm.name, trial.seed)
+        if name not in self._made:
+            trained_by = self._trained(trial.arm.settings)
+            chain = [self.choice(choice) for choice in trial.arm.settings.techniques.get("compressor", ())]
+            # Its memory is known only from a process that has done nothing else.
+            apart = ["own process"] if "memory_train" in self._measure.metrics else []
+            trained = digest(["train", self._base, trained_by, trial.seed, family(trial), *apart])
+            self._made[name] = ModelKeys(
+                rehearsal=digest(["rehearse", self._base, trained_by, chain]),
+                trained=trained,
+                compressed=digest(["compress", trained, chain]) if chain else None,
+            )
+        return self._made[name]
+
+    def runtimes(self, trial: Trial) -> list[Any]:
+        """The runtime that serves, with its sources."""
+        return [self.choice(choice) for choice in trial.arm.settings.techniques.get("runtime", ())]
+
+    def served(self, trial: Trial) -> list[Any]:
+        """What is timed, where, and by which code."""
+        return [self.models(trial).model, self._place.machine, self.runtimes(trial), measuring_digest()]
+
+    def reference(self, trial: Trial) -> Trial | None:
+        """The same seed of the arm that a trial is compared with."""
+        arm = self._arms.get(trial.arm.against)
+        return None if arm is None else Trial(arm, trial.seed)
+
+    def latency(self, trial: Trial) -> str:
+        """Of the latency stage: what it is compared with belongs to its result."""
+        reference = self.reference(trial)
+        other = None if reference is None else self.served(reference)
+        return digest(["latency", self.served(trial), other, asdict(self._measure.latency)])
+
+    def missing(self, settings: Settings) -> str | None:
+        """The install line of the first optional package that something in the arm needs and that is absent."""
+        from importlib.util import find_spec
+
+        from cnnbench.errors import MissingDependency
+
+        for choice in nested(settings_plain(settings)):
+            for need in self._registry.get(choice.slot, choice.name).card.requires:
+                # A dotted name is looked for by its package: ``find_spec`` would import that, or raise without it.
+                if find_spec(need.module.partition(".")[0]) is None:
+                    return f"{choice.name} {MissingDependency(need.module, need.extra)}"
+        return None
+
+    def _trained(self, settings: Settings) -> dict[str, Any]:
+        """All that training depends on beside the base, seed and family."""
+        recipe = settings.recipe
+        techniques = {
+            slot: [self.choice(choice) for choice in choices]
+            for slot, choices in settings.techniques.items()
+            if SLOTS[slot].stage == "train" and choices
+        }
+        return {
+            "data": self._data_key(settings),
+            "model": self.choice(settings.model),
+            "epochs": recipe.epochs,
+            "batch_size": recipe.batch_size,
+            "precision": recipe.precision,
+            "channels_last": recipe.channels_last,
+            "optimizer": self.choice(recipe.optimizer),
+            "schedule": self.choice(recipe.schedule),
+            "loss": self.choice(recipe.loss),
+            "techniques": techniques,
+        }
+
+    def choice(self, choice: Choice) -> list[Any]:
+        """A choice with the sources behind it and behind the techniques named within its options."""
+        sources = [self._source(c) for c in (choice, *nested(choice.options))]
+        return [choice.slot, choice.name, dict(choice.options), sources]
+
+    def _source(self, choice: Choice) -> list[str]:
+        """Where a technique's code comes from, and what it says of code or files of the user's that it will use."""
+        name = digest(choice.plain())
+        if name not in self._sources:
+            entry = self._registry.get(choice.slot, choice.name)
+            known = [entry.owner.distribution, entry.owner.version, entry.source_digest]
+            known += [_version(need.module) for need in entry.card.requires]
+            if hasattr(entry.cls, "fingerprint"):
+                known.append(make(choice, self._registry).fingerprint())
+            self._sources[name] = known
+        return self._sources[name]
+
+    def _data_key(self, settings: Settings) -> str:
+        name = digest([settings.dataset.plain(), asdict(settings.data)])
+        if name not in self._data:
+            dataset = make(settings.dataset, self._registry)
+            self._data[name] = data_key(settings.dataset, settings.data, dataset.fingerprint())
+        return self._data[name]
+
+
+def _torch_versions() -> list[str]:
+    """What computes: torch, and torchvision for networks and layers of its own."""
+    return [version("torch"), version("torchvision")]
+
+
+def onnx_versions() -> list[str]:
+    """What writes ONNX files; empty where it is missing."""
+    return [_version("onnx"), _version("onnxscript")]
+
+
+def _version(module: str) -> str:
+    """Version of the distribution behind an optional package; empty where it is missing or called otherwise."""
+    try:
+        return version(module.partition(".")[0])
+    except PackageNotFoundError:
+        return ""

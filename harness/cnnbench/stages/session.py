@@ -1,0 +1,180 @@
+"""A session: models that are measured together, in turns, in one process that does nothing else.
+
+What one member does wrong costs itself alone: it leaves, and the others go on. Only a member that ends the process
+takes the session with it; the scheduler then runs each by itself.
+"""
+
+from __future__ import annotations
+
+import random
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from cnnbench.stages.energy import inference_energy
+from cnnbench.stages.latency import measure_latency
+from cnnbench.stages.noise import NoiseWatch
+from cnnbench.types import EnergyOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from cnnbench.devices import Device
+    from cnnbench.meters import EnergyMeter
+    from cnnbench.stages.serve import Served
+    from cnnbench.types import LatencyOptions
+
+    Prepare = Callable[[Path], Served]
+    Result = dict[str, Any] | BaseException
+
+TOGETHER = frozenset({"latency", "energy"})
+"""Kinds of stages that are measured in sessions."""
+MEMORY_SHARE = 1 / 8
+"""Of the free memory that the model files of one session may come to: runtimes hold copies, and calls need room."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """A stage that is measured together with others.
+
+    Attributes:
+        key: of the stage.
+        task: its plain data; see ``plan.Stage.task``.
+        model: file of the model that it measures.
+    """
+
+    key: str
+    task: Mapping[str, Any]
+    model: Path
+
+    @property
+    def serving(self) -> tuple[str, str]:
+        """What is served, and by which runtime: equal for latency and energy of one arm."""
+        return str(self.model), repr(self.task["settings"]["techniques"].get("runtime"))
+
+
+@dataclass
+class Shelf:
+    """Served models, kept from one session to the next of the same models: making one ready may mean to compile it."""
+
+    _ready: dict[tuple[str, str], tuple[tuple[int, ...], Served, ExitStack]] = field(default_factory=dict)
+
+    def get(self, member: Member, batch_sizes: tuple[int, ...], prepare: Prepare) -> Served:
+        """The member's model, made ready for these batch sizes unless it is already."""
+        kept = self._ready.get(member.serving)
+        if kept is not None and set(batch_sizes) <= set(kept[0]):
+            return kept[1]
+        self._drop(member.serving)
+        with ExitStack() as stack:
+            folder = stack.enter_context(TemporaryDirectory(prefix="cnnbench-", ignore_cleanup_errors=True))
+            served = prepare(Path(folder))
+            stack.callback(served.close)
+            self._ready[member.serving] = (batch_sizes, served, stack.pop_all())
+        return served
+
+    def keep_only(self, members: Sequence[Member]) -> None:
+        """Let go of all others."""
+        for serving in self._ready.keys() - {member.serving for member in members}:
+            self._drop(serving)
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self.keep_only(())
+
+    def _drop(self, serving: tuple[str, str]) -> None:
+        kept = self._ready.pop(serving, None)
+        if kept is not None:
+            kept[2].close()
+
+
+def measure_together(
+    members: Sequence[Member],
+    serve: Callable[[Member], Served],
+    device: Device,
+    latency: LatencyOptions,
+    meter: EnergyMeter,
+    told: Callable[[BaseException], BaseException],
+    faults: tuple[type[BaseException], ...],
+) -> dict[str, Result]:
+    """Measure all members, which are of one kind; the result of each by its key, or what it raised.
+
+    Args:
+        members: latency stages, or energy stages.
+        serve: makes a member's model ready.
+        device: where they are served.
+        latency: how latency is taken.
+        meter: for energy.
+        told: what to make of an error before it becomes a result.
+        faults: what costs a member alone; anything else goes through.
+    """
+    found: dict[str, Result] = {}
+    served: dict[str, Served] = {}
+    for member in members:
+        try:
+            served[member.key] = serve(member)
+        except faults as error:  # a runtime is another's code: anything may come out
+            found[member.key] = told(error)
+    subjects = {key: one.subject for key, one in served.items()}
+    task = members[0].task
+    shuffle = random.Random(f"{task['seed']} {task['family']}")  # noqa: S311 - the order of turns
+    if task["kind"] == "energy":
+        energy = inference_energy(subjects, meter, EnergyOptions(**task["energy"]), device, shuffle=shuffle)
+        for key, figures in energy.items():
+            found[key] = (
+                told(figures)
+                if isinstance(figures, BaseException)
+                else {
+                    "metrics": figures.metrics,
+                    "methods": figures.methods,
+                    "details": figures.details,
+                    "notes": [*served[key].notes, *figures.notes],
+                }
+            )
+        return found
+    pairs = {m.key: m.task["reference"] for m in members if m.key in subjects and m.task.get("reference") in subjects}
+    with NoiseWatch(device) as watch:
+        latencies = measure_latency(subjects, device, latency, pairs, shuffle=shuffle)
+    for key, taken in latencies.items():
+        found[key] = (
+            told(taken)
+            if isinstance(taken, BaseException)
+            else {
+                "metrics": {**served[key].metrics, **taken.metrics},
+                "details": {"latency": taken.details, "noise": {**watch.details, "measured_together": len(subjects)}},
+                "notes": served[key].notes,
+            }
+        )
+    return found
+
+
+def parts(members: Sequence[Member], free: int | None = None) -> Iterator[list[Member]]:
+    """Members in parts whose models fit into memory together; those that others are compared with are in each.
+
+    Args:
+        members: of one session.
+        free: bytes; None for what the machine has.
+    """
+    room = (psutil.virtual_memory().available if free is None else free) * MEMORY_SHARE
+    wanted = {member.task.get("reference") for member in members}
+    common = [member for member in members if member.key in wanted]
+    others = [member for member in members if member.key not in wanted]
+    room -= sum(_size(member) for member in common)
+    part: list[Member] = []
+    for member in others:
+        if part and sum(map(_size, part)) + _size(member) > room:
+            yield common + part
+            part = []
+        part.append(member)
+    if part or common:
+        yield common + part
+
+
+def _size(member: Member) -> int:
+    try:
+        return member.model.stat().st_size
+    except OSError:
+        return 0  # what is missing is told when it is served
