@@ -136,11 +136,12 @@ class Store:
             file.close()
 
 
-def open_results(path: Path) -> Records:
+def open_results(path: Path, *, every: bool = False) -> Records:
     """The records of a published or a running experiment.
 
     Args:
         path: a folder with ``records.jsonl``, or such a file by any name.
+        every: also those that a later one with their key has replaced.
 
     Raises:
         StoreError: nothing there, or no records in it; names the nearest place that has some.
@@ -151,21 +152,21 @@ def open_results(path: Path) -> Records:
         path = path / FILE
     elif not path.exists():
         raise StoreError(f"{path}: no such folder or file{_elsewhere(path)}")
-    found = _read(path)
+    found = _read(path, every=every)
     if not found.records:
         damage = f"; {found.problems[0]}" if found.problems else ""
         raise StoreError(f"{path}: holds no complete record{damage}")
     return found
 
 
-def _read(path: Path) -> Records:
+def _read(path: Path, *, every: bool = False) -> Records:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
         return Records(path, ())
     except OSError as error:
         raise StoreError(f"{path}: can't be read: {error.strerror or error}") from error
-    return _parse(path, data)
+    return _parse(path, data, every=every)
 
 
 def _elsewhere(path: Path) -> str:
@@ -181,8 +182,8 @@ def _elsewhere(path: Path) -> str:
     return f": {hint}" if hint else ": 'cnnbench run' makes one"
 
 
-def _parse(path: Path, data: bytes) -> Records:
-    latest: dict[str, Record] = {}
+def _parse(path: Path, data: bytes, *, every: bool) -> Records:
+    kept: dict[str | int, Record] = {}
     problems: list[LineProblem] = []
     lines = data.split(b"\n")
     for number, line in enumerate(lines, start=1):
@@ -203,9 +204,10 @@ def _parse(path: Path, data: bytes) -> Records:
         if fault:
             problems.append(LineProblem(number, fault))
             continue
-        latest.pop(record["key"], None)  # so that the order is that of the lines which count
-        latest[record["key"]] = record
-    return Records(path, tuple(latest.values()), tuple(problems))
+        name = number if every else record["key"]
+        kept.pop(name, None)  # so that the order is that of the lines which count
+        kept[name] = record
+    return Records(path, tuple(kept.values()), tuple(problems))
 
 
 def _fault(record: object) -> str:

@@ -53,8 +53,8 @@ numerals ratios columns notices footnotes table_formats tables samples
 tolerances
 pairs shifts
 evidence
-compare
-compare_text
+compare history
+compare_text history_plot
 compare_notes
 compare_formats
 tally
@@ -62,7 +62,7 @@ progress
 run outlook cards catalogue doctor model_card
 export
 commands.common
-commands.run commands.plan commands.techniques commands.compat commands.report commands.doctor commands.compare commands.export
+commands.run commands.plan commands.techniques commands.compat commands.report commands.doctor commands.compare commands.history commands.export
 cli pytest_plugin
 __main__
 """
