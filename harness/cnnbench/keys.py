@@ -77,7 +77,7 @@ _TRAINING = (
 )
 """Modules of the harness that decide what is trained, compressed and evaluated."""
 _MEASURING = (
-    *("meters", "nvml", "stages/energy", "stages/latency", "stages/memory", "stages/noise", "stages/pinning"),
+    *("meters", "nvml", "stats", "stages/energy", "stages/latency", "stages/memory", "stages/noise", "stages/pinning"),
     *("stages/serve", "stages/session", "stages/subject", "stages/timings", "stages/turns"),
 )
 """Modules that decide in addition what is measured: a change of these trains nothing anew."""
@@ -147,15 +147,22 @@ class Keys:
         if name not in self._made:
             trained_by = self._trained(trial.arm.settings)
             chain = [self.choice(choice) for choice in trial.arm.settings.techniques.get("compressor", ())]
-            # Its memory is known only from a process that has done nothing else.
-            apart = ["own process"] if "memory_train" in self._measure.metrics else []
-            trained = digest(["train", self._base, trained_by, trial.seed, family(trial), *apart])
+            trained = digest(["train", self._base, trained_by, trial.seed, family(trial), *self._metered()])
             self._made[name] = ModelKeys(
                 rehearsal=digest(["rehearse", self._base, trained_by, chain]),
                 trained=trained,
                 compressed=digest(["compress", trained, chain]) if chain else None,
             )
         return self._made[name]
+
+    def _metered(self) -> list[Any]:
+        """What a training's cost depends on and its weights do not, as far as the suite asks for that cost."""
+        wanted, energy = {*self._measure.metrics}, self._measure.energy
+        # Its memory is known only from a process that has done nothing else.
+        metered: list[Any] = ["own process"] if "memory_train" in wanted else []
+        if wanted & {"energy_train", "co2_train"} and energy.source != "auto":
+            metered += [energy.source, energy.watts]
+        return metered
 
     def runtimes(self, trial: Trial) -> list[Any]:
         """The runtime that serves, with its sources."""

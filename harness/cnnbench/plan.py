@@ -162,7 +162,8 @@ class _Stages:
         check = {**task, "kind": "rehearse", "seed": 0}
         made.append(Stage(keys.rehearsal, "rehearse", check, (), f"{trial.arm.name}: rehearse"))
         on_cpu = self._place.kind == "cpu"  # elsewhere the device's allocator tells what is whose
-        add("train", keys.trained, (), {}, own_process=on_cpu and "memory_train" in measure.metrics)
+        source = {"energy": measure.energy.taking()}
+        add("train", keys.trained, (), source, own_process=on_cpu and "memory_train" in measure.metrics)
         if keys.compressed:
             add("compress", keys.compressed, (keys.trained,), {})
         models = tuple(filter(None, (keys.trained, keys.compressed)))
@@ -191,7 +192,7 @@ class _Stages:
                 reference=other,
             )
         if "energy" in self._wanted:
-            options = asdict(measure.energy)
+            options = measure.energy.taking()
             how = [options, measure.latency.threads, self._place.energy, version("codecarbon")]
             add(
                 "energy",

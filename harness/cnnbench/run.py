@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnnbench.carbon import co2
 from cnnbench.errors import UsageError
 from cnnbench.execute.cache import StageCache
 from cnnbench.execute.interface import Epoch
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from cnnbench.plugins import PluginHost
     from cnnbench.progress import Progress
     from cnnbench.suite import Suite
+    from cnnbench.types import EnergyOptions
 
 EXECUTORS = ("local", "inline")
 
@@ -270,7 +272,7 @@ class _Ledger:
             else:
                 done.add(planned.key)
                 if any(record.get(name) != value for name, value in heading.items()):
-                    record = {**record, **heading}
+                    record = {**record, **heading, **_with_co2(record, self._suite.measure.energy)}
                     self._store.append(record)
             self._records[planned.key] = record
         return frozenset(done)
@@ -297,6 +299,8 @@ class _Ledger:
                 "methods": {},
                 "details": {"partial": {"metrics": merged["metrics"], **merged["details"]}},
             }
+        else:
+            merged = _with_co2(merged, self._suite.measure.energy)
         merged["details"]["notes"] = list(dict.fromkeys(notes))
         seconds = {kind: outcome.result.get("seconds", outcome.seconds) for kind, outcome in known}
         return self._write(planned, {**body, **merged, "seconds": seconds})
@@ -352,3 +356,17 @@ class _Ledger:
         self._store.append(record)
         self._records[planned.key] = record
         return record
+
+
+def _with_co2(body: Mapping[str, Any], energy: EnergyOptions) -> dict[str, dict[str, Any]]:
+    """Metrics, methods and details of a trial with the CO2 of its energy on the suite's grid."""
+    found = co2(body["metrics"], body["methods"], energy)
+    details = {
+        name: {**value, "intensity": found.intensity} if name in {"energy", "energy_train"} else value
+        for name, value in body["details"].items()
+    }
+    return {
+        "metrics": {**body["metrics"], **found.metrics},
+        "methods": {**body["methods"], **found.methods},
+        "details": details,
+    }

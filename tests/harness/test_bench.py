@@ -18,7 +18,7 @@ from cnnbench.execute.interface import Epoch, Outcome, Task
 from cnnbench.execute.local import LocalExecutor
 from cnnbench.execute.perform import perform
 from cnnbench.keys import Place
-from cnnbench.meters import Component, EnergyMeter, Reading
+from cnnbench.meters.base import Component, EnergyMeter, Reading
 from cnnbench.plan import make_plan
 from cnnbench.plugins import PluginHost
 from cnnbench.quantities import quantities
@@ -82,6 +82,7 @@ class Workplace:
 
     root: Path
     bench: Bench
+    watt: Watt
     plan: Any
     told: list[Mapping[str, Any]] = field(default_factory=list)
 
@@ -120,8 +121,10 @@ def make_workplace(root: Path, text: str = TEXT) -> Workplace:
     host = PluginHost.discover()
     suite = parse(text.encode(), "suite.toml", host.registry)
     bench = Bench(host.registry)
-    bench.meter = Watt()
-    return Workplace(root, bench, make_plan(suite, host, Place("cpu", "cpu", "test machine")))
+    watt = Watt()
+    bench.meter = lambda energy: watt
+    bench._meters["test"] = watt
+    return Workplace(root, bench, watt, make_plan(suite, host, Place("cpu", "cpu", "test machine")))
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +145,7 @@ COMMON = {"metrics", "methods", "details", "notes", "seconds"}
 
 
 def test_train(work):
-    work.bench.meter.devices.clear()
+    work.watt.devices.clear()
     work.told.clear()
     result = work.run("baseline", "train")
     assert result.keys() == COMMON
@@ -156,7 +159,7 @@ def test_train(work):
     assert all(entry.keys() == names for entry in history)
     assert result["details"]["training"] == {}
     assert work.told == history
-    assert work.bench.meter.devices == ["cpu"]
+    assert work.watt.devices == ["cpu"]
     artifact = load_model(work.root / work.stage("baseline", "train").key / MODEL)
     assert not artifact.model.training
     assert artifact.model(artifact.input(torch.rand(3, 1, 8, 8))).shape == (3, 10)
@@ -283,8 +286,8 @@ def test_a_member_that_can_t_be_served_leaves_the_session(work, monkeypatch):
 
 def test_energy_is_taken_with_the_threads_of_latency(work):
     work.run("baseline", "train")
-    work.bench.meter.devices.clear()
-    work.bench.meter.threads.clear()
+    work.watt.devices.clear()
+    work.watt.threads.clear()
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
@@ -292,8 +295,8 @@ def test_energy_is_taken_with_the_threads_of_latency(work):
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
-    assert set(work.bench.meter.threads) == {2}
-    assert len(work.bench.meter.devices) == 1 + 2 * 3  # a look at the meter, then an idle window before each of three
+    assert set(work.watt.threads) == {2}
+    assert len(work.watt.devices) == 1 + 2 * 3  # a look at the meter, then an idle window before each of three
     assert result["methods"] == {"energy_inference_mj": "estimated"}
     images = result["details"]["energy"]["images"]
     assert result["metrics"]["energy_inference_mj"] == pytest.approx(sorted(1e3 / n for n in images)[1])
@@ -368,9 +371,9 @@ def test_data_is_loaded_once_while_the_dataset_is_the_same(tmp_path, monkeypatch
     for seed in (0, 1):
         work.run("baseline", "evaluate", seed)
     assert loads == ["Digits"]
-    assert work.bench.meter.closed is False
+    assert work.watt.closed is False
     work.bench.close()
-    assert work.bench.meter.closed is True
+    assert work.watt.closed is True
 
 
 def test_a_model_with_kernels_of_its_own_is_served_by_them(tmp_path, install_plugin):

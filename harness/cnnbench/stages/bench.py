@@ -19,7 +19,7 @@ from cnnbench.data import load, split
 from cnnbench.devices import resolve
 from cnnbench.environment import usable_cores
 from cnnbench.errors import OutOfMemory
-from cnnbench.meters import CodecarbonMeter
+from cnnbench.meters.choose import make_meter
 from cnnbench.options import make
 from cnnbench.plain import settings_from_plain
 from cnnbench.seeds import Streams
@@ -35,7 +35,7 @@ from cnnbench.stages.serve import serve
 from cnnbench.stages.session import Shelf, measure_together, parts
 from cnnbench.stages.threads import intra_op_threads
 from cnnbench.stages.train import EVALUATION_BATCH, model_inputs, train
-from cnnbench.types import Choice, LatencyOptions
+from cnnbench.types import Choice, EnergyOptions, LatencyOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from cnnbench.artifact import Artifact
     from cnnbench.devices import Device
-    from cnnbench.meters import EnergyMeter
+    from cnnbench.meters.base import EnergyMeter
     from cnnbench.registry import Registry
     from cnnbench.stages.serve import Served
     from cnnbench.stages.session import Member
@@ -65,14 +65,15 @@ class Bench:
 
     def __init__(self, registry: Registry) -> None:
         self.registry = registry
-        self.meter: EnergyMeter = CodecarbonMeter()
+        self._meters: dict[str, EnergyMeter] = {}
         self._shelf = Shelf()
         self._loaded: tuple[Choice, ImageData] | None = None
 
     def close(self) -> None:
         """Let go of the energy meter and of what is served."""
         self._shelf.close()
-        self.meter.close()
+        for meter in self._meters.values():
+            meter.close()
 
     def run(self, task: Mapping[str, Any], inputs: Sequence[Path], folder: Path, tell: Tell) -> dict[str, Any]:
         """Run one stage.
@@ -121,11 +122,20 @@ class Bench:
 
             for part in parts(members):
                 self._shelf.keep_only(part)
+                meter = self.meter(task["energy"]) if task["kind"] == "energy" else None
                 results = measure_together(
-                    part, serve, device, options, self.meter, lambda error: _told(error, device), faults
+                    part, serve, device, options, meter, lambda error: _told(error, device), faults
                 )
                 found = results | found  # one that is in every part counts as it was in the first
         return found
+
+    def meter(self, energy: Mapping[str, Any]) -> EnergyMeter:
+        """The meter for a task's ``energy``, made once for each source: it looks for counters, which takes a while."""
+        options = EnergyOptions(**energy)
+        name = repr((options.source, options.watts))
+        if name not in self._meters:
+            self._meters[name] = make_meter(options)
+        return self._meters[name]
 
     def data(self, choice: Choice) -> ImageData:
         """The dataset, loaded once for as long as stages ask for the same."""
@@ -172,7 +182,7 @@ class _Work:
         input_module = self.builder.input_module()
         run = self.builder.run(input_module, self.streams, observers=self.observers, notes=notes)
         strategies = self.builder.techniques("strategy")
-        with PeakMemory(self.device) as memory, self.bench.meter.task(self.device) as metered:
+        with PeakMemory(self.device) as memory, self.bench.meter(self.task["energy"]).task(self.device) as metered:
             began = time.perf_counter()
             trained = train(run, strategies)
             self.device.synchronize()

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from cnnbench.devices import Device
-    from cnnbench.meters import EnergyMeter
+    from cnnbench.meters.base import EnergyMeter
     from cnnbench.stages.serve import Served
     from cnnbench.types import LatencyOptions
 
@@ -96,7 +96,7 @@ def measure_together(
     serve: Callable[[Member], Served],
     device: Device,
     latency: LatencyOptions,
-    meter: EnergyMeter,
+    meter: EnergyMeter | None,
     told: Callable[[BaseException], BaseException],
     faults: tuple[type[BaseException], ...],
 ) -> dict[str, Result]:
@@ -107,7 +107,7 @@ def measure_together(
         serve: makes a member's model ready.
         device: where they are served.
         latency: how latency is taken.
-        meter: for energy.
+        meter: for energy stages.
         told: what to make of an error before it becomes a result.
         faults: what costs a member alone; anything else goes through.
     """
@@ -121,7 +121,7 @@ def measure_together(
     subjects = {key: one.subject for key, one in served.items()}
     task = members[0].task
     shuffle = random.Random(f"{task['seed']} {task['family']}")  # noqa: S311 - the order of turns
-    if task["kind"] == "energy":
+    if meter is not None:
         energy = inference_energy(subjects, meter, EnergyOptions(**task["energy"]), device, shuffle=shuffle)
         for key, figures in energy.items():
             found[key] = (
