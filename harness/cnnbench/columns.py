@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cnnbench.numerals import MISSING, Scale, interval_decimals, number, scale, significant, with_interval
+from cnnbench.quantities import is_ratio
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +27,7 @@ class Column:
         label: first line of the header.
         unit: second line; empty for none.
         cells: one for each row of the table.
-        follows: belongs beside the column before it (a difference beside its value).
+        follows: belongs beside the column before it (a difference or a ratio beside its value).
     """
 
     label: str
@@ -36,7 +37,7 @@ class Column:
 
 
 def text_columns(table: Table) -> list[Column]:
-    """``arm``, ``ok``, then for each quantity its value and, for those of quality, the difference from the baseline."""
+    """``arm``, ``ok``, then each quantity's value and, where it is compared, its difference or ratio beside it."""
     columns = [
         Column("arm", "", tuple(_named(row) for row in table.rows)),
         Column("ok", "", tuple(f"{row.ok}/{row.planned}" for row in table.rows)),
@@ -44,6 +45,9 @@ def text_columns(table: Table) -> list[Column]:
     for quantity in table.quantities:
         measured = [row.measured[quantity.key] for row in table.rows]
         shown = scale(quantity, (m.value.mean for m in measured if m.value))
+        if is_ratio(quantity):
+            columns.append(Column(quantity.label, quantity.unit, _ratios(table, measured), True))
+            continue
         columns.append(Column(quantity.label, shown.unit, _values(table, quantity, shown, measured)))
         if compared(table, quantity):
             unit = "pp" if shown.unit == "%" else shown.unit
@@ -52,8 +56,9 @@ def text_columns(table: Table) -> list[Column]:
 
 
 def compared(table: Table, quantity: Quantity) -> bool:
-    """Whether the columns for people hold the quantity's difference from the baseline; data formats hold every one."""
-    return any(row.role == "baseline" for row in table.rows) and (
+    """Whether the columns for people hold the quantity's difference; data formats hold every one."""
+    arms = {row.arm for row in table.rows}
+    return any(row.role == "baseline" or row.reference in arms for row in table.rows) and (
         quantity.stage == "evaluate" or quantity.key == table.primary
     )
 
@@ -62,6 +67,14 @@ def spread(estimate: Estimate) -> float:
     """Half the interval's width; 0 where there is no interval or nothing but rounding."""
     half = estimate.half or 0.0
     return half if half > _NOISE * abs(estimate.mean) else 0.0
+
+
+def ratio_half(ratio: Estimate) -> float:
+    """The longer side of a ratio's interval, which is not quite even; 0 where there is none."""
+    if ratio.low is None or ratio.high is None:
+        return 0.0
+    half = max(ratio.high - ratio.mean, ratio.mean - ratio.low)
+    return half if half > _NOISE * ratio.mean else 0.0
 
 
 def mark(method: str) -> str:
@@ -101,12 +114,24 @@ def _differences(table: Table, quantity: Quantity, shown: Scale, measured: list[
         if m.difference is None:
             cells.append("" if row.role == "baseline" else MISSING)
             continue
-        words = [_number(m.difference, shown, decimals, signed=True)]
+        words = [_number(m.difference, shown, decimals, signed=True), mark(m.difference_method)]
         if m.value and m.difference.n < m.value.n:
-            words.append(f"(n={m.difference.n})")  # the baseline lacks some of this arm's seeds
+            words.append(f"(n={m.difference.n})")  # the reference lacks some of this arm's seeds
         elif not single(table.rows, quantity):
             words.append(_lone(m.difference))
         cells.append(" ".join(filter(None, words)))
+    return tuple(cells)
+
+
+def _ratios(table: Table, measured: list[Measured]) -> tuple[str, ...]:
+    cells = []
+    for row, m in zip(table.rows, measured, strict=True):
+        if m.value is None:
+            cells.append("" if row.role == "baseline" else MISSING)
+            continue
+        half = ratio_half(m.value)
+        text = with_interval(m.value.mean, half) if half else number(m.value.mean, 2)
+        cells.append(f"{text} {m.sign}".rstrip())
     return tuple(cells)
 
 

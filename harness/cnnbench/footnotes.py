@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from cnnbench.columns import mark, single, spread
 from cnnbench.frame import PENDING
+from cnnbench.notices import co2_notes, latency_notes
+from cnnbench.quantities import is_ratio
 from cnnbench.text import listed, printable
-from cnnbench.types import LatencyOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
 _LONGEST_REASON = 200
 _MOST_REASONS = 20
-_TAIL_SAMPLES = 100
-"""Below so many samples the 99th percentile lies between the two slowest."""
 _VERSIONS = ("cnnbench", "torch", "torchvision", "python", "driver", "revision")
 
 
@@ -29,7 +28,8 @@ def footnotes(trials: TrialSet, rows: Sequence[Row], columns: Sequence[Quantity]
     """The notes in order: signs, missing trials, conditions, origin."""
     yield from _signs(trials, rows, columns)
     yield from _methods(rows)
-    yield from _latency(trials, columns)
+    yield from co2_notes(trials, columns)
+    yield from latency_notes(trials, rows, columns)
     yield from _missing(trials)
     yield from _remarks(trials)
     yield from _conditions(trials)
@@ -37,62 +37,59 @@ def footnotes(trials: TrialSet, rows: Sequence[Row], columns: Sequence[Quantity]
 
 
 def _signs(trials: TrialSet, rows: Sequence[Row], columns: Sequence[Quantity]) -> Iterator[str]:
-    values = [row.measured[q.key].value for q in columns for row in rows]
+    plain = [q for q in columns if not is_ratio(q)]  # ratios have a note of their own
+    values = [row.measured[q.key].value for q in plain for row in rows]
     if any(value and spread(value) for value in values):
         yield "±: half the 95 % t interval of the mean over seeds; without it, all seeds agree."
-    once = [q.label for q in columns if single(rows, q) and q.stage != "profile"]
+    once = [q.label for q in plain if single(rows, q) and q.stage != "profile"]
     if len(trials.seeds) == 1:
-        yield "One seed: there are no intervals, and a difference may be chance alone."
+        yield "One seed: there are no intervals over seeds, and a difference may be chance alone."
     elif once:
         yield f"From one seed, so without interval: {listed(once)}."
-    if trials.baseline is None:
-        yield "No baseline in this run: there are no differences."
-    elif len(trials.arms) > 1:
-        if next(row for row in rows if row.arm == trials.baseline).ok:
-            yield (
-                f"Δ: difference from {printable(trials.baseline)} in the same seeds, ± its 95 % paired t interval; "
-                "not corrected for the number of arms."
-            )
-        else:
-            yield f"No trial of {printable(trials.baseline)} is ok: there are no differences."
+    yield from _references(trials, rows)
     for row in rows:
         if row.role == "placebo":
-            yield f"{printable(row.arm)}: the baseline again with other random numbers; its Δ is the run's own noise."
+            own = "Δ and ratio are" if any(row.measured[q.key].value for q in columns if is_ratio(q)) else "Δ is"
+            yield f"{printable(row.arm)}: the baseline again with other random numbers; its {own} the run's own noise."
+
+
+def _references(trials: TrialSet, rows: Sequence[Row]) -> Iterator[str]:
+    """What differences are from, where it is not the baseline, and where it has nothing to compare with."""
+    by_name = {row.arm: row for row in rows}
+    compared: dict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        if row.reference is not None:
+            compared[row.reference].append(printable(row.arm))
+    if trials.baseline is None:
+        yield f"No baseline in this run: there are no differences{' from it' if compared else ''}."
+    there = {name: arms for name, arms in compared.items() if name in by_name and by_name[name].ok}
+    if there:
+        whose = printable(next(iter(there))) if list(there) == [trials.baseline] else "an arm's reference"
+        yield (
+            f"Δ: difference from {whose} in the same seeds, ± its 95 % paired t interval; not corrected for the number "
+            "of arms."
+        )
+    others = [f"{listed(arms)} with {printable(name)}" for name, arms in there.items() if name != trials.baseline]
+    if others:
+        rest = f"; all others with {printable(trials.baseline)}" if trials.baseline and trials.baseline in there else ""
+        yield f"Compared, in Δ and ratio: {'; '.join(others)}{rest}."
+    for name, arms in compared.items():
+        whom = "" if name == trials.baseline and list(compared) == [name] else f" for {listed(arms)}"
+        if name not in by_name:
+            yield f"{printable(name)} is not in this run: there are no differences{whom}."
+        elif name not in there:
+            yield f"No trial of {printable(name)} is ok: there are no differences{whom}."
 
 
 def _methods(rows: Sequence[Row]) -> Iterator[str]:
-    marks = {mark(m.method) for row in rows for m in row.measured.values() if m.value}
+    shown = [m for row in rows for m in row.measured.values() if m.value]
+    marks = {mark(way) for m in shown for way in (m.method, m.difference_method)}
     if "est." in marks:
         yield "est.: estimated as an assumed power × time; it carries no information beyond time."
     if "nominal" in marks:
         yield "nominal: the file with the format's bits; it has no packed storage here."
-    if "unknown" in marks:
+    if any("unknown" in text for text in marks):
         yield "unknown: the source does not say whether it measured or estimated."
-
-
-def _latency(trials: TrialSet, columns: Sequence[Quantity]) -> Iterator[str]:
-    """Where sampling was too short for the precision asked for, or for percentiles far out."""
-    shown = [q.key for q in columns if q.key.startswith(("latency_b", "throughput_b"))]
-    ok = [record for record in trials.records.values() if record["status"] == "ok"]
-    samplings = [one for r in ok for one in ((r.get("details") or {}).get("latency") or {}).values()] if shown else []
-    unsure = [one for one in samplings if one["stopped"] != "precision"]
-    if unsure:
-        asked = (trials.heading.get("measure") or {}).get("latency") or {}
-        within = f"{100 * asked.get('precision', LatencyOptions.precision):g} %"
-        out_of_time = sum(one["stopped"] == "time" for one in unsure)
-        why = [f"time was up in {out_of_time} (see max_seconds)"] if out_of_time else []
-        if len(unsure) > out_of_time:
-            why.append(f"the limit on samples was reached in {len(unsure) - out_of_time}")
-        yield f"Latency: the median is not known within {within} in {_share(unsure, samplings)}: {listed(why)}."
-    tails = [name for name in ("p95", "p99") if any(key.endswith(f"_{name}_ms") for key in shown)]
-    few = [one for one in samplings if len(one["samples_ms"]) < _TAIL_SAMPLES]
-    if tails and few:
-        yield f"{'/'.join(tails)} from fewer than {_TAIL_SAMPLES} samples in {_share(few, samplings)}."
-
-
-def _share(some: Sequence[Mapping[str, Any]], samplings: Sequence[Mapping[str, Any]]) -> str:
-    fewest = min(len(one["samples_ms"]) for one in some)
-    return f"{len(some)} of {len(samplings)} samplings (fewest samples: {fewest})"
 
 
 def _missing(trials: TrialSet) -> Iterator[str]:

@@ -25,6 +25,7 @@ class TrialSet:
         arms: planned arms, the baseline first.
         seeds: planned seeds.
         roles: role by arm.
+        references: by arm, the one that it is compared with; None for none. It need not be among the arms.
         records: the latest record by arm and seed.
         heading: a record that speaks for what all share: suite, measure, device.
         left_out: number of records of earlier plans, suites or other devices.
@@ -33,6 +34,7 @@ class TrialSet:
     arms: tuple[str, ...]
     seeds: tuple[int, ...]
     roles: Mapping[str, str]
+    references: Mapping[str, str | None]
     records: Mapping[tuple[str, int], Mapping[str, Any]]
     heading: Mapping[str, Any]
     left_out: int
@@ -72,7 +74,12 @@ def current(records: Sequence[Mapping[str, Any]]) -> TrialSet:
     first = "arm" if "baseline" in known.values() else "baseline"
     roles = {arm: known.get(arm, first if place == 0 else "arm") for place, arm in enumerate(arms)}
     arms.sort(key=lambda arm: roles[arm] != "baseline")
-    return TrialSet(tuple(arms), tuple(seeds), roles, found, last, len(records) - len(mine))
+    baseline = next((arm for arm in arms if roles[arm] == "baseline"), None)
+    references = dict.fromkeys(arms, baseline)  # also of arms without any record, and of records that name none
+    references |= {record["arm"]: record["reference"] for record in mine if record.get("reference")}
+    if baseline is not None:
+        references[baseline] = None
+    return TrialSet(tuple(arms), tuple(seeds), roles, references, found, last, len(records) - len(mine))
 
 
 def _plan_of(record: Mapping[str, Any]) -> str:

@@ -19,6 +19,8 @@ _LADDERS = (
     (1000.0, ("µs", "ms", "s")),
     (1000.0, ("J", "kJ", "MJ")),
     (1000.0, ("µJ/image", "mJ/image", "J/image")),
+    (1000.0, ("mg", "g", "kg")),
+    (1000.0, ("µg/image", "mg/image", "g/image")),
 )
 
 

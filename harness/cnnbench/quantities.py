@@ -6,6 +6,7 @@ the one place that knows how the first become the second.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -99,3 +100,19 @@ def quantities(metrics: Sequence[str], batch_sizes: Sequence[int]) -> list[Quant
         else:
             columns.append(fixed.get(name) or Quantity(name, name, "", "neither", "evaluate"))
     return columns
+
+
+def ratio_key(batch_size: object) -> str:
+    """Key of a latency's ratio to the reference's."""
+    return f"latency_b{batch_size}_ratio"
+
+
+def ratio_beside(column: Quantity) -> Quantity | None:
+    """The ratio to the reference's that stands beside a median latency; None beside anything else."""
+    found = re.fullmatch(r"latency_b(\d+)_ms", column.key)
+    return Quantity(ratio_key(found[1]), f"ratio b{found[1]}", "×", "lower", "latency") if found else None
+
+
+def is_ratio(column: Quantity) -> bool:
+    """Whether a column is made by ``ratio_beside``."""
+    return re.fullmatch(ratio_key(r"\d+"), column.key) is not None

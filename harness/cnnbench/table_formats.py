@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from cnnbench.stats import Estimate
-    from cnnbench.tables import Measured, Table
+    from cnnbench.tables import Measured, Row, Table
 
 _GAP = "  "
 _WIDEST_NAME = 28
@@ -136,18 +136,19 @@ def _escaped(text: str) -> str:
 def csv_text(table: Table, _width: int | None = None) -> str:
     """One line for each arm and quantity, in the recorded unit (the key names it), with all digits."""
     out = io.StringIO()
-    writer = csv.DictWriter(out, [*_ARM_FIELDS, "quantity", *_NUMBER_FIELDS, "method"], lineterminator="\n")
+    writer = csv.DictWriter(out, [*_ARM_FIELDS, "quantity", *_NUMBER_FIELDS, *_METHOD_FIELDS], lineterminator="\n")
     writer.writeheader()
     for row in table.rows:
-        arm = {"arm": row.arm, "role": row.role, "changes": row.changes, "ok": row.ok, "planned": row.planned}
+        arm = {name: "" if value is None else value for name, value in _arm(row).items()}
         for quantity in table.quantities:
             measured = row.measured[quantity.key]
             numbers = {name: "" if value is None else value for name, value in _numbers(measured).items()}
-            writer.writerow({**arm, "quantity": quantity.key, **numbers, "method": measured.method})
+            writer.writerow({**arm, "quantity": quantity.key, **numbers, **_methods(measured)})
     return out.getvalue().removesuffix("\n")
 
 
-_ARM_FIELDS = ("arm", "role", "changes", "ok", "planned")
+_ARM_FIELDS = ("arm", "role", "changes", "reference", "ok", "planned")
+_METHOD_FIELDS = ("method", "diff_method")
 _NUMBER_FIELDS = ("mean", "low", "high", "n", "diff", "diff_low", "diff_high", "diff_n")
 
 
@@ -161,14 +162,10 @@ def json_text(table: Table, _width: int | None = None) -> str:
         "quantities": [asdict(quantity) for quantity in table.quantities],
         "arms": [
             {
-                "arm": row.arm,
-                "role": row.role,
-                "changes": row.changes,
-                "ok": row.ok,
-                "planned": row.planned,
+                **_arm(row),
                 "statuses": dict(row.statuses),
                 "quantities": {
-                    key: {**_numbers(measured), "method": measured.method or None}
+                    key: {**_numbers(measured), **{name: way or None for name, way in _methods(measured).items()}}
                     for key, measured in row.measured.items()
                 },
             }
@@ -177,6 +174,14 @@ def json_text(table: Table, _width: int | None = None) -> str:
         "notes": list(table.notes),
     }
     return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def _arm(row: Row) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in _ARM_FIELDS}
+
+
+def _methods(measured: Measured) -> dict[str, str]:
+    return dict(zip(_METHOD_FIELDS, (measured.method, measured.difference_method), strict=True))
 
 
 def _numbers(measured: Measured) -> dict[str, Any]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from cnnbench import table_formats
 from cnnbench.errors import UsageError
 from cnnbench.footnotes import footnotes
 from cnnbench.frame import TrialSet, current, to_frame
-from cnnbench.quantities import Quantity, quantities
+from cnnbench.quantities import Quantity, quantities, ratio_beside, ratio_key
+from cnnbench.ratios import NotFaster, batch_sizes, not_faster, over_seeds, resolution, sign
 from cnnbench.registry import nearest
 from cnnbench.stats import Estimate, mean_interval, paired_difference
 
@@ -24,15 +25,21 @@ if TYPE_CHECKING:
 class Measured:
     """One quantity of one arm, in the recorded unit.
 
+    A latency's ratio to the reference's is a quantity too; its value is what ``ratios.over_seeds`` makes of it.
+
     Attributes:
         value: over the seeds that are ok; None where there is none.
-        difference: from the baseline, over the seeds that both have; None for the baseline itself.
+        difference: from the reference, over the seeds that both have; None for the baseline itself and for ratios.
         method: how it was obtained, where the records say: ``measured``, ``estimated``, ``nominal`` ...
+        difference_method: how the difference was obtained: an estimate on either side makes it one.
+        sign: beside a ratio: ``↓`` or ``↑`` for faster or slower, ``‡`` for fewer multiply-adds and not faster.
     """
 
     value: Estimate | None
     difference: Estimate | None
     method: str
+    difference_method: str = ""
+    sign: str = ""
 
 
 @dataclass(frozen=True)
@@ -43,15 +50,19 @@ class Row:
         arm: its name.
         role: ``baseline``, ``arm`` or ``placebo``.
         changes: what it changes of the baseline, as text.
+        reference: the arm that it is compared with; None for the baseline.
         statuses: number of trials by status, those without a record as ``pending``.
         measured: by quantity key.
+        not_faster: set where its multiply-adds are fewer than the reference's and its latency is not lower.
     """
 
     arm: str
     role: str
     changes: str
+    reference: str | None
     statuses: Mapping[str, int]
-    measured: Mapping[str, Measured]
+    measured: Mapping[str, Measured] = field(default_factory=dict)
+    not_faster: NotFaster | None = None
 
     @property
     def ok(self) -> int:
@@ -99,7 +110,7 @@ def make_table(records: Sequence[Mapping[str, Any]], source: Path | None = None)
     """
     trials = current(records)
     frame = to_frame(trials)
-    primary, columns = _columns(trials.heading.get("measure") or {})
+    primary, columns = _columns(trials.heading.get("measure") or {}, frame)
     by_arm = {str(arm): rows for arm, rows in frame.groupby("arm", sort=False)}
     suite = trials.heading.get("suite") or {}
     rows = tuple(_row(trials, arm, by_arm, columns) for arm in trials.arms)
@@ -116,34 +127,70 @@ def make_table(records: Sequence[Mapping[str, Any]], source: Path | None = None)
 
 def _row(trials: TrialSet, arm: str, by_arm: Mapping[str, pd.DataFrame], columns: Sequence[Quantity]) -> Row:
     mine = by_arm[arm]
-    base = by_arm[trials.baseline] if trials.baseline not in {None, arm} else None
+    reference = trials.references[arm]
+    base = by_arm.get(reference) if reference is not None else None
     measured: dict[str, Measured] = {}
     for key in (column.key for column in columns):
         value = difference = None
+        method, other = _method(trials, arm, key), ""
         if key in mine:
             value = mean_interval(mine[key].to_numpy())
-            difference = None if base is None else paired_difference(mine[key].to_numpy(), base[key].to_numpy())
-        measured[key] = Measured(value, difference, _method(trials, arm, key))
+            if base is not None and reference is not None:
+                difference = paired_difference(mine[key].to_numpy(), base[key].to_numpy())
+                other = _method(trials, reference, key)
+        measured[key] = Measured(value, difference, method, _combined(method, other) if difference else "")
+    ratios = {size: ratio for size in batch_sizes(mine.columns) if (ratio := over_seeds(_ok(trials, arm), size))}
+    slow = None
+    if base is not None and "flops" in mine:
+        slow = not_faster(mine["flops"].to_numpy(), base["flops"].to_numpy(), ratios)
+    for size, ratio in ratios.items():
+        if ratio_key(size) in measured:
+            signs = sign(ratio, resolution(trials.heading)) + ("‡" if slow and size in slow.ratios else "")
+            measured[ratio_key(size)] = Measured(ratio, None, "measured", sign=signs)
     statuses = {str(status): int(count) for status, count in mine["status"].value_counts().items()}
-    return Row(arm, trials.roles[arm], max(mine["changes"]), statuses, measured)
+    return Row(arm, trials.roles[arm], max(mine["changes"]), reference, statuses, measured, slow)
+
+
+def _ok(trials: TrialSet, arm: str) -> list[Mapping[str, Any]]:
+    return [record for record in trials.of(arm) if record["status"] == "ok"]
 
 
 def _method(trials: TrialSet, arm: str, key: str) -> str:
-    """How an arm's quantity was obtained; all ways where its seeds differ."""
-    ok = (record for record in trials.of(arm) if record["status"] == "ok")
-    ways = {str((record.get("methods") or {}).get(key) or "") for record in ok}
+    """How an arm's quantity was obtained; all ways where its seeds differ.
+
+    Energy whose record does not say is ``unknown``: without any mark it would pass for a measurement.
+    """
+    ok = [record for record in _ok(trials, arm) if (record.get("metrics") or {}).get(key) is not None]
+    silent = "unknown" if key.startswith(_NEVER_UNMARKED) else ""
+    ways = {str((record.get("methods") or {}).get(key) or silent) for record in ok}
     return ", ".join(sorted(ways - {""}))
 
 
-def _columns(measure: Mapping[str, Any]) -> tuple[str, tuple[Quantity, ...]]:
-    """The primary quantity's key, and the quantities to show; an unlisted primary metric leads them."""
+def _combined(own: str, other: str) -> str:
+    """Method of a difference: what either side has beside ``measured``."""
+    ways = {way for text in (own, other) for way in text.split(", ") if way}
+    return ", ".join(sorted(ways - {"measured"} or ways))
+
+
+_NEVER_UNMARKED = ("energy_", "co2_")
+
+
+def _columns(measure: Mapping[str, Any], recorded: Container[str]) -> tuple[str, tuple[Quantity, ...]]:
+    """The primary quantity's key, and the quantities to show; an unlisted primary metric leads them.
+
+    Beside each latency stands its ratio to the reference's, if any record has one.
+    """
     primary = str(measure.get("primary") or "accuracy")
     names = list(measure.get("metrics") or [primary])
-    batch_sizes = (measure.get("latency") or {}).get("batch_sizes") or [1]
+    sizes = (measure.get("latency") or {}).get("batch_sizes") or [1]
     if primary not in names:
         names.insert(0, primary)
-    found = {name: quantities([name], batch_sizes) for name in names}
-    columns = dict.fromkeys(quantity for name in names for quantity in found[name])
+    found = {name: quantities([name], sizes) for name in names}
+    columns: dict[Quantity, None] = {}
+    for quantity in (quantity for name in names for quantity in found[name]):
+        ratio = ratio_beside(quantity)
+        shown = [quantity] if ratio is None or ratio.key not in recorded else [quantity, ratio]
+        columns |= dict.fromkeys(shown)
     return found[primary][0].key, tuple(columns)
 
 

@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.stats
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from cnnbench.errors import UsageError
@@ -118,6 +120,55 @@ def sample(seeds: int = 5) -> list[dict[str, Any]]:
     return records
 
 
+def timed(
+    records: list[dict[str, Any]], against: dict[str, str] | None = None, noise: dict[str, Any] | None = None
+) -> list[dict[str, Any]]:
+    """The same run with what a session adds: references, and ratios that are the quotients of the latencies.
+
+    A session's own interval reaches from 1 % below a ratio to 1.5 % above it.
+    """
+    by_trial = {(r["arm"], r["seed"]): r for r in records}
+    made = []
+    for r in records:
+        reference = None if r["role"] == "baseline" else (against or {}).get(r["arm"], "baseline")
+        other = by_trial[reference, r["seed"]]["metrics"] if reference else {}
+        metrics, latency = dict(r["metrics"]), {}
+        for size in (1, 32):
+            key = f"latency_b{size}_ms"
+            taken = {"stopped": "precision", "samples_ms": [0.4] * 400, "ratio": None}
+            if key in metrics and key in other:
+                ratio = metrics[f"latency_b{size}_ratio"] = metrics[key] / other[key]
+                taken["ratio"] = [ratio, 0.99 * ratio, 1.015 * ratio]
+            latency[str(size)] = taken
+        details = {**r.get("details", {}), "latency": latency, "noise": noise}
+        made.append({**r, "reference": reference, "metrics": metrics, "details": details})
+    return made
+
+
+QUIET = {
+    "seconds": 30.0,
+    "cores": 2,
+    "others_percent": 1.2,
+    "steal_percent": 0.0,
+    "throttle_events": 0,
+    "involuntary_switches": 12,
+    "cpu_mhz": [3400.0, 3390.0],
+    "load_average": [0.9, 1.4],
+}
+
+
+OTHERS = "Noisy machine: other work took more than 5 % of a core"
+
+
+def notes_with(noise: list[dict[str, Any]], metrics: tuple[str, ...] = ("latency",)) -> list[str]:
+    """The notes of a run whose seeds were measured in one session each, with these things noted."""
+    records = timed(sample(len(noise)))
+    for r in records:
+        r["measure"] = {**r["measure"], "metrics": list(metrics)}
+        r["details"]["noise"] = {**QUIET, **noise[r["seed"]]}
+    return list(make_table(records).notes)
+
+
 def of(records: list[dict[str, Any]], *arms: str) -> list[dict[str, Any]]:
     """The records of a run that planned these arms only."""
     planned = {"arms": list(arms), "seeds": records[0]["planned"]["seeds"]}
@@ -176,7 +227,8 @@ class TestGolden:
         ],
     )
     def test_as_people_last_read_it(self, file: str, name: str, width: int | None) -> None:
-        text = render(sample(), name, width, SOURCE) + "\n"
+        text = render(timed(sample(), {"prune 80 %": "silu"}, {**QUIET, "others_percent": 34.0}), name, width, SOURCE)
+        text += "\n"
         path = GOLDEN / file
         if os.environ.get("CNNBENCH_UPDATE_GOLDEN"):
             path.write_text(text, encoding="utf-8", newline="")
@@ -191,7 +243,7 @@ class TestGolden:
 
     @pytest.mark.parametrize("width", [40, 60, 80, 100, 120, 150, 200])
     def test_no_line_is_wider_than_the_terminal(self, width: int) -> None:
-        text = render(sample(), "terminal", width, SOURCE)
+        text = render(timed(sample()), "terminal", width, SOURCE)
         assert max(map(cell_len, text.splitlines())) <= width
         for arm in ARMS:
             assert lines(text, arm)  # in every block
@@ -266,6 +318,347 @@ class TestNumbers:
         # accuracy, F1, two latencies and energy hang on that one seed; params, multiply-adds and size do not.
         assert lines(text, "| baseline")[0].count("(n=1)") == 5
         assert lines(text, "| silu")[0].count("(n=1)") == 2
+
+
+def cells(records: list[dict[str, Any]], column: str) -> dict[str, str]:
+    """A column of the table for people, by arm."""
+    head, _, *rows = (
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in lines(render(records, "markdown"), "|")
+    )
+    return {row[0]: row[head.index(column)] for row in rows}
+
+
+def data(records: list[dict[str, Any]]) -> dict[tuple[str, str], dict[str, str]]:
+    """The CSV by arm and quantity."""
+    return {(row["arm"], row["quantity"]): row for row in csv.DictReader(io.StringIO(render(records, "csv")))}
+
+
+class TestRatios:
+    def test_over_three_seeds_the_interval_is_that_of_the_logarithms(self) -> None:
+        records = timed(sample())
+        logs = [np.log(r["metrics"]["latency_b1_ratio"]) for r in records if r["arm"] == "silu"]
+        interval = scipy.stats.ttest_1samp(logs, 0).confidence_interval()
+        row = data(records)["silu", "latency_b1_ratio"]
+        expected = [scipy.stats.gmean(np.exp(logs)), np.exp(interval.low), np.exp(interval.high), 5]
+        assert [float(row[name]) for name in ("mean", "low", "high", "n")] == pytest.approx(expected)
+        assert (row["diff"], row["method"]) == ("", "measured")
+
+    @pytest.mark.parametrize("seeds", [1, 2])
+    def test_with_fewer_the_sessions_own_intervals_are_spanned(self, seeds: int) -> None:
+        records = timed(sample(seeds))
+        ratios = [r["metrics"]["latency_b32_ratio"] for r in records if r["arm"] == "silu"]
+        row = data(records)["silu", "latency_b32_ratio"]
+        expected = [scipy.stats.gmean(ratios), 0.99 * min(ratios), 1.015 * max(ratios), seeds]
+        assert [float(row[name]) for name in ("mean", "low", "high", "n")] == pytest.approx(expected)
+        note = "with fewer than 3 seeds ± is that of measuring alone, not of training"
+        assert note in render(records, "markdown")
+        assert note not in render(timed(of(sample(), "baseline", "silu")), "markdown")
+
+    def test_the_longer_side_of_the_interval_is_shown(self) -> None:
+        records = timed(of(sample(1), "baseline", "silu"))
+        for r in records:
+            r["metrics"]["latency_b1_ratio"] = 1.2
+            r["details"]["latency"]["1"]["ratio"] = [1.2, 1.19, 1.25]
+        assert cells(records, "ratio b1 [×]")["silu"] == "1.200 ± 0.050 ↑"
+
+    def test_without_any_interval_the_ratio_stands_alone(self) -> None:
+        records = timed(of(sample(1), "baseline", "distill"))
+        for r in records:
+            r["details"]["latency"]["1"]["ratio"] = None
+        assert re.fullmatch(r"0\.\d\d", cells(records, "ratio b1 [×]")["distill"])
+
+    @pytest.mark.parametrize(
+        ("low", "high", "mark"),
+        [
+            (0.90, 0.979, " ↓"),
+            (0.90, 0.981, ""),
+            (0.95, 1.05, ""),
+            (1.019, 1.1, ""),
+            (1.021, 1.1, " ↑"),
+        ],
+    )
+    def test_a_sign_needs_all_of_the_interval_beyond_the_precision(self, low: float, high: float, mark: str) -> None:
+        records = timed(of(sample(1), "baseline", "mixup"))
+        middle = (low + high) / 2
+        for r in records:
+            r["metrics"]["latency_b1_ratio"] = middle
+            r["details"]["latency"]["1"]["ratio"] = [middle, low, high]
+        cell = cells(records, "ratio b1 [×]")["mixup"]
+        assert re.fullmatch(rf"[\d.]+ ± [\d.]+{mark}", cell)
+
+    def test_each_stands_beside_its_latency_and_nowhere_without_one(self) -> None:
+        heads = squeezed(render(timed(sample()), "markdown")).splitlines()[4]
+        assert "| latency b1 [ms] | ratio b1 [×] | latency b32 [ms] | ratio b32 [×] | energy [mJ/image] |" in heads
+        assert "ratio" not in squeezed(render(sample(), "markdown")).splitlines()[4]
+        assert not any(note.startswith("ratio:") for note in make_table(sample()).notes)
+
+    def test_one_with_nothing_to_compare_shows_none(self) -> None:
+        records = timed(sample())
+        for r in records:
+            if r["arm"] == "mixup":
+                del r["metrics"]["latency_b1_ratio"]
+        found = cells(records, "ratio b1 [×]")
+        assert (found["baseline (baseline)" if "baseline (baseline)" in found else "baseline"], found["mixup"]) == (
+            "",
+            "–",
+        )
+
+    def test_the_placebos_ratio_is_called_noise(self) -> None:
+        assert "its Δ and ratio are the run's own noise" in render(timed(sample()), "markdown")
+
+
+class TestReferences:
+    def test_differences_are_from_the_arms_own_reference(self) -> None:
+        records = timed(sample(), {"distill": "group norm"})
+        ok = {(r["arm"], r["seed"]): r["metrics"]["accuracy"] for r in records if r["status"] == "ok"}
+        differences = [ok["distill", seed] - ok["group norm", seed] for seed in (0, 1, 2, 4)]
+        found = data(records)
+        assert float(found["distill", "accuracy"]["diff"]) == pytest.approx(np.mean(differences))
+        assert found["distill", "accuracy"]["diff_n"] == "4"
+        assert found["silu", "accuracy"] == data(timed(sample()))["silu", "accuracy"]
+
+    def test_all_formats_name_them(self) -> None:
+        records = timed(sample(), {"distill": "group norm", "int8": "group norm", "mixup": "silu"})
+        found = {arm["arm"]: arm["reference"] for arm in json.loads(render(records, "json"))["arms"]}
+        assert (found["baseline"], found["distill"], found["silu"]) == (None, "group norm", "baseline")
+        assert {row["reference"] for row in data(records).values()} == {"", "group norm", "silu", "baseline"}
+        notes = make_table(records).notes
+        expected = "mixup with silu; int8, distill with group norm; all others with baseline."
+        assert f"Compared, in Δ and ratio: {expected}" in notes
+        assert any(note.startswith("Δ: difference from an arm's reference in the same seeds") for note in notes)
+
+    def test_records_of_before_are_compared_with_the_baseline(self) -> None:
+        assert data(sample())["silu", "accuracy"]["reference"] == "baseline"
+        assert not any(note.startswith("Compared") for note in make_table(sample()).notes)
+
+    def test_a_reference_without_an_ok_trial(self) -> None:
+        records = timed(sample(), {"distill": "silu"})
+        records = [
+            {**r, "status": "failed", "reason": "?", "metrics": {}} if r["arm"] == "silu" else r for r in records
+        ]
+        assert cells(records, "Δ accuracy [pp]")["distill"] == "–"
+        assert "No trial of silu is ok: there are no differences for distill." in make_table(records).notes
+
+    def test_a_reference_that_did_not_run(self) -> None:
+        records = of(timed(sample(), {"distill": "silu"}), "baseline", "distill")
+        assert cells(records, "Δ accuracy [pp]")["distill"] == "–"
+        assert "silu is not in this run: there are no differences for distill." in make_table(records).notes
+
+    def test_a_run_without_baseline_still_compares_what_it_can(self) -> None:
+        records = of(timed(sample(), {"distill": "silu"}), "silu", "distill")
+        assert cells(records, "Δ accuracy [pp]")["distill"].startswith("−")
+
+
+class TestMultiplyAdds:
+    """Arms that compute less and are not faster."""
+
+    def records(self, flops: float, low: float, high: float, metrics: tuple[str, ...] = ("latency",)) -> Any:
+        records = timed(of(sample(1), "baseline", "mixup"))
+        for r in records:
+            r["measure"] = {**r["measure"], "metrics": list(metrics)}
+            if r["arm"] == "mixup":
+                r["metrics"] |= {"flops": flops * r["metrics"]["flops"], "latency_b1_ratio": (low + high) / 2}
+                r["details"]["latency"]["1"]["ratio"] = [(low + high) / 2, low, high]
+                r["metrics"]["latency_b32_ratio"] = 0.5
+                r["details"]["latency"]["32"]["ratio"] = [0.5, 0.49, 0.51]
+        return records
+
+    @pytest.mark.parametrize(
+        ("flops", "low", "high", "flagged"),
+        [(0.5, 0.98, 1.06, True), (0.5, 0.9, 0.999, False), (0.96, 0.98, 1.06, False), (0.94, 0.9, 1.0, True)],
+    )
+    def test_they_are_flagged(self, flops: float, low: float, high: float, flagged: bool) -> None:
+        records = self.records(flops, low, high)
+        assert ("‡" in cells(records, "ratio b1 [×]")["mixup"]) == flagged
+        assert "‡" not in cells(records, "ratio b32 [×]")["mixup"]
+        share, ratio = f"{flops:.2f}", f"{(low + high) / 2:.2f}"
+        note = f"‡: fewer multiply-adds, not measurably faster: mixup (×{share} multiply-adds, ×{ratio} latency b1)."
+        assert (note in make_table(records).notes) == flagged
+
+    def test_it_is_said_where_neither_is_shown(self) -> None:
+        notes = make_table(self.records(0.5, 0.98, 1.06, ("accuracy",))).notes
+        assert "Fewer multiply-adds, not measurably faster: mixup (×0.50 multiply-adds, ×1.02 latency b1)." in notes
+
+    def test_they_are_compared_with_their_own_reference(self) -> None:
+        records = timed(sample(1), {"distill": "group norm", "mixup": "distill"})
+        for r in records:
+            if r["arm"] == "group norm":
+                r["metrics"]["flops"] = 310_464.0  # as many as distill, which is faster all the same
+        assert not any("ewer multiply-adds" in note for note in make_table(records).notes if "distill (" in note)
+
+    def test_nothing_is_said_of_what_was_not_counted(self) -> None:
+        records = self.records(0.5, 0.98, 1.06)
+        for r in records:
+            r["metrics"]["flops"] = None
+        assert not any("ewer multiply-adds" in note for note in make_table(records).notes)
+
+
+class TestNoise:
+    def test_a_quiet_machine_is_not_spoken_of(self) -> None:
+        assert not any("Noisy" in n or "hrottled" in n or "clock" in n for n in notes_with([{}, {}, {}]))
+
+    @pytest.mark.parametrize(
+        ("noise", "expected"),
+        [
+            (
+                [{"others_percent": 34.2}, {"others_percent": 2.0}, {"others_percent": 71.0}],
+                f"{OTHERS} in 2 of 3 latency sessions (median 34 %, most 71 %).",
+            ),
+            (
+                [{"steal_percent": 3.4}, {}],
+                "Noisy machine: the hypervisor withheld more than 1 % of a core in 1 of 2 latency sessions (most 3 %).",
+            ),
+            ([{"throttle_events": 2}], "Throttled: the CPU was too hot in 1 of 1 latency sessions."),
+            (
+                [{"gpu_throttles": ["power cap"]}, {"gpu_throttles": ["power cap", "power brake"]}, {}],
+                "Throttled: the GPU was held back by power cap, power brake in 2 of 3 latency sessions.",
+            ),
+            (
+                [{"cpu_mhz": [3400.0, 2900.0]}, {"cpu_mhz": [3400.0, 2600.0]}, {"cpu_mhz": [3400.0, 3100.0]}],
+                "The CPU's clock fell in 2 of 3 latency sessions, at most from 3400 to 2600 MHz.",
+            ),
+            (
+                [{"gpu_mhz": [1980, 1500]}],
+                "The GPU's clock fell in 1 of 1 latency sessions, at most from 1980 to 1500 MHz.",
+            ),
+        ],
+    )
+    def test_what_disturbed_is_said(self, noise: list[dict[str, Any]], expected: str) -> None:
+        notes = notes_with(noise)
+        assert expected in notes
+        assert sum("Noisy" in n or "hrottled" in n or "clock" in n for n in notes) == 1
+        assert expected not in notes_with(noise, ("accuracy",))  # no column that it would concern
+
+    def test_rounding_of_a_short_session_is_no_noise(self) -> None:
+        assert not any("Noisy" in n for n in notes_with([{"others_percent": 40.0, "seconds": 0.2}]))
+
+    def test_what_a_system_does_not_tell_is_no_noise(self) -> None:
+        silent = dict.fromkeys([*QUIET, "gpu_mhz", "gpu_throttles"])
+        assert not any("Noisy" in n or "hrottled" in n or "clock" in n for n in notes_with([silent]))
+
+
+class TestMethods:
+    """No format shows an estimate as if it were measured."""
+
+    @staticmethod
+    def run(methods: list[str | None], primary: str, key: str, metric: str) -> list[dict[str, Any]]:
+        """A run whose arms got a quantity in these ways, the baseline first; None says nothing."""
+        records = of(sample(2), *list(ARMS)[: len(methods)])
+        ways = dict(zip(ARMS, methods, strict=False))
+        for r in records:
+            r["measure"] = {"primary": primary, "metrics": ["accuracy", metric], "latency": {"batch_sizes": [1]}}
+            r["status"] = "ok"
+            r["metrics"] = {"accuracy": 0.9, key: 1.0 + r["seed"]}
+            r["methods"] = {} if ways[r["arm"]] is None else {key: ways[r["arm"]]}
+        return records
+
+    @given(
+        methods=st.lists(st.sampled_from(["measured", "estimated", "unknown", None]), min_size=1, max_size=5),
+        of_energy=st.sampled_from(
+            [
+                ("energy_inference_mj", "energy"),
+                ("energy_train_j", "energy_train"),
+                ("co2_inference_ug", "co2"),
+                ("co2_train_mg", "co2_train"),
+            ]
+        ),
+        primary=st.booleans(),
+    )
+    # Five tables an example: to shrink a failing one would take minutes, and it is small already.
+    @settings(max_examples=25, deadline=None, phases=(Phase.explicit, Phase.generate))
+    def test_every_format_marks_them(
+        self, methods: list[str | None], of_energy: tuple[str, str], primary: bool
+    ) -> None:
+        key, metric = of_energy
+        records = self.run(methods, metric if primary else "accuracy", key, metric)
+        arms = dict(zip(ARMS, methods, strict=False))
+        label = next(q.label for q in make_table(records).quantities if q.key == key)
+        marks = {"measured": "", "estimated": "est.", "unknown": "unknown", None: "unknown"}
+
+        def mixed(way: str | None) -> str:  # with the baseline's
+            both = {way or "unknown", methods[0] or "unknown"}
+            return "estimated" if "estimated" in both else "unknown" if "unknown" in both else "measured"
+
+        # Data: the method stands in the same line, and beside the difference.
+        exported = json.loads(render(records, "json"))
+        for row, arm in zip(csv.DictReader(io.StringIO(render(records, "csv"))), self.flat(exported), strict=True):
+            if row["quantity"] != key:
+                continue
+            way = arms[row["arm"]]
+            assert row["method"] == arm["method"] == (way or "unknown")
+            if row["diff"]:
+                assert mixed(way) in row["diff_method"].split(", ")
+                assert arm["diff_method"] == row["diff_method"]
+        # Tables: in the cell itself, the difference's too.
+        text = render(records, "terminal", 500)
+        assert ("est.: estimated as an assumed power" in text) == ("estimated" in methods)
+        head = squeezed(render(records, "markdown")).splitlines()[4]
+        columns = [name for name in re.findall(r"[^|]+", head) if label in name]
+        assert len(columns) == 1 + (primary and len(methods) > 0)
+        for column in columns:
+            for name, cell in cells(records, column.strip()).items():
+                way = arms[name]
+                if "Δ" in column and name != "baseline":
+                    assert (cell.count("est.") == 1) == (mixed(way) == "estimated")
+                    assert mixed(way) == "measured" or "est." in cell or "unknown" in cell
+                elif "Δ" not in column:
+                    assert cell.endswith(marks[way])
+                    assert ("est." in cell) == (way == "estimated")
+        plain = [line for line in text.splitlines() if line.startswith(tuple(arms))]
+        assert sum(line.count("est.") for line in plain) >= sum(way == "estimated" for way in methods)
+
+    @staticmethod
+    def flat(exported: dict[str, Any]) -> list[dict[str, Any]]:
+        return [values for arm in exported["arms"] for values in arm["quantities"].values()]
+
+    def test_one_estimated_seed_among_measured_ones_marks_the_mean(self) -> None:
+        records = self.run(["measured", "measured"], "energy", "energy_inference_mj", "energy")
+        records[-1]["methods"] = {"energy_inference_mj": "estimated"}
+        assert "est." in cells(records, "energy [mJ/image]")["group norm"]
+        assert "est." in cells(records, "Δ energy [mJ/image]")["group norm"]
+        assert data(records)["group norm", "energy_inference_mj"]["method"] == "estimated, measured"
+
+    def test_co2_names_its_intensity_and_source(self) -> None:
+        records = self.run(["estimated"], "accuracy", "co2_inference_ug", "co2")
+        for r in records:
+            r["details"] = {"energy": {"intensity": {"g_per_kwh": 475.0, "source": "world average of 2018, IEA"}}}
+        note = "CO2: energy × 475 g/kWh (world average of 2018, IEA); as good as the energy that it is worked out from."
+        assert note in make_table(records).notes
+        for r in records:
+            r["measure"] = {**r["measure"], "metrics": ["accuracy"]}
+        assert note not in make_table(records).notes
+
+
+class TestMemory:
+    def test_its_columns(self) -> None:
+        records = of(sample(), "baseline", "silu")
+        for i, r in enumerate(records):
+            r["measure"] = {"primary": "accuracy", "metrics": ["memory", "memory_weights", "memory_activations"]}
+            r["metrics"] |= {
+                "memory_inference_mib": 31.5 + i / 100,
+                "memory_weights_mib": 0.305,
+                "memory_activations_mib": 2_100.0 + i,
+            }
+        heads = squeezed(render(records, "markdown")).splitlines()[4]
+        assert heads.endswith("| memory [MiB] | weights [MiB] | activations [GiB] |")
+        assert cells(records, "memory [MiB]")["silu"] == "31.570 ± 0.020"
+
+    @pytest.mark.parametrize("name", FORMATS)
+    def test_out_of_memory_is_a_status_with_its_reason(self, name: str) -> None:
+        records = sample()
+        reason = "memory: CUDA out of memory at batch 32, 79.1 GiB reached"
+        for r in records:
+            if r["arm"] == "silu":
+                r.update(status="oom", reason=reason, metrics={})
+        text = render(records, name, 200)
+        if name in {"terminal", "markdown"}:
+            assert f"oom: silu: {reason}" in text
+            assert cells(records, "ok")["silu"] == "0/5"
+        elif name == "json":
+            statuses = {arm["arm"]: arm["statuses"] for arm in json.loads(text)["arms"]}
+            assert statuses["silu"] == {"oom": 5}
+        else:
+            assert data(records)["silu", "accuracy"]["ok"] == "0"
 
 
 class TestCasesAtTheEdge:
@@ -400,14 +793,14 @@ class TestCasesAtTheEdge:
         ends = [(end, 3) for end, count in stopped.items() for _ in range(count)]
         notes = make_table(sampled(ends, ["accuracy", "latency"], precision=0.05)).notes
         where = f"{len(ends)} of 18 samplings (fewest samples: 3)"
-        assert f"Latency: the median is not known within 5 % in {where}: {why}." in notes
+        assert f"Latency: the median or its ratio is not known within 5 % in {where}: {why}." in notes
         assert not any("fewer than" in note for note in notes)
 
     def test_latency_notes_stand_under_latency_alone(self) -> None:
         ends = [("time", 3)]
-        assert "the median is not known within 2 %" in render(sampled(ends, ["throughput"]), "markdown")
-        assert "the median is not known" not in render(sampled(ends, ["accuracy", "memory"]), "markdown")
-        assert "the median is not known" not in render(sampled([], ["latency"]), "markdown")
+        assert "ratio is not known within 2 %" in render(sampled(ends, ["throughput"]), "markdown")
+        assert "is not known" not in render(sampled(ends, ["accuracy", "memory"]), "markdown")
+        assert "is not known" not in render(sampled([], ["latency"]), "markdown")
 
     def test_percentiles_far_out_from_few_samples(self) -> None:
         ends = [("precision", 99), ("precision", 30), ("precision", 100)]
