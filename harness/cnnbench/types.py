@@ -199,9 +199,9 @@ class LatencyOptions:
 
     Attributes:
         batch_sizes: images a call; each has its own columns.
-        precision: sampling ends when the 95 % interval of the median is within this share of the median ...
-        max_seconds: ... or after this long for one batch size, and the record says which.
-        threads: intra-op threads on CPU; None means torch's own choice for this machine. Recorded either way.
+        precision: sampling ends when the 95 % intervals of all medians and ratios are within this share of them ...
+        max_seconds: ... or after this long for each arm and batch size, and the record says which.
+        threads: intra-op threads on CPU; None means the physical cores. Recorded either way.
     """
 
     batch_sizes: Annotated[tuple[Annotated[int, Ge(1)], ...], MinLen(1)] = (1, 32)
