@@ -99,11 +99,12 @@ def load_model(path: Path, device: str = "cpu") -> Artifact:
         unknown = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(str(path)))
         allowed = [(_harmless(path, name), name) for name in unknown]
         with torch.serialization.safe_globals(allowed):  # type: ignore[arg-type] # pairs are documented
-            content = torch.load(path, map_location=device, weights_only=True)
+            # torch can't put what it reads on an XLA device: such a model is read on the host and moved.
+            content = torch.load(path, map_location="cpu" if device == "xla" else device, weights_only=True)
         model, input_module = content["model"], content["input"]
         if not (isinstance(model, nn.Module) and isinstance(input_module, nn.Module)):
             raise TypeError("its model or input is no nn.Module")
-        return Artifact(model, input_module, json.loads(content["notes"]))
+        return Artifact(model.to(device), input_module.to(device), json.loads(content["notes"]))
     except FileNotFoundError:
         raise StoreError(f"{path}: no such model file") from None
     except (EOFError, LookupError, OSError, RuntimeError, TypeError, ValueError, pickle.UnpicklingError) as error:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import importlib.util
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from cnnbench import xla
 from cnnbench.environment import cpu_model
 from cnnbench.errors import UsageError
 from cnnbench.lazy import torch
@@ -40,15 +40,32 @@ class Device:
         """What tensors and modules are moved to."""
         return torch.device("xla" if self._by_xla else str(self))
 
+    @property
+    def draws(self) -> str:
+        """Device of the generators that draws on this device are made with."""
+        return "cpu" if self._by_xla else str(self.torch)
+
     def synchronize(self) -> None:
-        """Wait until the work queued on the device is done; at once on the CPU."""
+        """Wait until the work queued on the device is done; at once on the CPU.
+
+        On xla work counts only while its outputs are held: what nobody holds is not computed.
+        """
         if self.kind == "cuda":
             torch.cuda.synchronize(self.torch)
         elif self.kind == "mps":
             torch.mps.synchronize()
         elif self._by_xla:
-            _torch_xla().sync()  # cuts the lazy graph; without it there is nothing to wait for
-            importlib.import_module("torch_xla.core.xla_model").wait_device_ops()
+            xla.finish()
+
+    def flush(self) -> None:
+        """Give the device what has been asked for so far, and wait for nothing: at the end of each step of a loop.
+
+        A lazy device, xla, would else gather all steps into one graph. It compiles each new graph, and to take a part
+        of a tensor from place 64 is not the graph that takes it from place 0: parts that a loop goes through are made
+        and flushed before it.
+        """
+        if self._by_xla:
+            xla.run_graph()
 
     def autocast(self, precision: str) -> AbstractContextManager[object]:
         """The context to compute the forward pass in.
@@ -65,12 +82,17 @@ class Device:
             return torch.autocast(self.torch.type, dtype=torch.bfloat16)
         raise UsageError(f"recipe.precision: expected 'fp32' or 'bf16', found {precision!r}")
 
+    def inference(self) -> AbstractContextManager[object]:
+        """The context to compute in where no gradients are wanted."""
+        # torch_xla fails on tensors made in inference mode: "Cannot set version_counter for inference tensor".
+        return torch.no_grad() if self._by_xla else torch.inference_mode()
+
     def describe(self) -> str:
         """Model of the processor, for people."""
         if self.kind == "cuda":
             return torch.cuda.get_device_name(self.torch)
         if self._by_xla:
-            return f"{_xla_hardware()} through torch_xla"
+            return f"{xla.hardware()} through torch_xla"
         return f"{cpu_model()} GPU" if self.kind == "mps" else cpu_model()
 
     @property
@@ -134,7 +156,7 @@ def available() -> list[Device]:
     there += [Device("cuda", index) for index in range(torch.cuda.device_count())]
     if torch.backends.mps.is_available():
         there.append(Device("mps"))
-    if hardware := _xla_hardware():
+    if hardware := xla.hardware():
         there.append(Device("xla"))
         if hardware == "TPU":
             there.append(Device("tpu"))
@@ -148,17 +170,3 @@ def _missing(kind: str) -> str:
     if kind == "cuda" and torch.version.cuda is None and torch.version.hip is None:
         return " (this torch is built without CUDA)"
     return ""
-
-
-def _torch_xla() -> Any:
-    return importlib.import_module("torch_xla")
-
-
-def _xla_hardware() -> str:
-    """What torch_xla drives, e.g. ``TPU`` or ``CPU``; empty where it is not installed or finds nothing."""
-    if importlib.util.find_spec("torch_xla") is None:
-        return ""
-    try:
-        return str(importlib.import_module("torch_xla.runtime").device_type() or "")
-    except (ImportError, RuntimeError):  # built for another torch, or no accelerator answers
-        return ""

@@ -71,6 +71,7 @@ _TRAINING = (
         "surgery",
         "tracing",
         "types",
+        "xla",
     ),
     *("stages/bench", "stages/build", "stages/compress", "stages/evaluate", "stages/profile", "stages/rehearse"),
     *("stages/remarks", "stages/threads", "stages/train"),

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cnnbench import xla
 from cnnbench.lazy import torch
 
 if TYPE_CHECKING:
@@ -47,8 +48,9 @@ class Streams:
         # Looking at the generators of GPUs that nobody uses would take memory on each of them.
         used = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
         gpus = range(torch.cuda.device_count()) if used else ()
-        with torch.random.fork_rng(gpus):
-            torch.manual_seed(self.number(name))
+        number = self.number(name)
+        with torch.random.fork_rng(gpus), xla.seeded(number):
+            torch.manual_seed(number)
             yield
 
     def member(self, index: int) -> Streams:

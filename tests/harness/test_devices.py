@@ -20,7 +20,7 @@ def machine(monkeypatch: pytest.MonkeyPatch):
     def build(*, cuda: int = 0, mps: bool = False, xla: str = "") -> None:
         monkeypatch.setattr(torch.cuda, "device_count", lambda: cuda)
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
-        monkeypatch.setattr(devices, "_xla_hardware", lambda: xla)
+        monkeypatch.setattr(devices.xla, "hardware", lambda: xla)
 
     return build
 
@@ -137,6 +137,26 @@ def test_channels_last_is_a_rule(monkeypatch, kind, mkldnn, capability, expected
     assert Device(kind).channels_last_helps is expected
 
 
+def test_draws_on_xla_are_made_on_the_host() -> None:
+    # torch has no generator for XLA devices; its functions take the host's there and move what they drew.
+    assert {kind: Device(kind).draws for kind in ("cpu", "cuda", "mps", "xla")} == {
+        "cpu": "cpu",
+        "cuda": "cuda",
+        "mps": "mps",
+        "xla": "cpu",
+    }
+    assert Device("cuda", 1).draws == "cuda:1"
+
+
+def test_no_gradients_in_inference() -> None:
+    weight = torch.ones(2, requires_grad=True)
+    for kind in ("cpu", "cuda", "mps", "xla"):
+        with Device(kind).inference():
+            made = weight * 2
+        assert not made.requires_grad
+        assert made.is_inference() is (kind != "xla")
+
+
 def test_xla_is_driven_through_torch_xla(monkeypatch) -> None:
     events = []
     package = types.ModuleType("torch_xla")
@@ -149,6 +169,9 @@ def test_xla_is_driven_through_torch_xla(monkeypatch) -> None:
     for module in (package, core, model, runtime):
         monkeypatch.setitem(sys.modules, module.__name__, module)
     found = resolve("tpu")
+    found.flush()
+    assert events == ["sync"]
+    events.clear()
     found.synchronize()
     assert events == ["sync", "wait"]
     assert found.describe() == "TPU through torch_xla"

@@ -92,8 +92,13 @@ def predict(
     Raises:
         Diverged: an output is not finite.
     """
-    with torch.inference_mode():
-        parts = [model(part.to(device.torch)) for part in torch.split(inputs, batch_size)]
+    with device.inference():
+        batches = [part.to(device.torch) for part in torch.split(inputs, batch_size)]
+        device.flush()
+        parts = []
+        for batch in batches:
+            parts.append(model(batch))
+            device.flush()
         logits: Floats = torch.cat(parts).cpu().double().numpy()  # cpu first: some devices have no float64
     broken = int((~np.isfinite(logits)).any(axis=1).sum())
     if broken:

@@ -102,8 +102,8 @@ def fit(  # noqa: PLR0915 - it reads top to bottom
     acts = {name: [r for r in how.regularizers if hasattr(r, name)] for name in REGULARIZER_METHODS}
     step_observers = [o for o in observers if type(o).after_step is not Observer.after_step]
     order = streams.generator("order")
-    draws = streams.generator("augmentation", device.torch.type)
-    noise = streams.generator("gradients", device.torch.type)
+    draws = streams.generator("augmentation", device.draws)
+    noise = streams.generator("gradients", device.draws)
 
     def backward(batch: Batch) -> torch.Tensor:
         """Gradients of the whole loss at the present weights; returns the loss, detached."""
@@ -126,9 +126,10 @@ def fit(  # noqa: PLR0915 - it reads top to bottom
             for tell in begins:
                 tell(model, epoch, how.epochs)
             rows = torch.randperm(len(images), generator=order).to(device.torch)
+            parts = [rows[start:stop] for start, stop in batches]
+            device.flush()
             losses: list[torch.Tensor] = []
-            for start, stop in batches:
-                chosen = rows[start:stop]
+            for chosen in parts:
                 x = images[chosen].float().div_(255)
                 targets = one_hot[labels[chosen]]
                 for augmentation in how.augmentations:
@@ -152,6 +153,7 @@ def fit(  # noqa: PLR0915 - it reads top to bottom
                     regularizer.weights(model, optimizer.param_groups[0]["lr"])
                 for observer in step_observers:
                     observer.after_step(model, step)
+                device.flush()
                 step += 1
 
             train_loss = float(torch.stack(losses).mean())
@@ -200,11 +202,14 @@ def validate(model: nn.Module, how: Procedure) -> tuple[float | None, float | No
         return None, None
     loss = torch.zeros((), device=how.device.torch)
     correct = torch.zeros((), device=how.device.torch)
-    with torch.inference_mode(), how.device.autocast(how.precision):
-        for x, y in zip(torch.split(images, EVALUATION_BATCH), torch.split(labels, EVALUATION_BATCH), strict=True):
+    parts = list(zip(torch.split(images, EVALUATION_BATCH), torch.split(labels, EVALUATION_BATCH), strict=True))
+    how.device.flush()
+    with how.device.inference(), how.device.autocast(how.precision):
+        for x, y in parts:
             logits = model(how.input(x.float().div_(255)).contiguous(memory_format=how.memory_format)).float()
             loss += F.cross_entropy(logits, y, reduction="sum")
             correct += (logits.argmax(1) == y).sum()
+            how.device.flush()
     return float(loss) / len(labels), float(correct) / len(labels)
 
 
@@ -227,9 +232,11 @@ def recalibrate(model: nn.Module, how: Procedure) -> None:
         norm.reset_running_stats()
         norm.momentum = None  # a cumulative average
         norm.train()
+    how.device.flush()
     with torch.no_grad():
         for rows in batches:
             model(how.input(images[rows].float().div_(255)))
+            how.device.flush()
     model.eval()
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
