@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnbench.compare import LEVEL, SAME_CODE
 from cnnbench.evidence import ENOUGH_SEEDS
+from cnnbench.notices import noise_notes
 from cnnbench.pairs import VERSIONS
 from cnnbench.text import listed, printable
 
@@ -14,9 +15,6 @@ if TYPE_CHECKING:
 
     from cnnbench.compare import Comparison, Result
     from cnnbench.frame import TrialSet
-
-_BUSY_PERCENT = 10
-"""Share of the usable cores that others took during a session, from which on it is told."""
 
 
 def notes(result: Result, names: tuple[str, str]) -> Iterator[str]:
@@ -130,22 +128,10 @@ def _one_sided(result: Result) -> Iterator[str]:
 
 
 def _noise(result: Result) -> Iterator[str]:
-    """Sessions during which others used the machine: their timings are worth less than their intervals say."""
-    for name, side in (("before", 0), ("after", 1)):
-        busy = [_busy((pair.before, pair.after)[side]) for some in result.arms.values() for pair in some]
-        loud = [share for share in busy if share >= _BUSY_PERCENT]
-        if loud:
-            yield (
-                f"Noise {name}: others took up to {max(loud):.0f} % of the machine during {len(loud)} of {len(busy)} "
-                "timings; run it again on a quiet one before you trust them."
-            )
-
-
-def _busy(record: Mapping[str, Any]) -> float:
-    """Percent of the usable cores that other programs and other guests of the host took while latency was measured."""
-    noise = (record.get("details") or {}).get("noise") or {}
-    cores = noise.get("cores") or 1
-    return float((noise.get("others_percent") or 0.0) + (noise.get("steal_percent") or 0.0)) / float(cores)
+    """What disturbed the timings of either run: they are worth less then than their intervals say."""
+    if any(one.quantity.stage in {"latency", "energy"} for one in result.comparisons):
+        for name, run in (("Before", result.before), ("After", result.after)):
+            yield from (f"{name}: {text}" for text in noise_notes(run))
 
 
 def _numbered(count: int, word: str) -> str:

@@ -177,9 +177,9 @@ def _series(
         method = str((record.get("methods") or {}).get(quantity.key) or "")
         line = (_machine(record) if metric in OF_THE_MACHINE else "", method, generation)
         lines.setdefault(line, {}).setdefault(moments[_code(record)], {})[record["seed"]] = record
-    for (machine, method, number_), by_moment in lines.items():
+    for (machine, method, settings), by_moment in lines.items():
         points = {moment: _value(list(seeds.values()), quantity) for moment, seeds in by_moment.items()}
-        name = arm if generation == 1 else f"{arm} (settings {number_})"
+        name = arm if settings == 1 else f"{arm} (settings {settings})"
         yield Series(name, machine, method, quantity, points)
 
 

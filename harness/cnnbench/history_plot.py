@@ -69,7 +69,12 @@ def draw(found: History, kind: str) -> bytes:
         _revisions(panels[-1], found.moments)
         handles = _legend(found.series, arms, machines)
         figure.legend(handles=handles, loc="outside right upper", frameon=False, fontsize=9, handlelength=2.5)
-        figure.suptitle(f"{printable(found.suite)}: what each revision measured, with 95 % intervals", x=0.01, ha="left", fontsize=12)
+        figure.suptitle(
+            f"{printable(found.suite)}: what each revision measured, with 95 % intervals",
+            x=0.01,
+            ha="left",
+            fontsize=12,
+        )
         out = io.BytesIO()
         figure.savefig(out, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else {"Software": None})
     return out.getvalue()

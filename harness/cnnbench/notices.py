@@ -41,7 +41,7 @@ def latency_notes(trials: TrialSet, rows: Sequence[Row], columns: Sequence[Quant
     yield from _not_faster(rows, columns)
     if any(q.key.startswith(("latency_b", "throughput_b")) for q in columns):
         yield from _samplings(trials, columns)
-        yield from _noise(trials)
+        yield from noise_notes(trials)
 
 
 def co2_notes(trials: TrialSet, columns: Sequence[Quantity]) -> Iterator[str]:
@@ -109,7 +109,7 @@ def _share(some: Sequence[Mapping[str, Any]], samplings: Sequence[Mapping[str, A
     return f"{len(some)} of {len(samplings)} samplings (fewest samples: {fewest})"
 
 
-def _noise(trials: TrialSet) -> Iterator[str]:
+def noise_notes(trials: TrialSet) -> Iterator[str]:
     """What else the machine did while latency was taken; a session is told once, whichever trials share it."""
     noises = ((record.get("details") or {}).get("noise") for record in _ok(trials))
     sessions: list[Session] = list({json.dumps(noise, sort_keys=True): noise for noise in noises if noise}.values())

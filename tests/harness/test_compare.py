@@ -541,7 +541,8 @@ def test_the_notes_say_what_decided_what_differs_and_what_is_left_out(folders, c
         "revision aaaaaaaaaaaa",
     ):
         assert said in text
-    assert re.search(r"oise.*60 %|oise.*30 %", text)
+    assert re.search(r"After: Noisy machine: other work took .* most 60 %", text)
+    assert "Before: Noisy" not in text
 
 
 def test_names_from_files_steer_neither_terminal_nor_markdown(folders, capsys):
