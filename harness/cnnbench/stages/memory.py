@@ -100,12 +100,14 @@ def inference_memory(served: Served, batch_size: int, device: Device) -> dict[st
         device: where it is served.
     """
     (batch,) = make_batches(served.subject.inputs, batch_size, most=1)
-    with torch.inference_mode():
-        served.subject.call(batch)
+    with device.inference():
+        outputs = served.subject.call(batch)  # held: a lazy device computes nothing that nobody holds
         device.synchronize()
+        del outputs
         with PeakMemory(device) as memory:
-            served.subject.call(batch)
+            outputs = served.subject.call(batch)
             device.synchronize()
+        del outputs
     if memory.peak_mib is None:
         return {}
     weights = served.weights_bytes / MIB

@@ -116,15 +116,18 @@ def serve(
     (example,) = make_batches(inputs, sizes[0], most=1)
     weights = sum(t.numel() * t.element_size() for t in (*model.parameters(), *model.buffers()))
     replaced = bool(runtimes) or hasattr(model, "deploy")
-    expected = _logits(artifact, splits) if check and replaced else None  # before a runtime may change the model
+    expected = (
+        _logits(artifact, splits, device) if check and replaced else None
+    )  # before a runtime may change the model
     began = time.perf_counter()
     call, exact, notes = _made(artifact, runtimes, Context(example, sizes, folder, threads, artifact, splits, streams))
     if call is model:
         return Served(Subject(model, inputs), {}, notes, weights, _nothing)
-    with torch.inference_mode():
-        for size in sizes:
-            call(make_batches(inputs, size, most=1)[0])
+    with device.inference():
+        # Held until the device is done: a lazy one computes nothing that nobody holds.
+        outputs = [call(make_batches(inputs, size, most=1)[0]) for size in sizes]
         device.synchronize()
+        del outputs
     metrics = {"prepare_seconds": time.perf_counter() - began}
     size_bytes = getattr(call, "size_bytes", None)
     if isinstance(size_bytes, int):
@@ -132,7 +135,7 @@ def serve(
         weights = size_bytes
     notes += [str(remark) for remark in getattr(call, "remarks", ())]
     if expected is not None:
-        metrics |= _agreement(call, expected, artifact, splits, max(sizes), exact=exact)
+        metrics |= _agreement(call, expected, artifact, splits, device, max(sizes), exact=exact)
     close: Callable[[], None] = getattr(call, "close", _nothing)
     return Served(Subject(call, inputs), metrics, notes, weights, close)
 
@@ -155,19 +158,19 @@ def _made(artifact: Artifact, runtimes: Sequence[Runtime], context: Context) -> 
     return call, False, [f"served by {kernels} kernels" + (f" ({reason})" if reason else "")]
 
 
-def _logits(artifact: Artifact, splits: Splits) -> torch.Tensor:
+def _logits(artifact: Artifact, splits: Splits, device: Device) -> torch.Tensor:
     """The model's own outputs on the test split."""
     inputs = model_inputs(splits.test_images, artifact.input)
-    with torch.inference_mode():
+    with device.inference():
         return torch.cat([artifact.model(part) for part in torch.split(inputs, EVALUATION_BATCH)]).float()
 
 
 def _agreement(
-    call: Call, ours: torch.Tensor, artifact: Artifact, splits: Splits, size: int, *, exact: bool
+    call: Call, ours: torch.Tensor, artifact: Artifact, splits: Splits, device: Device, size: int, *, exact: bool
 ) -> dict[str, float]:
     """How far the served outputs are the model's, over the test split."""
     inputs, labels = model_inputs(splits.test_images, artifact.input), splits.test_labels
-    with torch.inference_mode():
+    with device.inference():
         theirs = torch.cat([_padded(call, part, size) for part in torch.split(inputs, size)]).float().to(ours.device)
     if theirs.shape != ours.shape:
         raise TrialError(f"the runtime returned {list(theirs.shape)} for the test split, expected {list(ours.shape)}")
