@@ -74,7 +74,7 @@ def measure_latency(
     count = options.threads or usable_cores()
     binding = bound_to_cores(count) if device.kind == "cpu" else nullcontext()
     with binding as cpus, intra_op_threads(count) as threads, torch.inference_mode(), _no_collector():
-        settled = clock() + SETTLING_NS if device.kind == "cuda" else 0
+        settled = clock() + SETTLING_NS if device.kind in {"cuda", "mps"} else 0
         for size in options.batch_sizes:
             gc.collect()
             rounds = _Rounds(
