@@ -91,7 +91,7 @@ def test_packages_and_their_dram_count_once_each(tree: Tree) -> None:
         tree.zone(f"intel-rapl:{socket}:1", "uncore")
         tree.zone(f"intel-rapl:{socket}:2", "dram", joules=7)
     tree.zone("intel-rapl:2", "psys")
-    tree.zone("intel-rapl-mmio:0", "package-0")
+    tree.zone("intel-rapl-mmio:0", "package-0", joules=1)
     assert labels(tree) == [
         ("cpu", "package-0"),
         ("cpu", "package-1"),
