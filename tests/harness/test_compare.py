@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnbench.cli import main
+from cnnbench.cli import _parser, main
 from cnnbench.compare import compare
 from cnnbench.environment import other_machine
 from cnnbench.errors import UsageError
@@ -580,3 +581,29 @@ def test_json_holds_every_figure(folders, capsys, tmp_path):
     assert arm["beside"]["low"] - 1e-9 <= arm["beside"]["mean"] <= arm["beside"]["high"] + 1e-9
     assert arm["tolerance"] == {"amount": 0.05, "relative": True}
     assert arm["seeds"] == [0, 1, 2, 3, 4]
+
+
+# The page
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "regressions.md").read_text("utf-8")
+
+
+def test_the_pages_workflow_is_yaml_whose_commands_parse():
+    yaml = pytest.importorskip("yaml")
+    (text,) = re.findall(r"^```yaml\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    steps = yaml.safe_load(text)["jobs"]["compare"]["steps"]
+    assert all(("run" in step) != ("uses" in step) for step in steps)
+    lines = [line for step in steps for line in step.get("run", "").splitlines()]
+    commands = [shlex.split(line)[1:] for line in lines if re.match(r"\S*\bcnnbench ", line)]
+    assert [words[0] for words in commands] == ["run", "run", "compare"]
+    given = [_parser().parse_args(words) for words in commands]
+    assert (given[2].before, given[2].after) == (given[0].results, given[1].results)
+    assert given[0].cache != given[1].cache, "else the second run would take over what the first measured"
+    parse_tolerances(given[2].fail_on, METRICS)
+
+
+def test_the_page_states_every_default():
+    rows = re.findall(r"^\| (`.*?) \| (\S+(?: %)?)", PAGE, re.MULTILINE)
+    stated = {name: text.rstrip(":") for names, text in rows for name in re.findall(r"`(\w+)`", names)}
+    assert stated == {name: tolerance.text for name, tolerance in DEFAULTS.items()}
