@@ -182,7 +182,7 @@ class _Work:
         input_module = self.builder.input_module()
         run = self.builder.run(input_module, self.streams, observers=self.observers, notes=notes)
         strategies = self.builder.techniques("strategy")
-        with PeakMemory(self.device) as memory, self.bench.meter(self.task["energy"]).task(self.device) as metered:
+        with self.bench.meter(self.task["energy"]).task(self.device) as metered, PeakMemory(self.device) as memory:
             began = time.perf_counter()
             trained = train(run, strategies)
             self.device.synchronize()
