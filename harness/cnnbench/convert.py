@@ -56,12 +56,89 @@ def to_program(model: nn.Module, example: torch.Tensor) -> torch.export.Exported
     shapes = ({0: torch.export.Dim("batch")},)
     with _quiet(), torch.no_grad():
         try:
-            program = torch.export.export(_Exported(model), (blank,), dynamic_shapes=shapes)
+            program: torch.export.ExportedProgram = torch.export.export(
+                _Exported(model), (blank,), dynamic_shapes=shapes
+            )
         except Exception as error:
             raise Unsupported(f"torch.export can't trace {type(model).__name__}: {_reason(error)}") from error
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # a saved program would hold this machine's paths
     return program
+
+
+def to_pt2(model: nn.Module, example: torch.Tensor, path: Path) -> None:
+    """Write the network as a file of ``torch.export``, which loads where torch is and nothing else.
+
+    A network quantized to int8 keeps its int8 weights; rounding to int8 and back becomes arithmetic.
+
+    Args:
+        model: in eval mode, on the example's device; not changed.
+        example: model inputs [n, C, H, W]; height and width are fixed by it.
+        path: the file, which is replaced; its folder must be there.
+
+    Raises:
+        Unsupported: the network can't be traced or saved; one line says why.
+    """
+    program = to_program(model, example)
+    with _quiet(), torch.no_grad():
+        try:
+            torch.export.save(_in_own_operators(program), path)
+        except Exception as error:
+            raise Unsupported(f"torch.export can't save {type(model).__name__}: {_reason(error)}") from error
+
+
+def _in_own_operators(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
+    """The same graph without the operators that torch registers only for those who quantize."""
+    found = {node.target for node in program.graph.nodes if str(node.target).startswith("quantized_decomposed.")}
+    if not found:
+        return program
+    table = {target: _ARITHMETIC[target.name()] for target in found}
+    plain: torch.export.ExportedProgram = program.run_decompositions(table)
+    return plain
+
+
+def _quantize(
+    x: torch.Tensor, scale: float, zero_point: int, lowest: int, highest: int, dtype: torch.dtype
+) -> torch.Tensor:
+    return (x * (1.0 / scale)).round().add(zero_point).clamp(lowest, highest).to(dtype)
+
+
+def _dequantize(
+    x: torch.Tensor,
+    scale: float,
+    zero_point: int,
+    lowest: int,  # noqa: ARG001 - the operator's own signature
+    highest: int,  # noqa: ARG001
+    dtype: torch.dtype,  # noqa: ARG001
+    *,
+    out_dtype: torch.dtype | None = None,
+) -> torch.Tensor:
+    return (x.to(out_dtype or torch.float32) - zero_point) * scale
+
+
+def _dequantize_channels(
+    x: torch.Tensor,
+    scales: torch.Tensor,
+    zero_points: torch.Tensor | None,
+    axis: int,
+    lowest: int,  # noqa: ARG001 - the operator's own signature
+    highest: int,  # noqa: ARG001
+    dtype: torch.dtype,  # noqa: ARG001
+    *,
+    out_dtype: torch.dtype | None = None,
+) -> torch.Tensor:
+    shape = [-1 if place == axis else 1 for place in range(x.dim())]
+    values = x.to(out_dtype or torch.float32)
+    if zero_points is not None:
+        values = values - zero_points.view(shape)
+    return values * scales.view(shape)
+
+
+_ARITHMETIC = {
+    "quantized_decomposed::quantize_per_tensor": _quantize,
+    "quantized_decomposed::dequantize_per_tensor": _dequantize,
+    "quantized_decomposed::dequantize_per_channel": _dequantize_channels,
+}
 
 
 def to_onnx(model: nn.Module, example: torch.Tensor, path: Path) -> None:
