@@ -9,6 +9,7 @@ its own trial ended.
 from __future__ import annotations
 
 import os
+import warnings
 from argparse import ArgumentTypeError
 from collections import Counter
 from dataclasses import replace
@@ -20,7 +21,7 @@ import pytest
 from cnnbench.errors import CnnbenchError, SuiteError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Generator, Iterator, Mapping, Sequence
 
     from _pytest._code.code import ExceptionInfo, TerminalRepr
 
@@ -90,6 +91,17 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
             raise pytest.UsageError(f"{count} of the suites would write to results/{name}: run them one by one")
 
 
+@pytest.hookimpl(wrapper=True, optionalhook=True)
+def pytest_benchmark_compare_machine_info(
+    machine_info: Mapping[str, Any], compared_benchmark: Mapping[str, Any]
+) -> Generator[None, object, object]:
+    """Let a run's own file be compared with on a machine of its kind, of which it says less than others do."""
+    with warnings.catch_warnings():
+        if _recorded_here(compared_benchmark, machine_info):
+            warnings.simplefilter("ignore")
+        return (yield)
+
+
 class SuiteFile(pytest.File):
     """A suite file; makes its items, and runs those that are left after selection together."""
 
@@ -114,7 +126,9 @@ class SuiteFile(pytest.File):
         self.suite = suite if seeds is None else replace(suite, seeds=tuple(range(seeds)))
         for trial in trials(self.suite):
             name = f"{trial.arm.name}[{trial.seed}]"
-            yield SuiteTrial.from_parent(self, name=name, arm=trial.arm.name, seed=trial.seed)
+            # The id is given as text, as --lf reads it from its file: made from the name it would not be equal to that.
+            nodeid = f"{self.nodeid}::{name}"
+            yield SuiteTrial.from_parent(self, name=name, nodeid=nodeid, arm=trial.arm.name, seed=trial.seed)
 
     def record(self, arm: str, seed: int) -> Record:
         """How a trial ended; runs the file's selected items if that has not been done."""
@@ -180,7 +194,7 @@ class SuiteTrial(pytest.Item):
         super().__init__(**more)
         self.arm = arm
         self.seed = seed
-        if self.config.pluginmanager.hasplugin("timeout"):
+        if any(map(self.config.pluginmanager.hasplugin, ("timeout", "pytest_timeout"))):
             self.add_marker(pytest.mark.timeout(0))  # the first item takes the time of all; suites have time_limit
 
     def runtest(self) -> None:
@@ -214,6 +228,14 @@ def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
     return int(text)
+
+
+def _recorded_here(saved: Mapping[str, Any], machine: Mapping[str, Any]) -> bool:
+    """Whether a file of pytest-benchmark comes from a run of cnnbench on a processor of this kind."""
+    from cnnbench.samples import RECORDED_BY
+
+    there: dict[str, Any] = saved["machine_info"]
+    return RECORDED_BY.items() <= there.items() and bool(there["cpu"]["brand_raw"] == machine["cpu"].get("brand_raw"))
 
 
 def _is_suite(path: Path, config: pytest.Config) -> bool:

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 FILE = "benchmark.json"
 """The file's name in a results folder."""
 
+RECORDED_BY = {"recorded_by": "cnnbench"}
+"""What tells such a file from those of pytest-benchmark itself, in its ``machine_info``."""
+
 _SAMPLING = ("warmup", "stopped", "threads", "cpus", "interval_ms", "ratio")
 _ENVIRONMENT = ("device", "torch", "cnnbench")
 
@@ -155,6 +158,7 @@ def _benchmark(record: Mapping[str, Any], size: int, sampled: Mapping[str, Any])
 
 def _machine(environment: Mapping[str, str]) -> dict[str, Any]:
     return {
+        **RECORDED_BY,
         "cpu": {"brand_raw": environment.get("cpu")},
         "cores": environment.get("cores"),
         "ram": environment.get("ram"),
