@@ -49,7 +49,7 @@ class Pair:
 
     @cached_property
     def another_experiment(self) -> str:
-        """Why nothing of the two can be compared, or an empty string: other settings, another type of device."""
+        """Why nothing of the two can be compared, or an empty string: other settings, device, or test images."""
         kinds = [str(record.get("device") or "").partition(":")[0] for record in (self.before, self.after)]
         if all(kinds) and kinds[0] != kinds[1]:
             return f"other device ({kinds[0]}, {kinds[1]})"
@@ -58,8 +58,10 @@ class Pair:
             for path, old, new in settings_changes(self.before, self.after)
             if _ABSENT not in (old, new) and not _moved(old, new)
         ]
+        counts = [_test_images(record) for record in (self.before, self.after)]
         if not differ:
-            return ""
+            same = not all(counts) or counts[0] == counts[1]
+            return "" if same else f"other data: {sum(counts[0])}, {sum(counts[1])} test images, or of other classes"
         path, old, new = differ[0]
         more = f" and {len(differ) - 1} more" if len(differ) > 1 else ""
         return f"other settings: {path} {_short(old)}, {_short(new)}{more}"
@@ -135,6 +137,11 @@ def _moved(old: object, new: object) -> bool:
         return False
     one, other = PurePath(old), PurePath(new)
     return one.is_absolute() and other.is_absolute() and one.name == other.name
+
+
+def _test_images(record: Record) -> list[int]:
+    """Test images of each class, as far as a record tells of the data themselves; empty where it does not."""
+    return [sum(row) for row in (record.get("details") or {}).get("confusion") or ()]
 
 
 def _threads(record: Record, quantity: Quantity) -> object:

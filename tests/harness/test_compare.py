@@ -426,6 +426,14 @@ def test_other_devices_are_not_compared_and_another_gpu_of_them_is():
     assert devices("cuda:1", "cuda:0") == ""
 
 
+def test_other_test_images_under_the_same_name_are_another_experiment():
+    after = Run(quality(0.5))
+    for record in after.records:
+        record["details"]["confusion"] = [[500, 0], [0, 400]]
+    (found,) = result(Run(quality(0.9)), after).comparisons
+    assert found.reason == "other data: 1000, 900 test images, or of other classes"
+
+
 def test_trials_that_broke_are_regressions_and_mended_ones_improvements():
     before = Run({"baseline": {"accuracy": 0.9}, "arm": {"accuracy": 0.9}}).broken("arm", "failed", "was bad", 0)
     after = Run({"baseline": {"accuracy": 0.9}, "arm": {"accuracy": 0.9}}).broken("baseline", "oom", "too big", 1, 2)
