@@ -5,6 +5,7 @@ import itertools
 import json
 import math
 import random
+import re
 import statistics
 from collections import Counter
 from contextlib import contextmanager
@@ -538,19 +539,33 @@ def test_the_device_is_waited_for_around_each_sample() -> None:
 
 
 def test_outputs_are_held_until_the_clock_has_stopped() -> None:
+    """Events in order, a letter each: wait for the device, clock read, call, output freed."""
+
     class Output:
         def __del__(self) -> None:
-            freed.append(len(fake.calls))
+            events.append("f")
 
-    freed: list[int] = []
+    class Watched(Device):
+        def synchronize(self) -> None:
+            events.append("w")
+
+    def clock() -> int:
+        events.append("c")
+        return fake.now
+
+    def call(batch: torch.Tensor) -> Output:
+        events.append("x")
+        inner.call(batch)
+        return Output()
+
+    events: list[str] = []
     fake = FakeTime()
     inner = fake.subject(itertools.repeat(25_000))
-    subject = Subject(lambda batch: inner.call(batch) is None or Output(), INPUTS)
-    found = measure_latency({"one": subject}, CPU, _options(), {}, clock=fake, shuffle=random.Random(0))
-    assert found["one"].results[0].iterations == 2
-    # After the two calls of a sample, never between them; the turn's first call stands alone.
-    turn = [11, *(11 + 2 * i for i in range(1, 11) for _ in range(2))]
-    assert freed[WARMUP : WARMUP + len(turn)] == turn
+    subjects = {"one": Subject(call, INPUTS)}
+    measure_latency(subjects, Watched("cpu"), _options(), {}, clock=clock, shuffle=random.Random(0))
+    samples = re.findall("wc(x+)wc(f+)", "".join(events))
+    assert Counter(samples) == {("x", "f"): WARMUP + FIRST_LOOK, ("xx", "ff"): FIRST_LOOK * MOST_A_TURN}
+    assert sum(len(calls) for calls, _ in samples) == len(fake.calls)
 
 
 # What a record keeps.

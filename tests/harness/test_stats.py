@@ -297,7 +297,8 @@ def test_an_arm_against_itself_shows_a_ratio_that_excludes_one_in_a_twentieth_at
         (1.021, 1.5, "slower"),
         (0.5, 0.97, "faster"),
         (0.5, 0.99, "same"),
-        (0.5, 0.981, "same"),  # 1 / 1.02 is 0.9804
+        (0.5, 0.981, "same"),
+        (0.5, 0.9803, "faster"),  # 1 / 1.02 is 0.9804
         (0.5, 1.5, "same"),
         (None, None, "same"),
     ],
