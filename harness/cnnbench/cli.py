@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import cnnbench
-from cnnbench.commands import compare, compat, doctor, history, plan, report, run, techniques
+from cnnbench.commands import compare, compat, doctor, export, history, plan, report, run, techniques
 from cnnbench.commands.common import INTERRUPTED, OK, SOME_FAILED, USAGE
 from cnnbench.errors import CnnbenchError, SuiteError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-COMMANDS = (run, plan, techniques, compat, report, compare, history, doctor)
+COMMANDS = (run, plan, techniques, compat, report, compare, history, export, doctor)
 """In the order of the help."""
 
 EXAMPLES = """\
@@ -32,6 +32,7 @@ examples:
   cnnbench list norm                       the techniques of a slot
   cnnbench show group                      one technique: options, formula, source
   cnnbench report results/quickstart       the table again, in any format
+  cnnbench export results/quickstart --arm SiLU  its network as an ONNX file
 """
 
 
