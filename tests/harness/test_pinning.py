@@ -29,7 +29,7 @@ class Waiting:
             ready.set()
             self._done.wait()
 
-        self._thread = threading.Thread(target=wait)
+        self._thread = threading.Thread(target=wait, daemon=True)
         self._thread.start()
         ready.wait()
 
