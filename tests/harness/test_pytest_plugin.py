@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import textwrap
 from collections import Counter
 from importlib.metadata import entry_points, version
+from pathlib import Path
 
 import pytest
 import pytest_benchmark.plugin
@@ -222,6 +224,16 @@ def test_where_no_suite_is_named_nothing_heavy_is_imported(place, monkeypatch):
         "    assert not heavy & set(sys.modules)\n"
     )
     place.pytester.runpytest_subprocess().assert_outcomes(passed=1)
+
+
+def test_every_option_is_documented():
+    page = (Path(__file__).parents[2] / "docs" / "pytest.md").read_text("utf-8")
+    parser = pytest.Parser(_ispytest=True)
+    cnnbench.pytest_plugin.pytest_addoption(parser)
+    (group,) = [group for group in parser._groups if group.name == "cnnbench"]
+    flags = [flag for option in group.options for flag in option.names()]
+    assert sorted(flags) == sorted(set(re.findall(r"^\| `(--cnnbench-[a-z]+)", page, re.MULTILINE)))
+    assert "`cnnbench_suites`" in page
 
 
 # What runs
