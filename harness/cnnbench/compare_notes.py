@@ -68,6 +68,8 @@ def _statistics(comparisons: Sequence[Comparison]) -> Iterator[str]:
 
 
 def _timings(comparisons: Sequence[Comparison]) -> Iterator[str]:
+    if any(one.evidence and one.evidence.logarithmic for one in comparisons):
+        yield "Times before and after are geometric means over seeds."
     if any(one.evidence and one.evidence.beside for one in comparisons):
         yield (
             "Beside: how the ratio to that arm moved, each taken within its own run, which cancels what the machine "

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from statistics import fmean, geometric_mean
 from typing import TYPE_CHECKING, Any
 
 from cnnbench.shifts import Shift, exactly, interval_shift, own_error, paired_shift
@@ -32,7 +33,7 @@ class Evidence:
 
     Attributes:
         pairs: the trials that have it before and after.
-        before, after: means over these, in the recorded unit.
+        before, after: means over these, in the recorded unit; geometric ones where shifts are logarithmic.
         logarithmic: shifts are differences of logarithms, else of values in the recorded unit.
         shift: after minus before.
         beside: the same for the ratio to the reference; None where there is none.
@@ -73,15 +74,14 @@ def gather(
         return None
     before = [float(p.before["metrics"][quantity.key]) for p in have]
     after = [float(p.after["metrics"][quantity.key]) for p in have]
-    means = (math.fsum(before) / len(have), math.fsum(after) / len(have))
     if metric in _LOGARITHMIC and min(*before, *after) > 0:
         shift = _log_shift(have, quantity, before, after)
-        found = Evidence(have, *means, True, shift)
+        found = Evidence(have, geometric_mean(before), geometric_mean(after), True, shift)
         return _beside(found, quantity, arms) if metric in {"latency", "throughput"} else found
     shift = paired_shift(after, before, _resolution(have, quantity)) or Shift(0.0, None, None, 0)
     if metric in EXACT and (shift.error is None or shift.error == 0):
         shift = exactly(shift)
-    return Evidence(have, *means, False, shift)
+    return Evidence(have, fmean(before), fmean(after), False, shift)
 
 
 def _value(record: Record, quantity: Quantity) -> float | None:

@@ -321,6 +321,19 @@ def test_throughput_is_latency_the_other_way_round():
     assert found["baseline", "throughput_b32"] == found["baseline", "latency_b32_ms"] == "regressed"
 
 
+def test_throughput_beside_the_reference_falls_where_the_ratio_of_times_grows():
+    def arms(slow):
+        times = {"baseline": wobble(1, 0.01, 1), "arm": wobble(2 * slow, 0.01, 2)}
+        return {
+            arm: {"latency_b1_ms": time, "throughput_b1": lambda seed, time=time: 1000 / time(seed)}
+            for arm, time in times.items()
+        }
+
+    found = verdicts(Run(arms(1)), Run(arms(1.3), code={"arm": "two"}), ["throughput:10%"])
+    assert found["arm", "throughput_b1"] == "regressed"
+    assert found["baseline", "throughput_b1"] == "no change shown"
+
+
 def test_other_machines_are_told_and_their_timings_not_compared_but_quality_is():
     arms = {"baseline": {"accuracy": wobble(0.9, 0.002), "latency_b1_ms": 1.0, "energy_inference_mj": 5.0}}
     slow = {"baseline": {"accuracy": wobble(0.8, 0.002), "latency_b1_ms": 9.0, "energy_inference_mj": 50.0}}
@@ -584,6 +597,8 @@ def test_json_holds_every_figure(folders, capsys, tmp_path):
     base, arm = data["comparisons"]
     assert base["reason"] == "same code"
     assert base["difference"]["mean"] == pytest.approx(1.0, abs=0.01)
+    for one in (base, arm):
+        assert one["after"] / one["before"] - 1 == pytest.approx(one["difference"]["mean"]), "a row agrees with itself"
     assert arm["decided_by"] == ["beside"]
     assert arm["beside"]["mean"] == pytest.approx(0.25, abs=0.01)
     assert arm["beside"]["low"] - 1e-9 <= arm["beside"]["mean"] <= arm["beside"]["high"] + 1e-9
