@@ -1,4 +1,7 @@
-"""cpu, cuda, mps, xla and tpu behind one small adapter."""
+"""cpu, cuda, mps, xla and tpu behind one small adapter.
+
+A TPU is driven by torch_tpu where that is installed, else by torch_xla.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cnnbench import xla
-from cnnbench.environment import cpu_model
-from cnnbench.errors import UsageError
+from cnnbench.environment import cpu_model, nvidia_driver, usable_cores
+from cnnbench.errors import Unsupported, UsageError
 from cnnbench.lazy import torch
 from cnnbench.registry import nearest
 
@@ -41,6 +44,10 @@ class Device:
         return torch.device("xla" if self._by_xla else str(self))
 
     @property
+    def _by_xla(self) -> bool:
+        return self.kind == "xla" or (self.kind == "tpu" and not _tpu_of_torch())
+
+    @property
     def draws(self) -> str:
         """Device of the generators that draws on this device are made with."""
         return "cpu" if self._by_xla else str(self.torch)
@@ -56,6 +63,8 @@ class Device:
             torch.mps.synchronize()
         elif self._by_xla:
             xla.finish()
+        elif self.kind == "tpu":
+            torch.accelerator.synchronize()
 
     def flush(self) -> None:
         """Give the device what has been asked for so far, and wait for nothing: at the end of each step of a loop.
@@ -75,12 +84,21 @@ class Device:
 
         Raises:
             UsageError: any other precision.
+            Unsupported: the device has no such numbers.
         """
         if precision == "fp32":
             return contextlib.nullcontext()
         if precision == "bf16":
-            return torch.autocast(self.torch.type, dtype=torch.bfloat16)
+            try:
+                return torch.autocast(self.torch.type, dtype=torch.bfloat16)
+            except RuntimeError as error:
+                raise Unsupported(f"recipe.precision: {self.describe()} has no bf16") from error
         raise UsageError(f"recipe.precision: expected 'fp32' or 'bf16', found {precision!r}")
+
+    @property
+    def lazy(self) -> bool:
+        """Whether a first call is compiled, and nothing is computed before somebody waits for it."""
+        return self._by_xla
 
     def inference(self) -> AbstractContextManager[object]:
         """The context to compute in where no gradients are wanted."""
@@ -93,6 +111,8 @@ class Device:
             return torch.cuda.get_device_name(self.torch)
         if self._by_xla:
             return f"{xla.hardware()} through torch_xla"
+        if self.kind == "tpu":
+            return str(torch.get_device_module("tpu").get_device_name())
         return f"{cpu_model()} GPU" if self.kind == "mps" else cpu_model()
 
     @property
@@ -109,8 +129,19 @@ class Device:
             and torch.backends.cpu.get_cpu_capability() == "AVX512"
         )
 
+    @property
+    def in_host_memory(self) -> bool:
+        """Whether tensors lie in this process's own memory, where the system counts them."""
+        return self.kind == "cpu" or (self.kind == "xla" and xla.hardware() == "CPU")
+
+    def memory_allocated(self) -> int | None:
+        """Bytes that tensors take on the device now; None where it doesn't tell."""
+        if self.kind == "cuda":
+            return torch.cuda.memory_allocated(self.torch)
+        return torch.mps.current_allocated_memory() if self.kind == "mps" else None
+
     def reset_memory_peak(self) -> int | None:
-        """Start a new peak; the bytes allocated now, or None where the device keeps no statistics."""
+        """Start a new peak; the bytes allocated now, or None where the device keeps no peak."""
         if self.kind != "cuda":
             return None
         torch.cuda.synchronize(self.torch)
@@ -118,12 +149,23 @@ class Device:
         return torch.cuda.memory_allocated(self.torch)
 
     def memory_peak(self) -> int | None:
-        """Most bytes allocated at once since ``reset_memory_peak``, or None where the device keeps no statistics."""
+        """Most bytes allocated at once since ``reset_memory_peak``, or None where the device keeps no peak."""
         return torch.cuda.max_memory_allocated(self.torch) if self.kind == "cuda" else None
 
-    @property
-    def _by_xla(self) -> bool:
-        return self.kind in {"xla", "tpu"}
+    def facts(self) -> list[str]:
+        """What else there is to say of the device, for people: memory, what it can do, the software that drives it."""
+        if self.kind == "cuda":
+            found = torch.cuda.get_device_properties(self.torch)
+            facts = [_gib(found.total_memory), f"compute capability {found.major}.{found.minor}"]
+            driver = nvidia_driver()
+            return [*facts, f"CUDA {torch.version.cuda}", *([f"driver {driver}"] if driver else [])]
+        if self.kind == "mps":
+            return [f"{_gib(torch.mps.recommended_max_memory())} at most, shared with the CPU"]
+        if self._by_xla:
+            return [f"torch_xla {xla.version()}"]
+        if self.kind == "tpu":
+            return ["through torch_tpu"]
+        return [f"{usable_cores()} cores", f"{torch.backends.cpu.get_cpu_capability()} kernels"]
 
 
 def resolve(name: str) -> Device:
@@ -156,17 +198,37 @@ def available() -> list[Device]:
     there += [Device("cuda", index) for index in range(torch.cuda.device_count())]
     if torch.backends.mps.is_available():
         there.append(Device("mps"))
-    if hardware := xla.hardware():
+    hardware = xla.hardware()
+    if hardware:
         there.append(Device("xla"))
-        if hardware == "TPU":
-            there.append(Device("tpu"))
+    if hardware == "TPU" or (_tpu_of_torch() and torch.accelerator.is_available()):
+        there.append(Device("tpu"))
     return there
 
 
+def absent() -> dict[str, str]:
+    """Kinds of devices that are not here, with the reason as far as it is known."""
+    there = {device.kind for device in available()}
+    kinds = [name for name in NAMES if name != "auto" and name not in there]
+    return {kind: _missing(kind).strip(" ()") for kind in kinds}
+
+
 def _missing(kind: str) -> str:
-    """Why a kind may be absent, where a package is the likely reason."""
+    """Why a kind may be absent, in brackets, where a package or a driver is the likely reason."""
     if kind in {"xla", "tpu"} and importlib.util.find_spec("torch_xla") is None:
         return " (torch_xla is not installed)"
     if kind == "cuda" and torch.version.cuda is None and torch.version.hip is None:
         return " (this torch is built without CUDA)"
+    if kind == "cuda":
+        return f" (this torch is built for CUDA {torch.version.cuda or torch.version.hip}, and no driver answers)"
     return ""
+
+
+def _tpu_of_torch() -> bool:
+    """Whether torch_tpu is installed and has found a TPU: it then is a device of torch's own, without torch_xla."""
+    found = torch.accelerator.current_accelerator()
+    return found is not None and found.type == "tpu"
+
+
+def _gib(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB"

@@ -36,9 +36,11 @@ def _software() -> list[str]:
 
 
 def _devices() -> list[str]:
-    from cnnbench.devices import available
+    from cnnbench.devices import absent, available, resolve
 
-    return [f"{device}: {device.describe()}" for device in available()]
+    lines = [f"{device}: {', '.join([device.describe(), *device.facts()])}" for device in available()]
+    missing = [f"{kind} ({reason})" if reason else kind for kind, reason in absent().items()]
+    return [*lines, f"not here: {', '.join(missing)}", f"auto takes {resolve('auto')}"]
 
 
 def _plugins(host: PluginHost) -> list[str]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from cnnbench.devices import Device
 
-PACKAGES = ("cnnbench", "torch", "torchvision", "numpy", "codecarbon")
+PACKAGES = ("cnnbench", "torch", "torchvision", "torch_xla", "torch_tpu", "numpy", "codecarbon")
 
 
 def versions() -> dict[str, str]:
@@ -60,7 +60,7 @@ def manifest(device: str, folder: Path | None = None) -> dict[str, str]:
     }
     if "OMP_NUM_THREADS" in os.environ:
         facts["OMP_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"]
-    if place.kind == "cuda" and (driver := _nvidia_driver()):
+    if place.kind == "cuda" and (driver := nvidia_driver()):
         facts["driver"] = driver
     if folder is not None and (revision := git_revision(folder)):
         facts["revision"] = revision
@@ -141,7 +141,8 @@ def git_revision(folder: Path) -> str:
     return f"{commit} with uncommitted changes" if changed else commit
 
 
-def _nvidia_driver() -> str:
+def nvidia_driver() -> str:
+    """Version of NVIDIA's driver; empty where there is none."""
     return _output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader").partition("\n")[0]
 
 

@@ -14,13 +14,13 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from cnnbench.meters.base import weakest
 from cnnbench.stages.subject import make_batches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    import torch
 
     from cnnbench.devices import Device
     from cnnbench.meters.base import Component, EnergyMeter, Reading
@@ -96,7 +96,7 @@ def inference_energy(
     """
     draw = shuffle or random.Random(0)  # noqa: S311 - the order of turns
     session = _Session(subjects, meter, options, device, clock, sleep, draw)
-    with torch.inference_mode():
+    with device.inference():
         return session.run()
 
 
@@ -185,9 +185,9 @@ class _Session:
     def _warm_up(self, name: str) -> None:
         subject = self._subjects[name]
         batches = make_batches(subject.inputs.to(self._device.torch), self._options.batch_size)
-        for i in range(WARMUP_CALLS):
-            subject.call(batches[i % len(batches)])
+        outputs = [subject.call(batches[i % len(batches)]) for i in range(WARMUP_CALLS)]
         self._device.synchronize()
+        del outputs
         self._batches[name] = batches
 
     def _window_length(self) -> tuple[float, bool]:
@@ -220,9 +220,10 @@ class _Session:
         with self._meter.task(self._device) as task:
             until = self._clock() + length
             while calls == 0 or self._clock() < until:
-                call(batches[calls % len(batches)])
+                outputs = call(batches[calls % len(batches)])  # held: a lazy device skips what nobody holds
                 calls += 1
                 self._device.synchronize()
+                del outputs
         busy = _whole(task.reading)
         if busy.components.keys() != idle.components.keys():
             raise _MeterFailed("energy: the meter's components changed between windows")

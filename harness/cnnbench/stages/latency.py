@@ -16,8 +16,6 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import torch
-
 from cnnbench.environment import usable_cores
 from cnnbench.stages.pinning import bound_to_cores
 from cnnbench.stages.threads import intra_op_threads
@@ -73,7 +71,7 @@ def measure_latency(
     results: dict[str, list[LatencyResult]] = {name: [] for name in subjects}
     count = options.threads or usable_cores()
     binding = bound_to_cores(count) if device.kind == "cpu" else nullcontext()
-    with binding as cpus, intra_op_threads(count) as threads, torch.inference_mode(), _no_collector():
+    with binding as cpus, intra_op_threads(count) as threads, device.inference(), _no_collector():
         settled = clock() + SETTLING_NS if device.kind in {"cuda", "mps"} else 0
         for size in options.batch_sizes:
             gc.collect()

@@ -14,6 +14,7 @@ import torch
 from cnnbench.stages.subject import make_batches
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from cnnbench.devices import Device
@@ -27,14 +28,16 @@ class PeakMemory:
     """Context manager that tells the peak once its block has ended.
 
     - CUDA: torch's allocator statistics; what the caching allocator merely holds in reserve does not count.
-    - CPU, mps: the process's resident set. Linux keeps its peak itself, which can be reset; elsewhere, or where that
-      is forbidden, a thread reads the present value every 5 ms and may miss a shorter peak. Memory that the process
-      had freed but not given back would hide a peak, so it is given back first, where the C library can.
-    - xla, tpu: nothing is known.
+    - CPU, also through xla: the process's resident set. Linux keeps its peak itself, which can be reset; elsewhere, or
+      where that is forbidden, a thread reads the present value every 5 ms and may miss a shorter peak. Memory that the
+      process had freed but not given back would hide a peak, so it is given back first, where the C library can.
+    - mps: what torch has allocated on the device, which keeps no peak: a thread reads it every 5 ms.
+    - TPU: nothing is known.
 
     Attributes:
         peak_mib: the peak in MiB above the level before the block; None where nothing is known, or before its end.
-        method: ``allocator``, ``resident peak``, ``resident sampled``, or ``unknown``.
+        method: ``allocator``, ``allocator sampled``, ``resident peak``, ``resident sampled``,
+            or ``unknown``.
     """
 
     def __init__(self, device: Device, proc: Path = Path("/proc/self")) -> None:
@@ -53,17 +56,21 @@ class PeakMemory:
 
     def __enter__(self) -> PeakMemory:
         gc.collect()
-        if self._device.kind in {"cpu", "mps"}:
+        if self._device.in_host_memory:
             _give_back()
             self._before = _resident()
             if self._reset_peak():
                 self.method = "resident peak"
             else:
                 self.method = "resident sampled"
-                self._sampler = _Sampler()
+                self._sampler = _Sampler(_resident)
         elif (allocated := self._device.reset_memory_peak()) is not None:
             self.method = "allocator"
             self._before = allocated
+        elif (allocated := self._device.memory_allocated()) is not None:
+            self.method = "allocator sampled"
+            self._before = allocated
+            self._sampler = _Sampler(lambda: self._device.memory_allocated() or 0)
         return self
 
     def __exit__(
@@ -131,29 +138,30 @@ def ran_out(error: BaseException) -> bool:
 def reached_mib(device: Device) -> float | None:
     """The most that was held so far: on CUDA by the allocator, on CPU by this process."""
     peak = device.memory_peak()
-    if peak is None and device.kind == "cpu":
+    if peak is None and device.in_host_memory:
         peak = _high_water(Path("/proc/self"))
     return None if peak is None else peak / MIB
 
 
 class _Sampler:
-    """Reads the resident set again and again in a thread of its own."""
+    """Reads an amount of memory again and again in a thread of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, read: Callable[[], int]) -> None:
+        self._read = read
         self._done = threading.Event()
-        self._peak = _resident()
+        self._peak = read()
         self._thread = threading.Thread(target=self._run, daemon=True, name="cnnbench-memory")
         self._thread.start()
 
     def _run(self) -> None:
         while not self._done.wait(SAMPLING_SECONDS):
-            self._peak = max(self._peak, _resident())
+            self._peak = max(self._peak, self._read())
 
     def stop(self) -> int:
         """End the thread; the highest value that it saw."""
         self._done.set()
         self._thread.join()
-        return max(self._peak, _resident())
+        return max(self._peak, self._read())
 
 
 def _high_water(process: Path) -> int | None:

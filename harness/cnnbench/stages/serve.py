@@ -116,18 +116,20 @@ def serve(
     (example,) = make_batches(inputs, sizes[0], most=1)
     weights = sum(t.numel() * t.element_size() for t in (*model.parameters(), *model.buffers()))
     replaced = bool(runtimes) or hasattr(model, "deploy")
-    expected = (
-        _logits(artifact, splits, device) if check and replaced else None
-    )  # before a runtime may change the model
+    # Before a runtime may change the model.
+    expected = _logits(artifact, splits, device) if check and replaced else None
     began = time.perf_counter()
     call, exact, notes = _made(artifact, runtimes, Context(example, sizes, folder, threads, artifact, splits, streams))
+    if call is not model or device.lazy:  # a lazy device compiles what it is asked for first, the model too
+        with device.inference():
+            for size in sizes:
+                (batch,) = make_batches(inputs, size, most=1)
+                device.flush()  # else the making of the batch becomes part of what is compiled
+                outputs = call(batch)  # held: a lazy device computes nothing that nobody holds
+                device.synchronize()
+                del outputs
     if call is model:
         return Served(Subject(model, inputs), {}, notes, weights, _nothing)
-    with device.inference():
-        # Held until the device is done: a lazy one computes nothing that nobody holds.
-        outputs = [call(make_batches(inputs, size, most=1)[0]) for size in sizes]
-        device.synchronize()
-        del outputs
     metrics = {"prepare_seconds": time.perf_counter() - began}
     size_bytes = getattr(call, "size_bytes", None)
     if isinstance(size_bytes, int):

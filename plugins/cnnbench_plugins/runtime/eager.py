@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING
 
 from cnnbench.lazy import nn, torch
 from cnnbench.technique import technique
-from cnnbench_plugins.runtime._serving import Serving
+from cnnbench_plugins.runtime._serving import Serving, check_device
 
 if TYPE_CHECKING:
     from cnnbench.slots import ServingContext
+
+DEVICES = ("cpu", "cuda", "mps", "tpu")
+"""Not xla: torch_xla runs nothing operator by operator, and chooses layouts itself."""
 
 
 def _serve(model: nn.Module, memory_format: torch.memory_format) -> Serving:
@@ -37,8 +40,9 @@ class Eager:
     Helps as the arm to compare other runtimes with. Known to be bound by Python's overhead on small models and batches.
     """
 
-    def __call__(self, model: nn.Module, context: ServingContext) -> Serving:  # noqa: ARG002 - the slot's signature
+    def __call__(self, model: nn.Module, context: ServingContext) -> Serving:
         """A function from model inputs [N, C, H, W] to logits [N, K]; sets the model's mode and layout."""
+        check_device("eager", context, *DEVICES)
         return _serve(model, torch.contiguous_format)
 
 
@@ -53,8 +57,9 @@ class ChannelsLast:
     operator has no kernel for it, such as instance norm: images are then copied back and forth.
     """
 
-    def __call__(self, model: nn.Module, context: ServingContext) -> Serving:  # noqa: ARG002 - the slot's signature
+    def __call__(self, model: nn.Module, context: ServingContext) -> Serving:
         """A function from model inputs [N, C, H, W] to logits [N, K]; sets the model's mode and layout."""
+        check_device("channels_last", context, *DEVICES)
         return _serve(model, torch.channels_last)
 
 
