@@ -230,7 +230,7 @@ def _notes(machines: set[str], series: Sequence[Series], other_suites: int) -> I
         tuple(estimate.mean for estimate in one.points.values()) for one in series if one.quantity.stage == "latency"
     ]
     if any(len(set(means)) < len(means) for means in values):
-        yield "Some points repeat an earlier measurement from the cache: --remeasure takes each anew."
+        yield "Some points repeat an earlier measurement from the cache: run with --fresh to take each anew."
     if other_suites:
         yield f"Left out: records of {other_suites} other {'suite' if other_suites == 1 else 'suites'}."
 

@@ -135,8 +135,8 @@ def test_a_point_that_repeats_an_earlier_measurement_is_told():
     again = run(1)
     for record in again.records:
         record["environment"]["revision"] = "later"
-    assert any("--remeasure" in note for note in history(of(run(1), again), "latency").notes)
-    assert not any("--remeasure" in note for note in history(of(run(1), run(2)), "latency").notes)
+    assert any("--fresh" in note for note in history(of(run(1), again), "latency").notes)
+    assert not any("--fresh" in note for note in history(of(run(1), run(2)), "latency").notes)
 
 
 # The command
