@@ -41,19 +41,20 @@ class _Exported(nn.Module):
         return logits
 
 
-def to_program(model: nn.Module, example: torch.Tensor) -> torch.export.ExportedProgram:
+def to_program(model: nn.Module, example: torch.Tensor, most: int | None = None) -> torch.export.ExportedProgram:
     """The network as a graph for any number of images.
 
     Args:
         model: in eval mode, on the example's device; not changed.
         example: model inputs [n, C, H, W]; height and width are fixed by it.
+        most: images at a time that it will ever be given, for those who plan memory ahead; None for any number.
 
     Raises:
         Unsupported: it can't be traced; one line says why.
     """
     # Two images: the exporter would take a batch of one for a constant. Empty ones: a saved program holds its example.
     blank = example.new_zeros((2, *example.shape[1:]))
-    shapes = ({0: torch.export.Dim("batch")},)
+    shapes = ({0: torch.export.Dim("batch", max=most)},)
     with _quiet(), torch.no_grad():
         try:
             program: torch.export.ExportedProgram = torch.export.export(
@@ -97,23 +98,41 @@ def _in_own_operators(program: torch.export.ExportedProgram) -> torch.export.Exp
     return plain
 
 
+_Number = float | torch.Tensor
+
+
+def _choose(
+    x: torch.Tensor,
+    lowest: int,
+    highest: int,
+    eps: float,
+    dtype: torch.dtype,  # noqa: ARG001 - the operators' own signatures, here and below
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scale and zero point [1] with which the levels span the values and 0."""
+    low, high = x.amin().clamp(max=0), x.amax().clamp(min=0)
+    scale = ((high - low) / float(highest - lowest)).clamp(min=eps)
+    zero_point = (lowest - (low / scale).round()).clamp(lowest, highest)
+    return scale.double().reshape(1), zero_point.long().reshape(1)
+
+
 def _quantize(
-    x: torch.Tensor, scale: float, zero_point: int, lowest: int, highest: int, dtype: torch.dtype
+    x: torch.Tensor, scale: _Number, zero_point: _Number, lowest: int, highest: int, dtype: torch.dtype
 ) -> torch.Tensor:
-    return (x * (1.0 / scale)).round().add(zero_point).clamp(lowest, highest).to(dtype)
+    return (x * _of_type(1.0 / scale, x)).round().add(zero_point).clamp(lowest, highest).to(dtype)
 
 
 def _dequantize(
     x: torch.Tensor,
-    scale: float,
-    zero_point: int,
-    lowest: int,  # noqa: ARG001 - the operator's own signature
+    scale: _Number,
+    zero_point: _Number,
+    lowest: int,  # noqa: ARG001
     highest: int,  # noqa: ARG001
     dtype: torch.dtype,  # noqa: ARG001
     *,
     out_dtype: torch.dtype | None = None,
 ) -> torch.Tensor:
-    return (x.to(out_dtype or torch.float32) - zero_point) * scale
+    values = x.to(out_dtype or torch.float32)
+    return (values - zero_point) * _of_type(scale, values)
 
 
 def _dequantize_channels(
@@ -121,7 +140,7 @@ def _dequantize_channels(
     scales: torch.Tensor,
     zero_points: torch.Tensor | None,
     axis: int,
-    lowest: int,  # noqa: ARG001 - the operator's own signature
+    lowest: int,  # noqa: ARG001
     highest: int,  # noqa: ARG001
     dtype: torch.dtype,  # noqa: ARG001
     *,
@@ -134,9 +153,17 @@ def _dequantize_channels(
     return values * scales.view(shape)
 
 
+def _of_type(number: _Number, x: torch.Tensor) -> _Number:
+    """A double in a tensor would make the result one; a plain number would not."""
+    return number.to(x.dtype) if isinstance(number, torch.Tensor) else number
+
+
 _ARITHMETIC = {
+    "quantized_decomposed::choose_qparams.tensor": _choose,
     "quantized_decomposed::quantize_per_tensor": _quantize,
+    "quantized_decomposed::quantize_per_tensor.tensor": _quantize,
     "quantized_decomposed::dequantize_per_tensor": _dequantize,
+    "quantized_decomposed::dequantize_per_tensor.tensor": _dequantize,
     "quantized_decomposed::dequantize_per_channel": _dequantize_channels,
 }
 
@@ -159,6 +186,8 @@ def to_onnx(model: nn.Module, example: torch.Tensor, path: Path) -> None:
     for package in ("onnx", "onnxscript"):
         if find_spec(package) is None:
             raise MissingDependency(package, "onnx")
+    import onnx
+
     program = to_program(model, example)
     with _quiet(), torch.no_grad():
         try:
@@ -167,6 +196,7 @@ def to_onnx(model: nn.Module, example: torch.Tensor, path: Path) -> None:
             )
             assert made is not None  # the type that the old exporter answers with
             _without_remarks(made.model)
+            onnx.checker.check_model(made.model_proto, full_check=True)  # of types too: not every one suits every node
             made.save(str(path), external_data=False)
         except Exception as error:
             raise Unsupported(f"{type(model).__name__} can't be written as ONNX: {_reason(error)}") from error

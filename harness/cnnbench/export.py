@@ -21,7 +21,7 @@ from cnnbench.compat import random_splits
 from cnnbench.convert import INPUT, OUTPUT, to_onnx, to_pt2
 from cnnbench.data import load, split
 from cnnbench.devices import resolve
-from cnnbench.errors import CnnbenchError, DataError, TrialError, Unsupported, UsageError
+from cnnbench.errors import CnnbenchError, DataError, MissingDependency, TrialError, Unsupported, UsageError
 from cnnbench.model_card import Check, Handover, card
 from cnnbench.options import make
 from cnnbench.plain import settings_from_plain
@@ -271,7 +271,12 @@ def _settings(record: Mapping[str, Any], form: Format, images: _Images) -> dict[
 
 def _write(deployed: Deployed, example: torch.Tensor, form: Format, path: Path) -> None:
     if form == "onnx":
-        to_onnx(deployed, example, path)
+        try:
+            to_onnx(deployed, example, path)
+        except MissingDependency:
+            raise
+        except Unsupported as error:
+            raise Unsupported(f"{error}; --format pt2 may do") from error
     elif form == "pt2":
         to_pt2(deployed, example, path)
     else:
@@ -312,8 +317,6 @@ def _onnx_session(path: Path) -> Call:
     try:
         import onnxruntime
     except ImportError as error:
-        from cnnbench.errors import MissingDependency
-
         raise MissingDependency("onnxruntime", "onnx") from error
     try:
         onnxruntime.set_default_logger_severity(3)

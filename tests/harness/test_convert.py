@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import logging
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +13,7 @@ import torch
 from torch import nn
 
 from cnnbench import convert
-from cnnbench.convert import to_onnx, to_program
+from cnnbench.convert import to_onnx, to_program, to_pt2
 from cnnbench.errors import MissingDependency, Unsupported
 
 ort = pytest.importorskip("onnxruntime")
@@ -87,7 +90,7 @@ def test_the_model_stays_as_it_was(tmp_path) -> None:
 def test_files_hold_neither_paths_of_this_machine_nor_the_images(tmp_path) -> None:
     images = torch.full((2, 1, 8, 8), 0.123456)
     to_onnx(small(), images, tmp_path / "model.onnx")
-    torch.export.save(to_program(small(), images), tmp_path / "model.pt2")
+    to_pt2(small(), images, tmp_path / "model.pt2")
     for file in tmp_path.iterdir():
         content = file.read_bytes()
         assert str(Path(__file__).parent).encode() not in content
@@ -113,6 +116,17 @@ class Branching(nn.Module):
         return x.flatten(1) if x.sum() > 0 else -x.flatten(1)
 
 
+class Brain(nn.Module):
+    """Computes in a type that ONNX's convolution lacks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, 3).to(torch.bfloat16)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(x.to(torch.bfloat16)).float().flatten(1)
+
+
 class Inverse(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.linalg.eigvalsh(x[:, 0])
@@ -120,7 +134,11 @@ class Inverse(nn.Module):
 
 @pytest.mark.parametrize(
     ("model", "wanted"),
-    [(Branching(), "torch.export can't trace Branching: "), (Inverse(), "Inverse can't be written as ONNX: ")],
+    [
+        (Branching(), "torch.export can't trace Branching: "),
+        (Brain(), "Brain can't be written as ONNX: "),
+        (Inverse(), "Inverse can't be written as ONNX: "),
+    ],
 )
 def test_what_cannot_be_exported_is_said_in_a_line(model, wanted, tmp_path) -> None:
     with pytest.raises(Unsupported) as caught:
@@ -145,3 +163,48 @@ def test_a_network_with_a_part_called_graph_can_be_exported(tmp_path) -> None:
     model.forward = model.graph.forward
     to_onnx(model.eval(), EXAMPLE, tmp_path / "model.onnx")
     agrees(model, tmp_path / "model.onnx")
+
+
+class Rounds(nn.Module):
+    """Rounds to int8 and back by the operators that quantizers leave in a graph, ranges taken from the input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.arange(-8, 8, dtype=torch.int8).view(4, 4), requires_grad=False)
+        self.scales = nn.Parameter(torch.tensor([0.5, 0.25, 0.125, 1.0]))
+        self.zero_points = nn.Parameter(torch.tensor([0, 1, -2, 3]), requires_grad=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        ops = torch.ops.quantized_decomposed
+        scale, zero = ops.choose_qparams.tensor(x, 0, 255, 1e-7, torch.uint8)
+        x = ops.quantize_per_tensor.tensor(x, scale, zero, 0, 255, torch.uint8)
+        x = ops.dequantize_per_tensor.tensor(x, scale, zero, 0, 255, torch.uint8)
+        x = ops.quantize_per_tensor(x, 0.013, 7, 0, 255, torch.uint8)
+        x = ops.dequantize_per_tensor(x, 0.013, 7, 0, 255, torch.uint8)
+        channels = (self.weight, self.scales, self.zero_points, 0, -128, 127, torch.int8)
+        return x.flatten(1)[:, :4] @ ops.dequantize_per_channel(*channels)
+
+
+LOADED = """
+import sys, torch
+images, wanted = torch.load(sys.argv[2])
+assert not hasattr(torch.ops.quantized_decomposed, "choose_qparams")
+got = torch.export.load(sys.argv[1]).module()(images)
+torch.testing.assert_close(got, wanted, rtol=0, atol=0)
+"""
+
+
+def test_a_pt2_file_needs_no_operators_of_quantizers(tmp_path) -> None:
+    importlib.import_module("torch.ao.quantization.fx._decomposed")  # registers them
+    model = Rounds().eval()
+    to_pt2(model, EXAMPLE, tmp_path / "model.pt2")
+    images = torch.linspace(-1, 2, 5 * 64).view(5, 1, 8, 8)
+    torch.save((images, model(images).detach()), tmp_path / "wanted.pt")
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED, tmp_path / "model.pt2", tmp_path / "wanted.pt"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stderr

@@ -22,8 +22,10 @@ from cnnbench.errors import UsageError
 from cnnbench.execute.cache import StageCache
 from cnnbench.export import Deployed, choose, default_folder, hand_over, model_file, rebuild
 from cnnbench.frame import current
+from cnnbench.options import complete
 from cnnbench.plugins import PluginHost
 from cnnbench.store import open_results
+from cnnbench.types import Choice
 
 ARMS = {
     "SiLU": '{ activation = "silu" }',
@@ -183,7 +185,7 @@ def test_the_card_says_what_it_is_and_what_was_measured(run, tmp_path, capsys) -
 def test_a_simulated_format_is_not_sold_as_small(run, tmp_path) -> None:
     export(run, "4 bits", "pt2", tmp_path / "out")
     card = (tmp_path / "out" / "README.md").read_text()
-    assert "4-bit weights simulated here" in card
+    assert "4-bit weights are simulated here" in card
     assert "nominal" in card
 
 
@@ -259,9 +261,10 @@ def test_without_the_dataset_random_images_are_compared(run, tmp_path) -> None:
     trials = current(open_results(run / "results").records)
     record = dict(choose(trials, "baseline", 0))
     artifact = load_model(model_file(record, StageCache(run / "cache")))
-    gone = {"slot": "dataset", "name": "folder", "options": {"path": str(tmp_path / "gone"), "size": 8}}
-    record["settings"] = {**record["settings"], "dataset": gone}
+    gone = {"slot": "dataset", "name": "folder", "options": {"path": str(tmp_path / "gone")}}
     registry = PluginHost.discover().registry
+    gone = complete(Choice.from_plain(gone), registry).plain()
+    record["settings"] = {**record["settings"], "dataset": gone}
     notes = {"image_shape": [1, 8, 8], "class_names": [str(k) for k in range(10)]}
     save_model(tmp_path / "told.pt", artifact.model, artifact.input, notes)
     save_model(tmp_path / "untold.pt", artifact.model, artifact.input)

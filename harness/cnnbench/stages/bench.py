@@ -188,7 +188,7 @@ class _Work:
             self.device.synchronize()
             seconds = time.perf_counter() - began
         energy = training_energy(metered.reading)
-        save_model(self.folder / MODEL, trained.model, input_module)
+        self._keep(trained.model, input_module)
         metrics = {"train_seconds": seconds, **energy.metrics}
         if memory.peak_mib is not None:
             metrics["memory_train_mib"] = memory.peak_mib
@@ -209,7 +209,7 @@ class _Work:
         how = self.builder.procedure(trained.input)
         compressors = self.builder.techniques("compressor")
         model = compress(trained.model, compressors, self.builder, how, self.streams, self.observers)
-        save_model(self.folder / MODEL, model, trained.input)
+        self._keep(model, trained.input)
         return {}
 
     def evaluate(self) -> dict[str, Any]:
@@ -230,7 +230,7 @@ class _Work:
     def profile(self) -> dict[str, Any]:
         """Parameters, multiply-adds, size."""
         artifact = self._artifact()
-        found = profile(artifact.model, self._inputs(artifact, 1))
+        found = profile(artifact.model, self._inputs(artifact, 1), onnx=self.task.get("onnx", False))
         return {"metrics": found.metrics, "methods": found.methods, "notes": found.notes}
 
     def memory(self) -> dict[str, Any]:
@@ -257,6 +257,11 @@ class _Work:
             folder=folder,
             check=check,
         )
+
+    def _keep(self, model: nn.Module, input_module: nn.Module) -> None:
+        """Leave the model in the folder, with what an export tells of it where the dataset is no longer there."""
+        notes = {"image_shape": self.splits.image_shape, "class_names": self.splits.class_names}
+        save_model(self.folder / MODEL, model, input_module, notes)
 
     def _artifact(self) -> Artifact:
         """The model that this stage starts from, in eval mode on the device."""
