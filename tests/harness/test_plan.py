@@ -279,6 +279,51 @@ def test_seed_and_family_change_every_stage(fake_registry):
     assert (tasks["baseline"]["family"], tasks["placebo"]["family"]) == ("", "placebo")
 
 
+def test_what_an_arm_is_compared_with_belongs_to_its_latency_alone(fake_registry):
+    text = with_arms(["tanh", "mixup"])
+    base = plan_of(text, fake_registry)
+    other_baseline = plan_of(text.replace("groups = 2", "groups = 4"), fake_registry)
+    own_norm = text.replace('[arms."tanh"]', '[arms."tanh"]\nnorm = { name = "group", groups = 2 }')
+    same_model = plan_of(own_norm.replace("groups = 2 }\naug", "groups = 4 }\naug"), fake_registry)
+    assert changed(keys_of(base, "tanh"), keys_of(same_model, "tanh")) == {"latency"}
+    assert changed(keys_of(base, "tanh"), keys_of(other_baseline, "tanh")) == set(TRAIN_LIKE)
+    against = plan_of(text.replace('[arms."tanh"]', '[arms."tanh"]\nagainst = "mixup"'), fake_registry)
+    assert changed(keys_of(base, "tanh"), keys_of(against, "tanh")) == {"latency"}
+    assert keys_of(base, "mixup") == keys_of(against, "mixup")
+    stage = against.stages[keys_of(against, "tanh")["latency"]]
+    assert stage.reference == stage.task["reference"] == keys_of(against, "mixup")["latency"]
+    assert base.stages[keys_of(base)["latency"]].reference is None
+
+
+def test_the_arms_of_a_seed_share_a_session_and_seeds_do_not(fake_registry):
+    plan = plan_of(with_arms(["tanh", "mixup"]), fake_registry)
+    sessions: dict[str, set[int]] = {}
+    for trial in plan.trials:
+        for kind in ("latency", "energy"):
+            sessions.setdefault(plan.stages[trial.stages[kind]].session, set()).add(trial.trial.seed)
+    assert sorted(map(sorted, sessions.values())) == [[0], [0], [1], [1]]
+
+
+def test_memory_of_training_is_taken_in_a_process_of_its_own_and_only_then(fake_registry):
+    asked = TEXT.replace('"params", ', '"params", "memory_train", ')
+    base, with_memory = plan_of(TEXT, fake_registry), plan_of(asked, fake_registry)
+    assert changed(keys_of(base), keys_of(with_memory)) == set(TRAIN_LIKE) - {"rehearse"}
+    assert with_memory.stages[keys_of(with_memory)["train"]].own_process
+    assert not base.stages[keys_of(base)["train"]].own_process
+    gpu = plan_of(asked, fake_registry, Place("cuda:0", "cuda", "a GPU"))
+    assert not gpu.stages[keys_of(gpu)["train"]].own_process
+
+
+def test_another_source_of_energy_trains_anew_only_where_training_s_energy_is_asked_for(fake_registry):
+    source = 'energy = { source = "constant", watts = 15 }'
+    train = TEXT.replace('"params", ', '"params", "energy_train", ')
+    for text, stages in ((TEXT, {"energy"}), (train, set(TRAIN_LIKE) - {"rehearse"})):
+        base = plan_of(text, fake_registry)
+        assert changed(keys_of(base), keys_of(plan_of(f"{text}{source}\n", fake_registry))) == stages
+        grid = plan_of(f'{text}energy = {{ country = "FRA" }}\n', fake_registry)
+        assert changed(keys_of(base), keys_of(grid)) == set()  # it only scales
+
+
 def test_the_torch_version_and_the_harness_s_code_change_every_stage(fake_registry, monkeypatch):
     base = keys_of(plan_of(TEXT, fake_registry))
     with monkeypatch.context() as patch:
