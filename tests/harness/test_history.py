@@ -101,6 +101,8 @@ def test_an_estimate_is_marked_in_every_form():
 
 def test_what_is_not_ok_or_of_another_suite_is_no_point():
     broken = run(2).broken("arm", "failed", "bad", 0, 1, 2, 3, 4)
+    for record in broken.of("arm"):
+        record["metrics"] = {"latency_b1_ms": 99.0}
     other = run(1, name="other")
     found = history(of(other, run(1), broken), "latency")
     assert {one.arm: len(one.points) for one in found.series} == {"baseline": 2, "arm": 1}
@@ -209,7 +211,7 @@ def test_equal_histories_give_equal_pictures_with_labelled_axes(folder, tmp_path
 
 def test_a_picture_takes_any_name_and_hides_no_arm(tmp_path):
     pytest.importorskip("matplotlib")
-    names = ["_hidden", "$\\alpha$ & <b>", "日本", "x" * 90, *(f"arm {n}" for n in range(8))]
+    names = ["_hidden", "$\\alpha$ & <b>", "$\\nope{$", "日本", "x" * 90, *(f"arm {n}" for n in range(8))]
     for day in (1, 2):
         arms = {name: {"accuracy": wobble(0.9, 0.01, day)} for name in names}
         started = f"2026-01-{day:02d}T00:00:00+00:00"
