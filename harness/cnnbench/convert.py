@@ -41,20 +41,20 @@ class _Exported(nn.Module):
         return logits
 
 
-def to_program(model: nn.Module, example: torch.Tensor, most: int | None = None) -> torch.export.ExportedProgram:
-    """The network as a graph for any number of images.
+def to_program(model: nn.Module, example: torch.Tensor, *, fixed: bool = False) -> torch.export.ExportedProgram:
+    """The network as a graph for any number of images, or for one.
 
     Args:
         model: in eval mode, on the example's device; not changed.
         example: model inputs [n, C, H, W]; height and width are fixed by it.
-        most: images at a time that it will ever be given, for those who plan memory ahead; None for any number.
+        fixed: for as many images as the example has and no other number, for those who plan memory ahead.
 
     Raises:
         Unsupported: it can't be traced; one line says why.
     """
     # Two images: the exporter would take a batch of one for a constant. Empty ones: a saved program holds its example.
-    blank = example.new_zeros((2, *example.shape[1:]))
-    shapes = ({0: torch.export.Dim("batch", max=most)},)
+    blank = example.new_zeros((len(example) if fixed else 2, *example.shape[1:]))
+    shapes = None if fixed else ({0: torch.export.Dim("batch")},)
     with _quiet(), torch.no_grad():
         try:
             program: torch.export.ExportedProgram = torch.export.export(

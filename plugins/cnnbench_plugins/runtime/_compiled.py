@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import types
-import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +13,12 @@ from torch._inductor.utils import fresh_cache
 from cnnbench.errors import Unsupported
 from cnnbench.stages.profile import saved_bytes
 from cnnbench_plugins.compressor._int8 import cpp_compiler
-from cnnbench_plugins.compressor._quiet import quiet_loggers
+from cnnbench_plugins.runtime._quiet import quiet
 from cnnbench_plugins.runtime._serving import Serving, check_device
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from torch import nn
 
@@ -38,7 +38,7 @@ def serve(model: nn.Module, context: ServingContext, mode: str) -> Serving:
         raise Unsupported("compile: mode 'reduce-overhead' records CUDA graphs, which a CPU has not; use 'default'")
     model.eval()
     deploy = getattr(model, "deploy", None)
-    run = _Compiled(model, mode) if deploy is None else _deployed(model, context.example, mode)
+    run = _Compiled(model, mode, context.folder) if deploy is None else _deployed(model, context, mode)
     try:
         run(context.example)
     except Exception as error:
@@ -46,23 +46,24 @@ def serve(model: nn.Module, context: ServingContext, mode: str) -> Serving:
     return Serving(run, saved_bytes(model))
 
 
-def _deployed(model: Any, example: torch.Tensor, mode: str) -> Callable[[torch.Tensor], torch.Tensor]:
+def _deployed(model: Any, context: ServingContext, mode: str) -> Callable[[torch.Tensor], torch.Tensor]:
     """A network that knows how to compile kernels of its own."""
     if mode != "default":
         raise Unsupported(f"compile: {type(model).__name__} has kernels of its own, which mode {mode!r} does not reach")
-    with _cold():
-        run = model.deploy(example)
+    with _cold(context.folder):
+        run = model.deploy(context.example)
     if run is model:
         raise Unsupported(f"compile: no kernels for {type(model).__name__}: {model.kernels_reason}")
-    return _Cold(run)
+    return _Cold(run, context.folder)
 
 
 class _Compiled:
     """One compilation for each input that torch would compile anew for."""
 
-    def __init__(self, model: nn.Module, mode: str) -> None:
+    def __init__(self, model: nn.Module, mode: str, folder: Path) -> None:
         self._model = model
         self._mode = mode
+        self._folder = folder
         self._ready: dict[tuple[object, ...], Callable[[torch.Tensor], torch.Tensor]] = {}
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
@@ -87,7 +88,7 @@ class _Compiled:
         # code object of its own, else models of one class, or many batch sizes, would meet that limit.
         own = types.FunctionType(forward.__code__.replace(), forward.__globals__, closure=forward.__closure__)
         run: Callable[[torch.Tensor], torch.Tensor] = torch.compile(own, dynamic=False, fullgraph=True, mode=self._mode)
-        with _cold():
+        with _cold(self._folder):
             run(images)
         return run
 
@@ -95,15 +96,16 @@ class _Compiled:
 class _Cold:
     """Calls something that compiles at the first call with each input."""
 
-    def __init__(self, run: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    def __init__(self, run: Callable[[torch.Tensor], torch.Tensor], folder: Path) -> None:
         self._run = run
+        self._folder = folder
         self._seen: set[tuple[object, ...]] = set()
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         key = _key(images)
         if key in self._seen:
             return self._run(images)
-        with _cold():
+        with _cold(self._folder):
             logits = self._run(images)
         self._seen.add(key)
         return logits
@@ -115,15 +117,13 @@ def _key(images: torch.Tensor) -> tuple[object, ...]:
 
 
 @contextmanager
-def _cold() -> Iterator[None]:
+def _cold(folder: Path) -> Iterator[None]:
     """Frozen weights, an empty cache that is deleted afterwards, nothing on the screen, no helper processes."""
     with (
-        quiet_loggers(),
-        warnings.catch_warnings(),
+        quiet("torch._dynamo", "torch._inductor", "torch.utils._pytree", "torch.utils.cpp_extension"),
         config.patch(freezing=True, compile_threads=1),
-        fresh_cache(),
+        fresh_cache(dir=str(folder)),
     ):
-        warnings.simplefilter("ignore")  # the compiler's own
         yield
 
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import copy
-import logging
 import os
-import sys
-import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from cnnbench.convert import to_program
 from cnnbench.errors import Unsupported
-from cnnbench_plugins.compressor._quiet import quiet_loggers
+from cnnbench_plugins.runtime._quiet import quiet
 from cnnbench_plugins.runtime._serving import Serving, check_device
 
 if TYPE_CHECKING:
@@ -24,9 +22,11 @@ if TYPE_CHECKING:
 
     from cnnbench.slots import ServingContext
 
+_BOOKKEEPING = ("_copy", "_clone", "et_view", "sym_size")  # reshaping, which XNNPACK always leaves to others
+
 
 def serve(model: nn.Module, context: ServingContext) -> Serving:
-    """Lower the model and load the program.
+    """Lower the model for the example's batch size now and for others when they come.
 
     Raises:
         Unsupported: not on CPU, or the model can't be exported or lowered.
@@ -34,54 +34,69 @@ def serve(model: nn.Module, context: ServingContext) -> Serving:
     check_device("executorch", context, "cpu")
     # The delegate refuses weights in channels-last layout.
     plain = copy.deepcopy(model).eval().to(memory_format=torch.contiguous_format)
-    program = to_program(plain, context.example)
-    with _quiet():
+    ready: dict[torch.Size, Any] = {}  # programs, which must outlive their methods
+
+    def run(images: torch.Tensor) -> torch.Tensor:
+        program = ready.get(images.shape)
+        if program is None:
+            program = ready[images.shape] = _loaded(_lowered(plain, images).buffer, context)
+        logits: torch.Tensor = program.load_method("forward").execute([images.contiguous()])[0]
+        return logits
+
+    lowered = _lowered(plain, context.example)
+    try:
+        ready[context.example.shape] = _loaded(lowered.buffer, context)
+        run(context.example)
+    except RuntimeError as error:
+        raise Unsupported(f"executorch: {_first_line(error)}") from error
+    return Serving(run, len(lowered.buffer), _remarks(lowered))
+
+
+def _lowered(model: nn.Module, images: torch.Tensor) -> Any:
+    """A program for as many images.
+
+    For any number it would take the exporter's guards on the example's for bounds, such as at most 15 images.
+    """
+    program = to_program(model, images, fixed=True)
+    with _silent():
         try:
             from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
             from executorch.exir import to_edge_transform_and_lower
-            from executorch.extension.pybindings import portable_lib
-            from executorch.runtime import Runtime
 
-            lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()]).to_executorch()
-            path = context.folder / "model.pte"
-            path.write_bytes(lowered.buffer)
-            if portable_lib._threadpool_get_thread_count() != context.threads:  # noqa: SLF001 - the one way there is
-                portable_lib._unsafe_reset_threadpool(context.threads)  # noqa: SLF001
-            method = Runtime.get().load_program(path).load_method("forward")
-            assert method is not None
-            method.execute([context.example.contiguous()])
+            return to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()]).to_executorch()
         except Exception as error:
-            lines = str(error).splitlines() or [type(error).__name__]
-            raise Unsupported(f"executorch: {lines[0][:200]}") from error
+            raise Unsupported(f"executorch can't lower {type(model).__name__}: {_first_line(error)}") from error
 
-    def run(images: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = method.execute([images.contiguous()])[0]
-        return logits
 
-    return Serving(run, path.stat().st_size, _remarks(lowered))
+def _loaded(buffer: bytes, context: ServingContext) -> Any:
+    """A program ready to run with the context's threads; its method is loaded once."""
+    with _silent():
+        from executorch.extension.pybindings import portable_lib
+        from executorch.runtime import Runtime
+
+        if portable_lib._threadpool_get_thread_count() != context.threads:  # noqa: SLF001 - the one way there is
+            portable_lib._unsafe_reset_threadpool(context.threads)  # noqa: SLF001
+        program = Runtime.get().load_program(buffer)
+        program.load_method("forward")
+        return program
+
+
+def _first_line(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 def _remarks(lowered: Any) -> list[str]:
     """Which operators XNNPACK left to the portable kernels."""
     plan = lowered.executorch_program.execution_plan[0]
-    names = sorted({operator.name.removeprefix("aten::") for operator in plan.operators})
+    names = sorted({operator.name.rpartition("::")[2] for operator in plan.operators})
+    names = [name for name in names if not name.endswith(_BOOKKEEPING)]
     return [f"not by XNNPACK but by portable kernels: {', '.join(names)}"] if names else []
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Hold back what is logged and printed while a program is lowered and loaded; its C++ side writes to stderr."""
-    sys.stderr.flush()
-    logging.disable(logging.ERROR)
-    saved = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        with quiet_loggers(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(nowhere)
-        logging.disable(logging.NOTSET)
+def _silent() -> Iterator[None]:
+    """Hold back what is logged and printed while a program is lowered and loaded."""
+    with quiet("", "torch.utils._pytree"), Path(os.devnull).open("w") as nowhere, redirect_stderr(nowhere):
+        yield

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import onnxruntime
@@ -14,10 +12,10 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from cnnbench.convert import INPUT, to_onnx
 from cnnbench.errors import Unsupported
 from cnnbench_plugins.compressor._pt2e import has_vnni
+from cnnbench_plugins.runtime._quiet import quiet
 from cnnbench_plugins.runtime._serving import Serving, check_device
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from torch import nn
@@ -107,7 +105,7 @@ def quantized(path: Path, images: torch.Tensor) -> Path:
         Unsupported: it can't be quantized.
     """
     prepared, result = path.with_name("prepared.onnx"), path.with_name("int8.onnx")
-    with _quiet():
+    with quiet(""):
         try:
             quant_pre_process(str(path), str(prepared))
             quantization.quantize_static(
@@ -125,15 +123,3 @@ def quantized(path: Path, images: torch.Tensor) -> Path:
                 f"onnxruntime_int8: {(str(error) or type(error).__name__).splitlines()[0][:200]}"
             ) from error
     return result
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Hold back the advice that the tool logs, then restore the root logger's level."""
-    root = logging.getLogger()
-    level = root.level
-    root.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        root.setLevel(level)

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 class ExecuTorch:
     """Serves the model as an ExecuTorch program with XNNPACK's kernels, as on a phone, here on the CPU.
 
-    Exported for any number of images and lowered to the XNNPACK delegate. Operators that XNNPACK lacks run on portable
-    kernels, which are slow; a footnote names them. Its thread pool belongs to the whole process and is set to as many
-    threads as PyTorch would use.
+    Lowered to the XNNPACK delegate, one program for each batch size; size is that of the first. Operators that XNNPACK
+    lacks run on portable kernels, which are slow; a footnote names them. Its thread pool belongs to the whole process
+    and is set to as many threads as PyTorch would use.
 
     Helps on ARM CPUs, where XNNPACK is at home, and in size: neither PyTorch nor Python is shipped. Known not to help
     on servers: the kernels are written for phones.
