@@ -58,6 +58,12 @@ def test_samples_are_seconds_and_statistics_are_of_them():
     assert one.iterations == 3
 
 
+def test_batch_sizes_come_in_the_order_of_numbers():
+    taken = {"samples_ms": SAMPLES, "iterations": 1}
+    made = benchmarks(record(details={"latency": {"128": taken, "32": taken, "8": taken}}))
+    assert [bench.params["batch"] for bench in made] == [8, 32, 128]
+
+
 def test_names_tell_suite_arm_seed_and_batch_size():
     one, many = benchmarks(record("group norm", seed=1))
     assert one.fullname == "norms.toml::group norm[seed 1, batch 1]"
