@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -204,6 +205,29 @@ def available() -> list[Device]:
     if hardware == "TPU" or (_tpu_of_torch() and torch.accelerator.is_available()):
         there.append(Device("tpu"))
     return there
+
+
+def side_by_side(name: str) -> tuple[list[Device], list[Device]]:
+    """GPUs that trials may run on side by side, one a GPU, and those that are left out.
+
+    Results of one table come from one model of GPU: others than the first one's are left out.
+
+    Args:
+        name: as the suite names the device: ``cuda``, or ``auto`` where that is CUDA, means all; ``cuda:N`` that alone.
+    """
+    first = resolve(name)
+    if first.kind != "cuda" or ":" in name:
+        return [first], []
+    there = [device for device in available() if device.kind == "cuda"]
+    alike = [device for device in there if device.describe() == first.describe()]
+    return alike, [device for device in there if device not in alike]
+
+
+def visible_as(device: Device) -> str:
+    """How ``CUDA_VISIBLE_DEVICES`` names a GPU for a process that shall see it alone, and call it ``cuda:0``."""
+    index = device.index or 0
+    seen = [entry.strip() for entry in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if entry.strip()]
+    return seen[index] if index < len(seen) else str(index)
 
 
 def absent() -> dict[str, str]:

@@ -37,6 +37,9 @@ class Place:
         machine: identity of the machine for latency and energy: processor or GPU model and threads.
         energy: where energy figures come from; the same machine may measure one day what it estimated the day before.
         threads: intra-op threads a training uses on CPU; weights depend on it in their last bits.
+        gpus: which GPUs trials may run on side by side, as ``CUDA_VISIBLE_DEVICES`` names them, the first of them the
+            device; empty where there is but one. No key depends on them, since they are of one model.
+        remark: for people, where some GPUs are left out.
     """
 
     device: str
@@ -44,6 +47,8 @@ class Place:
     machine: str
     energy: str = ""
     threads: int = 1
+    gpus: tuple[str, ...] = ()
+    remark: str = ""
 
 
 def digest(data: object) -> str:
@@ -206,7 +211,7 @@ class Keys:
             if SLOTS[slot].stage == "train" and choices
         }
         return {
-            "data": self._data_key(settings),
+            "data": data_key(settings.dataset, settings.data, self.fingerprint(settings)),
             "model": self.choice(settings.model),
             "epochs": recipe.epochs,
             "batch_size": recipe.batch_size,
@@ -235,11 +240,11 @@ class Keys:
             self._sources[name] = known
         return self._sources[name]
 
-    def _data_key(self, settings: Settings) -> str:
-        name = digest([settings.dataset.plain(), asdict(settings.data)])
+    def fingerprint(self, settings: Settings) -> str:
+        """Of the dataset's images and labels, wherever they lie."""
+        name = digest(settings.dataset.plain())
         if name not in self._data:
-            dataset = make(settings.dataset, self._registry)
-            self._data[name] = data_key(settings.dataset, settings.data, dataset.fingerprint())
+            self._data[name] = make(settings.dataset, self._registry).fingerprint()
         return self._data[name]
 
 

@@ -91,23 +91,27 @@ def find_place(device: str, measured_threads: int | None = None) -> Place:
     Raises:
         UsageError: there is no such device here; names those that there are.
     """
-    from cnnbench.devices import resolve
+    from cnnbench.devices import resolve, side_by_side, visible_as
     from cnnbench.environment import energy_source, machine_identity
 
     found = resolve(device)
+    together, apart = side_by_side(device)
+    others = ", ".join(f"{gpu} ({gpu.describe()})" for gpu in apart)
     machine = machine_identity(found)
     return Place(
         device=str(found),
         kind=found.kind,
         machine=machine if measured_threads is None else f"{machine}, {measured_threads} measured threads",
         energy=energy_source(found),
+        gpus=tuple(map(visible_as, together)) if len(together) > 1 else (),
+        remark=f"left out, since {found} is a {found.describe()}: {others}" if apart else "",
     )
 
 
 def default_workers(place: Place) -> int:
-    """Workers for a device: one a core on CPU, since each trains on one thread; one on an accelerator."""
+    """Workers for a device: one a core on CPU, since each trains on one thread; one a GPU; one on anything else."""
     if place.kind != "cpu":
-        return 1
+        return len(place.gpus) or 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, cores // place.threads)
 
@@ -127,7 +131,8 @@ def make_executor(options: RunOptions, place: Place, host: PluginHost) -> TaskEx
     if options.executor == "local":
         from cnnbench.execute.local import LocalExecutor
 
-        return LocalExecutor(options.workers or default_workers(place))
+        bindings = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in place.gpus]
+        return LocalExecutor(options.workers or default_workers(place), bindings)
     plugins = host.registry.names("executor")
     if options.executor not in plugins:
         hint = nearest(options.executor, [*EXECUTORS, *plugins])
@@ -174,6 +179,8 @@ def run_suite(suite: Suite, host: PluginHost, options: RunOptions, progress: Pro
             }
         )
         to_run = [t for t in plan.trials if t.skip is None and t.key not in done]
+        if place.remark and to_run:
+            progress.message(place.remark)
         for line in warnings_of(to_run):
             progress.message(f"warning: {line}")
         _execute(scheduler, to_run, ledger, host, progress, executor.places)
@@ -339,6 +346,7 @@ class _Ledger:
             "key": planned.key,
             **self._heading(planned),
             "seed": planned.trial.seed,
+            "data": planned.data,
             "reason": None,
             "trace": None,
             "metrics": {},

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from cnnbench import devices
-from cnnbench.devices import NAMES, Device, available, resolve
-from cnnbench.errors import UsageError
+from cnnbench.devices import NAMES, Device, absent, available, resolve, side_by_side, visible_as
+from cnnbench.errors import Unsupported, UsageError
+from cnnbench.run import default_workers, find_place
 
 
 @pytest.fixture
@@ -182,6 +183,117 @@ def test_xla_is_driven_through_torch_xla(monkeypatch) -> None:
     runtime.device_type = no_accelerator
     with pytest.raises(UsageError, match="which has cpu"):
         resolve("xla")
+
+
+GPUS = ("NVIDIA A100", "NVIDIA T4", "NVIDIA A100")
+
+
+@pytest.fixture
+def gpus(machine, monkeypatch: pytest.MonkeyPatch):
+    """A machine with three GPUs of two models."""
+    machine(cuda=len(GPUS))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: GPUS[torch.device(device).index or 0])
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "together", "apart"),
+    [
+        ("cuda", ["cuda:0", "cuda:2"], ["cuda:1"]),
+        ("auto", ["cuda:0", "cuda:2"], ["cuda:1"]),
+        ("cuda:1", ["cuda:1"], []),
+        ("cpu", ["cpu"], []),
+    ],
+)
+def test_gpus_of_one_model_are_used_side_by_side(gpus, name, together, apart) -> None:
+    assert [list(map(str, devices)) for devices in side_by_side(name)] == [together, apart]
+
+
+@pytest.mark.parametrize(
+    ("visible", "expected"), [(None, "2"), ("", "2"), ("4, 5,7", "7"), ("GPU-a,GPU-b,GPU-c", "GPU-c")]
+)
+def test_a_worker_is_bound_to_what_this_process_calls_its_gpu(monkeypatch, visible, expected) -> None:
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert visible_as(Device("cuda", 2)) == expected
+
+
+def test_a_run_has_a_worker_for_each_gpu_and_tells_what_it_leaves_out(gpus) -> None:
+    place = find_place("cuda")
+    assert (place.device, place.gpus, default_workers(place)) == ("cuda:0", ("0", "2"), 2)
+    assert place.remark == "left out, since cuda:0 is a NVIDIA A100: cuda:1 (NVIDIA T4)"
+    alone = find_place("cuda:1")
+    assert (alone.device, alone.gpus, alone.remark, default_workers(alone)) == ("cuda:1", (), "", 1)
+
+
+def test_what_mps_tells(machine, monkeypatch) -> None:
+    machine(mps=True)
+    monkeypatch.setattr(torch.mps, "current_allocated_memory", lambda: 4096)
+    monkeypatch.setattr(torch.mps, "recommended_max_memory", lambda: 2**33)
+    waited = []
+    monkeypatch.setattr(torch.mps, "synchronize", lambda: waited.append(True))
+    mps = resolve("mps")
+    mps.synchronize()
+    mps.flush()
+    assert waited == [True]
+    assert (mps.memory_allocated(), mps.reset_memory_peak(), mps.memory_peak()) == (4096, None, None)
+    assert not mps.in_host_memory
+    assert not mps.lazy
+    assert mps.facts() == ["8.0 GiB at most, shared with the CPU"]
+
+
+def test_a_tpu_by_torch_tpu_is_a_device_of_torchs_own(machine, monkeypatch) -> None:
+    machine()
+    waited = []
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: types.SimpleNamespace(type="tpu"))
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "synchronize", lambda: waited.append(True))
+    monkeypatch.setattr(
+        devices.torch, "device", lambda name: name
+    )  # torch knows the name once torch_tpu has registered it
+    monkeypatch.setattr(
+        devices.torch, "get_device_module", lambda _: types.SimpleNamespace(get_device_name=lambda: "TPU v6e")
+    )
+    tpu = resolve("tpu")
+    assert resolve("auto") == tpu
+    assert (tpu.torch, tpu.draws, tpu.lazy, tpu.describe()) == ("tpu", "tpu", False, "TPU v6e")
+    tpu.flush()
+    assert waited == []
+    tpu.synchronize()
+    assert waited == [True]
+
+
+def test_a_gpu_tells_its_memory_and_what_drives_it(gpus, monkeypatch) -> None:
+    found = types.SimpleNamespace(total_memory=80 * 2**30, major=8, minor=0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: found)
+    monkeypatch.setattr(torch.version, "cuda", "12.8")
+    monkeypatch.setattr(devices, "nvidia_driver", lambda: "570.1")
+    assert Device("cuda", 0).facts() == ["80.0 GiB", "compute capability 8.0", "CUDA 12.8", "driver 570.1"]
+
+
+def test_what_is_absent_has_its_reason(machine, monkeypatch) -> None:
+    machine()
+    monkeypatch.setattr(torch.version, "cuda", "12.8")
+    monkeypatch.setattr(devices.importlib.util, "find_spec", lambda name: None)
+    assert absent() == {
+        "cuda": "this torch is built for CUDA 12.8, and no driver answers",
+        "mps": "",
+        "tpu": "torch_xla is not installed",
+        "xla": "torch_xla is not installed",
+    }
+    machine(mps=True)
+    assert "mps" not in absent()
+
+
+def test_a_gpu_without_bf16_is_no_fault_of_the_trial(gpus, monkeypatch) -> None:
+    def refuse(*given: object, **named: object) -> None:
+        raise RuntimeError("Current CUDA Device does not support bfloat16. Please switch dtype to float16.")
+
+    monkeypatch.setattr(devices.torch, "autocast", refuse)
+    with pytest.raises(Unsupported, match="NVIDIA T4 has no bf16"):
+        Device("cuda", 1).autocast("bf16")
 
 
 @pytest.mark.gpu

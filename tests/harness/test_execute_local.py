@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -153,10 +154,10 @@ class Process:
 def with_worker(monkeypatch, life) -> LocalExecutor:
     """An executor of one place whose worker is a thread that lives ``life(pipe)``."""
 
-    def start(self):
+    def start(self, place):
         ours, theirs = Pipe()
         threading.Thread(target=life, args=(theirs,), daemon=True).start()
-        return local._Worker(Process(), ours)
+        return local._Worker(Process(), ours, place)
 
     monkeypatch.setattr(LocalExecutor, "_start", start)
     return LocalExecutor(1)
@@ -221,3 +222,56 @@ def test_scratch_of_a_dead_worker_goes_and_that_of_others_stays(tmp_path):
         mine.mkdir()
     assert others.exists()
     assert folder.exists()
+
+
+def test_workers_are_bound_to_devices_and_the_first_place_is_taken_first(monkeypatch):
+    """Three workers on two devices; what they see of the environment comes back as their outcomes' reasons."""
+    begun, release = [], threading.Event()
+
+    def live(pipe, path, binding):
+        task = pipe.recv()
+        while True:
+            release.wait()
+            pipe.send(Outcome(task.key, "failed", binding.get("CUDA_VISIBLE_DEVICES")))
+            task = pipe.recv()
+
+    class Started:
+        exitcode, pid = 0, None
+
+        def __init__(self, target, args, daemon):
+            pipe, path, binding = args
+            begun.append(binding)
+            own = Connection(os.dup(pipe.fileno()))  # a process would have its own: the parent closes this one
+            self.thread = threading.Thread(target=live, args=(own, path, binding), daemon=True)
+
+        def start(self):
+            self.thread.start()
+
+        is_alive = Process.is_alive
+        join = Process.join
+
+    executor = LocalExecutor(3, [{"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "GPU-b"}])
+    monkeypatch.setattr(executor._context, "Process", Started, raising=False)
+    monkeypatch.setattr(local, "_ensure_fork_server", lambda: None)
+    for key in "abc":
+        executor.submit(Task(key, {}, (), ""))
+    assert [one["CUDA_VISIBLE_DEVICES"] for one in begun] == ["0", "GPU-b", "0"]
+    release.set()
+    assert {one.key: one.reason for one in events(executor, 3)} == {"a": "0", "b": "GPU-b", "c": "0"}
+    for key in "de":  # one after the other, alone: both on the first device
+        executor.submit(Task(key, {}, (), ""))
+        assert [(one.key, one.reason) for one in events(executor, 1)] == [(key, "0")]
+    assert len(begun) == 3
+
+
+def test_a_binding_reaches_the_worker_before_anything_looks_for_devices():
+    code = (
+        "import os, sys, types\n"
+        "from cnnbench.execute import local\n"
+        "worker = types.ModuleType('cnnbench.execute.worker')\n"
+        "worker.main = lambda pipe, path: print(os.environ['CUDA_VISIBLE_DEVICES'], 'torch' in sys.modules)\n"
+        "sys.modules[worker.__name__] = worker\n"
+        "local._live(None, [], {'CUDA_VISIBLE_DEVICES': 'GPU-b'})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["GPU-b", "False"]

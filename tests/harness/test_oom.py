@@ -121,7 +121,7 @@ def test_a_worker_that_the_system_ended_for_want_of_memory(monkeypatch, tmp_path
         def close(self):
             pass
 
-    monkeypatch.setattr(executor, "_start", lambda: local._Worker(Process(), Pipe()))
+    monkeypatch.setattr(executor, "_start", lambda place: local._Worker(Process(), Pipe()))
     monkeypatch.setattr(local, "wait", lambda pipes, timeout: pipes)
     beside = (Task("b", {}, (), str(tmp_path / "b")), Task("c", {}, (), ""))
     executor.submit(Task("a", {}, (), str(tmp_path / "a"), beside=beside))
@@ -135,8 +135,8 @@ def test_a_worker_that_the_system_ended_for_want_of_memory(monkeypatch, tmp_path
 def test_a_process_of_its_own_is_new_and_ends_with_its_task(monkeypatch, tmp_path, executor):
     started = []
 
-    def start():
-        started.append(LocalExecutor._start(executor))
+    def start(place):
+        started.append(LocalExecutor._start(executor, place))
         return started[-1]
 
     monkeypatch.setattr(executor, "_start", start)

@@ -98,7 +98,7 @@ def test_what_is_on_record_neither_runs_nor_starts_a_worker_and_the_table_is_the
     _, table, _ = place.run()
     before = (place.folder / "results" / "tiny" / "records.jsonl").read_bytes()
 
-    def start(self):
+    def start(self, place):
         raise AssertionError("a worker was started")
 
     monkeypatch.setattr(LocalExecutor, "_start", start)

@@ -24,7 +24,7 @@ from cnnbench.execute.interface import Epoch, Outcome, Status, Task
 from cnnbench.execute.oom import high_water_mib, kills
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from multiprocessing.process import BaseProcess
 
 BEGUN = "begun"
@@ -38,12 +38,17 @@ LOOK_SECONDS = 1.0
 class LocalExecutor:
     """A fixed number of worker processes, started when first needed.
 
+    A task goes to the first place that is free: one that runs alone always to the first of all.
+
     Args:
         places: number of workers.
+        bindings: environment variables that bind a worker to a device of its own, for each device; workers share them
+            evenly. None: they see what this process sees.
     """
 
-    def __init__(self, places: int) -> None:
+    def __init__(self, places: int, bindings: Sequence[Mapping[str, str]] = ()) -> None:
         self.places = places
+        self._bindings = bindings or ({},)
         # A fork server imports torch once; each worker, and each replacement, starts from there at once.
         method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
         self._context: Any = multiprocessing.get_context(method)
@@ -53,8 +58,13 @@ class LocalExecutor:
         self._busy: list[_Worker] = []
 
     def submit(self, task: Task) -> None:
-        """Hand the task to an idle worker, or to a new one."""
-        worker = self._idle.pop() if self._idle and not task.own_process else self._start()
+        """Hand the task to the idle worker of the first free place, or to a new one there."""
+        place = min(set(range(self.places)) - {worker.place for worker in self._busy})
+        worker = next((w for w in self._idle if w.place == place and not task.own_process), None)
+        if worker is None:
+            worker = self._start(place)
+        else:
+            self._idle.remove(worker)
         worker.take(task)
         self._busy.append(worker)
         with suppress(OSError):  # it died while idle: ``wait`` finds its pipe closed
@@ -88,14 +98,15 @@ class LocalExecutor:
             worker.kill()
         self._idle, self._busy = [], []
 
-    def _start(self) -> _Worker:
+    def _start(self, place: int) -> _Worker:
         ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=_live, args=(theirs, list(sys.path)), daemon=False)
+        binding = dict(self._bindings[place % len(self._bindings)])
+        process = self._context.Process(target=_live, args=(theirs, list(sys.path), binding), daemon=False)
         if self._context.get_start_method() == "forkserver":
             _ensure_fork_server()
         process.start()
         theirs.close()
-        return _Worker(process, ours)
+        return _Worker(process, ours, place)
 
     def _receive(self, worker: _Worker) -> Sequence[Outcome | Epoch]:
         try:
@@ -140,6 +151,7 @@ class LocalExecutor:
 class _Worker:
     process: BaseProcess
     pipe: Connection[Any, Any]
+    place: int = 0
     task: Task | None = None
     began: float | None = None
     peak_mib: float | None = None
@@ -171,8 +183,9 @@ class _Worker:
                 clear_scratch(Path(one.folder), self.process.pid)
 
 
-def _live(pipe: Connection[Any, Any], path: list[str]) -> None:
+def _live(pipe: Connection[Any, Any], path: list[str], binding: Mapping[str, str]) -> None:
     """A worker process from its start to its end. The parent must not import this: torch takes seconds."""
+    os.environ.update(binding)  # before anything looks for devices
     from cnnbench.execute.worker import main
 
     main(pipe, path)

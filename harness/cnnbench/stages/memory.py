@@ -129,10 +129,8 @@ def ran_out(error: BaseException) -> bool:
     """Whether an error says that the device or the machine has no more memory."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    text = str(error)
-    return isinstance(error, RuntimeError) and any(
-        words in text for words in ("DefaultCPUAllocator: can't allocate memory", "not enough memory", "out of memory")
-    )
+    signs = ("DefaultCPUAllocator: can't allocate memory", "not enough memory", "out of memory")
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in signs)
 
 
 def reached_mib(device: Device) -> float | None:
