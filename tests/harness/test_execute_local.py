@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -229,11 +230,11 @@ def test_workers_are_bound_to_devices_and_the_first_place_is_taken_first(monkeyp
     begun, release = [], threading.Event()
 
     def live(pipe, path, binding):
-        task = pipe.recv()
-        while True:
-            release.wait()
-            pipe.send(Outcome(task.key, "failed", binding.get("CUDA_VISIBLE_DEVICES")))
-            task = pipe.recv()
+        with suppress(EOFError, OSError), pipe:
+            while True:
+                task = pipe.recv()
+                release.wait()
+                pipe.send([Outcome(task.key, "failed", binding.get("CUDA_VISIBLE_DEVICES"))])
 
     class Started:
         exitcode, pid = 0, None
@@ -262,6 +263,7 @@ def test_workers_are_bound_to_devices_and_the_first_place_is_taken_first(monkeyp
         executor.submit(Task(key, {}, (), ""))
         assert [(one.key, one.reason) for one in events(executor, 1)] == [(key, "0")]
     assert len(begun) == 3
+    executor.close()
 
 
 def test_a_binding_reaches_the_worker_before_anything_looks_for_devices():
