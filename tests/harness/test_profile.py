@@ -11,6 +11,7 @@ import torchvision
 from torch import nn
 
 from cnnbench import convert
+from cnnbench.cli import main
 from cnnbench.convert import to_onnx
 from cnnbench.options import complete, make
 from cnnbench.plugins import PluginHost
@@ -23,6 +24,7 @@ from cnnbench.stages.profile import (
     profile,
     saved_bytes,
 )
+from cnnbench.store import open_results
 from cnnbench.types import Choice
 
 
@@ -224,6 +226,16 @@ def test_without_onnx_the_note_says_how_to_get_it(monkeypatch) -> None:
     got = profile(Small().eval(), EXAMPLE, onnx=True)
     assert "size_onnx_bytes" not in got.metrics
     assert got.notes == ["ONNX size: needs onnx, which is not installed: pip install 'cnnbench[onnx]'"]
+
+
+def test_a_suite_that_asks_for_it_gets_the_onnx_size(tmp_path, tiny_suite) -> None:
+    pytest.importorskip("onnxscript")
+    suite = tmp_path / "small.toml"
+    suite.write_text(tiny_suite({}, ("size_onnx",)), encoding="utf-8")
+    folders = ["--results", str(tmp_path / "results"), "--cache", str(tmp_path / "cache")]
+    assert main(["run", str(suite), *folders, "--executor", "inline", "--quiet"]) == 0
+    (record,) = open_results(tmp_path / "results").records
+    assert record["metrics"]["size_onnx_bytes"] > 4 * record["metrics"]["params"]
 
 
 class Branching(nn.Module):
