@@ -53,6 +53,9 @@ class Pair:
         kinds = [str(record.get("device") or "").partition(":")[0] for record in (self.before, self.after)]
         if all(kinds) and kinds[0] != kinds[1]:
             return f"other device ({kinds[0]}, {kinds[1]})"
+        prints = [record.get("data") for record in (self.before, self.after)]
+        if all(prints) and prints[0] != prints[1]:
+            return "other data: the datasets' fingerprints differ"
         differ = [
             (path, old, new)
             for path, old, new in settings_changes(self.before, self.after)

@@ -67,6 +67,7 @@ class PlannedTrial:
         stages: stage key by kind, in order of running.
         skip: why it will not run, or None.
         advice: what plugins say of the arm's combination of techniques.
+        data: fingerprint of its dataset.
     """
 
     trial: Trial
@@ -74,6 +75,7 @@ class PlannedTrial:
     stages: Mapping[str, str]
     skip: str | None = None
     advice: tuple[str, ...] = ()
+    data: str = ""
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,8 @@ def make_plan(suite: Suite, host: PluginHost, place: Place, only: Sequence[str] 
         # Without a metric that it serves, a runtime is in no stage's key; its arm is a trial of its own all the same.
         runtimes = [choice.plain() for choice in trial.arm.settings.techniques.get("runtime", ())]
         key = digest([trial.arm.role, by_kind, runtimes])
-        planned.append(PlannedTrial(trial, key, by_kind, skip, advice[name]))
+        fingerprint = keys.fingerprint(trial.arm.settings)
+        planned.append(PlannedTrial(trial, key, by_kind, skip, advice[name], fingerprint))
         if skip is None:
             unshared += len(made)
             for stage in made:

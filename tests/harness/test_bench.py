@@ -22,6 +22,7 @@ from cnnbench.meters.base import Component, EnergyMeter, Reading
 from cnnbench.plan import make_plan
 from cnnbench.plugins import PluginHost
 from cnnbench.quantities import quantities
+from cnnbench.stages import train as train_stage
 from cnnbench.stages.bench import MODEL, Bench
 from cnnbench.suite import parse
 from cnnbench.types import Progress
@@ -163,6 +164,15 @@ def test_train(work):
     artifact = load_model(work.root / work.stage("baseline", "train").key / MODEL)
     assert not artifact.model.training
     assert artifact.model(artifact.input(torch.rand(3, 1, 8, 8))).shape == (3, 10)
+
+
+def test_a_validation_loss_that_overflows_for_a_while_costs_no_training(tmp_path, monkeypatch):
+    validate = train_stage.validate
+    losses = iter([float("inf"), 1.5])
+    monkeypatch.setattr(train_stage, "validate", lambda model, how: (next(losses), validate(model, how)[1]))
+    work = make_workplace(tmp_path, TEXT)
+    history = work.run("baseline", "train")["details"]["history"]
+    assert [epoch["validation_loss"] for epoch in history] == [None, 1.5]
 
 
 def test_compress_leaves_the_trained_model_as_it_was(work):

@@ -439,6 +439,15 @@ def test_other_devices_are_not_compared_and_another_gpu_of_them_is():
     assert devices("cuda:1", "cuda:0") == ""
 
 
+def test_datasets_of_one_name_and_other_images_are_another_experiment():
+    def found(one, other):
+        before, after = ({"data": data, "status": "ok"} for data in (one, other))
+        return Pair("arm", 0, before, after).another_experiment
+
+    assert found("ab12", "cd34") == "other data: the datasets' fingerprints differ"
+    assert found("ab12", "ab12") == found(None, "cd34") == ""  # older records have none
+
+
 def test_other_test_images_under_the_same_name_are_another_experiment():
     after = Run(quality(0.5))
     for record in after.records:

@@ -6,6 +6,7 @@ made anew for each stage from the plain data of its task, so that nothing leaks 
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -196,7 +197,7 @@ class _Work:
             "metrics": metrics,
             "methods": energy.methods,
             "details": {
-                "history": [asdict(progress) for progress in trained.history],
+                "history": [_finite(asdict(progress)) for progress in trained.history],
                 "training": trained.notes,
                 **energy.details,
             },
@@ -277,6 +278,11 @@ class _Work:
 def latency_options(task: Mapping[str, Any]) -> LatencyOptions:
     """How a stage's task wants its latency taken."""
     return LatencyOptions(**{**task["latency"], "batch_sizes": tuple(task["latency"]["batch_sizes"])})
+
+
+def _finite(progress: dict[str, Any]) -> dict[str, Any]:
+    """An epoch's progress as JSON has it: a validation loss may overflow while the training's own does not."""
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in progress.items()}
 
 
 def _silent(_progress: Mapping[str, Any]) -> None:
