@@ -50,7 +50,7 @@ def over_seeds(records: Iterable[Mapping[str, Any]], batch_size: int) -> Estimat
         batch_size: images a call.
 
     Returns:
-        None where no record has a ratio.
+        None where no record has a ratio, or where one or two seeds have one without an interval.
     """
     ratios: list[float] = []
     ends: list[tuple[float, float] | None] = []
@@ -67,8 +67,8 @@ def over_seeds(records: Iterable[Mapping[str, Any]], batch_size: int) -> Estimat
     if len(ratios) >= FEWEST_SEEDS and logs.low is not None and logs.high is not None:
         return Estimate(mean, math.exp(logs.low), math.exp(logs.high), len(ratios))
     known = [end for end in ends if end is not None]
-    if len(known) < len(ends):
-        return Estimate(mean, None, None, len(ratios))
+    if len(known) < len(ends):  # a ratio of a few rounds, with nothing to say how far it can be trusted
+        return None
     return Estimate(mean, min(low for low, _ in known), max(high for _, high in known), len(ratios))
 
 

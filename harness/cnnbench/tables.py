@@ -139,14 +139,17 @@ def _row(trials: TrialSet, arm: str, by_arm: Mapping[str, pd.DataFrame], columns
                 difference = paired_difference(mine[key].to_numpy(), base[key].to_numpy())
                 other = _method(trials, reference, key)
         measured[key] = Measured(value, difference, method, _combined(method, other) if difference else "")
-    ratios = {size: ratio for size in batch_sizes(mine.columns) if (ratio := over_seeds(_ok(trials, arm), size))}
+    sizes = batch_sizes(mine.columns)
+    ratios = {size: ratio for size in sizes if (ratio := over_seeds(_ok(trials, arm), size))}
     slow = None
     if base is not None and "flops" in mine:
         slow = not_faster(mine["flops"].to_numpy(), base["flops"].to_numpy(), ratios)
-    for size, ratio in ratios.items():
+    for size in sizes:
         if ratio_key(size) in measured:
-            signs = sign(ratio, resolution(trials.heading)) + ("‡" if slow and size in slow.ratios else "")
-            measured[ratio_key(size)] = Measured(ratio, None, "measured", sign=signs)
+            ratio = ratios.get(size)
+            signs = sign(ratio, resolution(trials.heading)) if ratio else ""
+            signs += "‡" if slow and size in slow.ratios else ""
+            measured[ratio_key(size)] = Measured(ratio, None, "measured" if ratio else "", sign=signs)
     statuses = {str(status): int(count) for status, count in mine["status"].value_counts().items()}
     return Row(arm, trials.roles[arm], max(mine["changes"]), reference, statuses, measured, slow)
 
