@@ -83,7 +83,17 @@ _TRAINING = (
 )
 """Modules of the harness that decide what is trained, compressed and evaluated."""
 _MEASURING = (
-    *("meters", "nvml", "stats", "stages/energy", "stages/latency", "stages/memory", "stages/noise", "stages/pinning"),
+    *(
+        "convert",
+        "meters",
+        "nvml",
+        "stats",
+        "stages/energy",
+        "stages/latency",
+        "stages/memory",
+        "stages/noise",
+        "stages/pinning",
+    ),
     *("stages/serve", "stages/session", "stages/subject", "stages/timings", "stages/turns"),
 )
 """Modules that decide in addition what is measured: a change of these trains nothing anew."""
@@ -253,9 +263,9 @@ def _torch_versions() -> list[str]:
     return [version("torch"), version("torchvision")]
 
 
-def onnx_versions() -> list[str]:
-    """What writes ONNX files; empty where it is missing."""
-    return [_version("onnx"), _version("onnxscript")]
+def onnx_writers() -> list[str]:
+    """What writes ONNX files: the versions of its packages, empty where missing, and the harness's own code."""
+    return [_version("onnx"), _version("onnxscript"), _digest_of(("convert",))]
 
 
 def _version(module: str) -> str:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from cnnbench.keys import Keys, Place, digest, family, measuring_digest, onnx_versions
+from cnnbench.keys import Keys, Place, digest, family, measuring_digest, onnx_writers
 from cnnbench.matrix import Trial, arms, trials
 from cnnbench.options import complete
 from cnnbench.plain import settings_plain
@@ -176,7 +176,7 @@ class _Stages:
         )
         if "profile" in self._wanted:
             onnx = {"onnx": True} if "size_onnx" in measure.metrics else {}
-            add("profile", digest(["profile", keys.model, *([onnx_versions()] if onnx else [])]), models, onnx)
+            add("profile", digest(["profile", keys.model, *([onnx_writers()] if onnx else [])]), models, onnx)
         latency = asdict(measure.latency)
         if "memory" in self._wanted:
             sizes = measure.latency.batch_sizes
