@@ -90,8 +90,8 @@ def test_a_step_is_compiled_once_not_once_for_each_batch_or_epoch() -> None:
     before = count("CompileTime")
     train(1)
     one_epoch = count("CompileTime") - before
-    # A first step, which makes the momentum, the steps after it, and four small graphs around the loop. A graph for each
-    # of the 6 batches would be three more.
+    # A first step, which makes the momentum, the steps after it, and four small graphs around the loop. A graph for
+    # each of the 6 batches would be three more.
     assert one_epoch <= 7
     runs = count("ExecuteTime")
     train(3)
