@@ -78,6 +78,8 @@ def _check_names(values: Mapping[str, Any], place: Place, reader: Reader) -> Non
             reader.report((*place, *where), f"unknown metric {name!r}: {nearest(name, known)}".rstrip(": "))
         elif where[0] == "margin" and name not in (*metrics, primary):
             reader.report((*place, *where), f"a margin for {name!r}, which measure.metrics does not list")
-    for i, name in enumerate(metrics):
-        if name in metrics[:i]:
-            reader.report((*place, "metrics", i), f"{name!r} is listed twice")
+    sizes = values.get("latency", LatencyOptions()).batch_sizes
+    for key, listed in ((("metrics",), metrics), (("latency", "batch_sizes"), sizes)):
+        for i, item in enumerate(listed):
+            if item in listed[:i]:
+                reader.report((*place, *key, i), f"{item!r} is listed twice")

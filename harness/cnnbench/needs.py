@@ -1,4 +1,4 @@
-"""What a suite needs of this machine, looked for before anything runs: its data, its users' code and files, its device.
+"""What a suite needs of this machine, looked for before anything runs: data, users' code and files, device and cores.
 
 Only looking for an accelerator imports torch; the rest is part of reading a suite.
 """
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnbench.axes import flatten
 from cnnbench.errors import DataError, Problem, SuiteError, UsageError
-from cnnbench.locate import line_of, lines_of
+from cnnbench.locate import dotted, line_of, lines_of
 from cnnbench.options import make, nested
 from cnnbench.types import Choice
 
@@ -74,21 +74,32 @@ def check_sources(
                     reader.report(_place(name, key, choice, axes, raw), str(error))
 
 
-def check_device(suite: Suite) -> None:
-    """Look for the device that a suite names.
+def check_machine(suite: Suite, *, device: bool = True) -> None:
+    """Look for the device and the cores that a suite asks for.
+
+    Args:
+        suite: as it was read.
+        device: look for its device; not where the command line names another.
 
     Raises:
-        SuiteError: it is not on this machine.
+        SuiteError: they are not on this machine.
     """
     from cnnbench.devices import resolve
+    from cnnbench.environment import usable_cores
 
-    if suite.device == "auto":
-        return
-    try:
-        resolve(suite.device)
-    except UsageError as error:
-        line = line_of(lines_of(suite.text), ("device",))
-        raise SuiteError([Problem(suite.file, line, "device", str(error).removeprefix("device "))]) from error
+    found: list[tuple[Place, str]] = []
+    if device and suite.device != "auto":
+        try:
+            resolve(suite.device)
+        except UsageError as error:
+            found.append((("device",), str(error).removeprefix("device ")))
+    threads, cores = suite.measure.latency.threads, usable_cores()
+    if threads is not None and threads > cores:  # they would wait for each other, and time would be that of waiting
+        message = f"expected at most {cores}, the physical cores that can be used here, got {threads}"
+        found.append((("measure", "latency", "threads"), message))
+    if found:
+        lines = lines_of(suite.text)
+        raise SuiteError(sorted(Problem(suite.file, line_of(lines, at), dotted(at), what) for at, what in found))
 
 
 def _choices(draft: Draft) -> Iterator[tuple[tuple[str, ...], Choice]]:

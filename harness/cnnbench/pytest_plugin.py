@@ -116,10 +116,12 @@ class SuiteFile(pytest.File):
             CollectError: the suite has mistakes; each with file and line.
         """
         from cnnbench.matrix import trials
+        from cnnbench.needs import check_machine
         from cnnbench.suite import load
 
         try:
             suite = load(_shown(self.path), self._host().registry, data=True)
+            check_machine(suite)
         except SuiteError as error:
             raise self.CollectError(str(error)) from error
         seeds = self.config.getoption("cnnbench_seeds")

@@ -29,7 +29,7 @@ FILE = "benchmark.json"
 RECORDED_BY = {"recorded_by": "cnnbench"}
 """What tells such a file from those of pytest-benchmark itself, in its ``machine_info``."""
 
-_SAMPLING = ("warmup", "stopped", "threads", "cpus", "interval_ms", "ratio")
+_SAMPLING = ("warmup", "steady", "stopped", "threads", "cpus", "interval_ms", "ratio")
 _ENVIRONMENT = ("device", "torch", "cnnbench")
 
 

@@ -185,6 +185,7 @@ def test_a_call_longer_than_the_time_is_still_sampled() -> None:
     assert result.stopped == "time"
     assert len(result.samples_ms) == FEWEST_ROUNDS
     assert result.warmup == 2
+    assert not result.steady  # two calls can't tell
     assert result.interval_ms is None
 
 
@@ -224,6 +225,7 @@ def test_warm_up_lasts_while_calls_still_get_faster() -> None:
     cooling = [1e6 * (1 + 20 * math.exp(-i / 5)) for i in range(60)]
     result, _ = _one([*cooling, *[1e6] * 1000], max_seconds=10)
     assert result.warmup > 25
+    assert result.steady
     assert max(result.samples_ms) < 1.1
 
 
@@ -231,6 +233,7 @@ def test_warm_up_uses_at_most_half_of_the_time() -> None:
     ever_faster = (1e7 * 0.98**i for i in range(10_000))  # never within 5 % of five calls before
     result, _ = _one(ever_faster, max_seconds=0.2)
     assert 0.08e9 < sum(round(1e7 * 0.98**i) for i in range(result.warmup)) < 0.12e9
+    assert not result.steady
 
 
 class Gpu(Device):
@@ -244,10 +247,21 @@ class Gpu(Device):
         pass
 
 
-@pytest.mark.parametrize(("seconds", "calls"), [(10.0, 1000), (1.0, 500)])
-def test_a_gpu_works_for_a_second_before_the_first_round_where_there_is_time(seconds, calls) -> None:
+@pytest.mark.parametrize("seconds", [10.0, 0.1])
+def test_a_gpu_works_for_a_second_before_the_first_round_whatever_the_time(seconds) -> None:
     result, _ = _one(itertools.repeat(1e6), Gpu("cuda", 0), max_seconds=seconds)
-    assert result.warmup == calls
+    assert result.warmup == 1000
+    assert result.steady
+    assert result.stopped == "precision"
+    assert len(result.samples_ms) == FIRST_LOOK * result.per_round
+
+
+def test_the_time_of_a_gpu_that_is_never_steady_counts_from_the_end_of_that_second() -> None:
+    result, fake = _one(itertools.cycle([1e6] * 5 + [2e6] * 5), Gpu("cuda", 0), precision=1e-9, max_seconds=1.0)
+    assert not result.steady
+    assert 1.5e9 <= result.warmup * 1.5e6 < 1.51e9
+    assert result.stopped == "time"
+    assert 2e9 <= fake.now < 2.1e9
 
 
 def test_a_gpu_that_has_settled_need_not_settle_again() -> None:
@@ -574,7 +588,7 @@ def test_outputs_are_held_until_the_clock_has_stopped() -> None:
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.floats(0.001, 1000), min_size=1, max_size=300))
 def test_median_and_percentiles_are_numpys(samples) -> None:
-    result = LatencyResult(8, tuple(samples), 1, 1, 0, "time")
+    result = LatencyResult(8, tuple(samples), 1, 1, 0, True, "time")
     expected = np.percentile(samples, [50, 95, 99])
     metrics = result.metrics
     assert [metrics["latency_b8_ms"], metrics["latency_b8_p95_ms"], metrics["latency_b8_p99_ms"]] == pytest.approx(
@@ -584,7 +598,7 @@ def test_median_and_percentiles_are_numpys(samples) -> None:
 
 
 def test_details_are_what_a_record_keeps() -> None:
-    result = LatencyResult(1, (1.0, 2.0, 3.0, 5.0), 2, 3, 10, "time", (1.0, 4.0), 4, (0, 2))
+    result = LatencyResult(1, (1.0, 2.0, 3.0, 5.0), 2, 3, 10, False, "time", (1.0, 4.0), 4, (0, 2))
     figures = LatencyFigures((result,))
     assert figures.details == {
         "1": {
@@ -592,6 +606,7 @@ def test_details_are_what_a_record_keeps() -> None:
             "per_round": 2,
             "iterations": 3,
             "warmup": 10,
+            "steady": False,
             "interval_ms": None,
             "stopped": "time",
             "threads": 4,

@@ -10,6 +10,7 @@ import torch
 
 from cnnbench.cli import main
 from cnnbench.errors import SuiteError
+from cnnbench.needs import check_machine
 from cnnbench.plugins import PluginHost
 from cnnbench.suite import load
 
@@ -145,6 +146,32 @@ def test_a_device_that_is_not_here_is_a_mistake_of_the_suite(
     assert first.startswith("s.toml:4: device: 'cuda': not on this machine, which has cpu")
     assert last == "cnnbench: 1 mistake; nothing has run"
     assert main(["plan", "s.toml", "--device", "cpu", "--cache", "cache"]) == 0
+
+
+@pytest.mark.parametrize("command", ["run", "plan"])
+def test_threads_are_no_more_than_the_cores_here(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("cnnbench.environment.usable_cores", lambda: 4)
+    Path("s.toml").write_text(HEAD + "[measure]\nlatency = { threads = 5 }\n")
+    told = "s.toml:5: measure.latency.threads: expected at most 4, the physical cores that can be used here, got 5"
+    for named in ([], ["--device", "cpu"]):
+        assert main([command, "s.toml", *named]) == 2
+        assert capsys.readouterr().err.splitlines() == [told, "cnnbench: 1 mistake; nothing has run"]
+    Path("s.toml").write_text(HEAD + "[measure]\nlatency = { threads = 4 }\n")
+    assert main(["plan", "s.toml", "--cache", "cache"]) == 0
+
+
+def test_all_that_a_machine_lacks_is_told_at_once(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr("cnnbench.environment.usable_cores", lambda: 2)
+    suite = read(HEAD + 'device = "cuda"\n[measure.latency]\nthreads = 64\n', registry, tmp_path)
+    with pytest.raises(SuiteError) as caught:
+        check_machine(suite)
+    assert [(p.line, p.place) for p in caught.value.problems] == [(4, "device"), (6, "measure.latency.threads")]
 
 
 def test_a_size_that_is_too_large_ends_the_command(

@@ -20,7 +20,14 @@ SAMPLES = [2.0, 2.5, 2.25, 9.0, 2.0]  # ms
 
 def record(arm="baseline", seed=0, status="ok", sha="0" * 64, samples=SAMPLES, planned=None, **more):
     """A record as a run leaves it."""
-    taken = {"iterations": 3, "warmup": 12, "stopped": "precision", "threads": 2, "interval_ms": [2.0, 2.5]}
+    taken = {
+        "iterations": 3,
+        "warmup": 12,
+        "steady": True,
+        "stopped": "precision",
+        "threads": 2,
+        "interval_ms": [2.0, 2.5],
+    }
     latency = {str(size): {"samples_ms": [ms * size for ms in samples], **taken} for size in (32, 1)}
     return {
         "key": f"{sha[:4]}{arm}{seed}",
@@ -81,6 +88,7 @@ def test_what_the_samples_stand_for_comes_along():
         "batch_size": 1,
         "reference": "baseline",
         "warmup": 12,
+        "steady": True,
         "stopped": "precision",
         "threads": 2,
         "interval_ms": [2.0, 2.5],

@@ -315,6 +315,10 @@ def test_slots_keep_one_order_however_they_are_written(fake_registry: Registry) 
         ),
         (HEAD + '[measure]\nmetrics = ["params", "params"]', ["5: measure.metrics[1]: 'params' is listed twice"]),
         (
+            HEAD + "[measure]\nlatency = { batch_sizes = [\n1,\n32,\n1] }",
+            ["8: measure.latency.batch_sizes[2]: 1 is listed twice"],
+        ),
+        (
             HEAD + "[measure]\nmargin = { acuracy = 1 }",
             ["5: measure.margin.acuracy: unknown metric 'acuracy': did you mean 'accuracy'?"],
         ),

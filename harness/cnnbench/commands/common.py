@@ -53,8 +53,8 @@ def warn_of(problems: Sequence[PluginProblem]) -> None:
 
 
 def load_suite(path: Path, given: argparse.Namespace, host: PluginHost) -> Suite:
-    """A suite with the command line's changes; data and device are looked for too, before anything runs."""
-    from cnnbench.needs import check_device
+    """A suite with the command line's changes; data, device and cores are looked for too, before anything runs."""
+    from cnnbench.needs import check_machine
     from cnnbench.suite import load
 
     suite = load(path, host.registry, data=True)
@@ -62,10 +62,8 @@ def load_suite(path: Path, given: argparse.Namespace, host: PluginHost) -> Suite
         if given.seeds < 1:
             raise UsageError(f"--seeds: expected at least 1, got {given.seeds}")
         suite = replace(suite, seeds=tuple(range(given.seeds)))
-    if given.device is not None:
-        return replace(suite, device=given.device)
-    check_device(suite)
-    return suite
+    check_machine(suite, device=given.device is None)
+    return suite if given.device is None else replace(suite, device=given.device)
 
 
 def no_suite(command: str) -> UsageError:

@@ -53,8 +53,9 @@ def measure_latency(
 
     Sampling ends when the 95 % interval of every median and of every ratio lies within ``options.precision`` of it.
     This is looked at after 10 rounds and then whenever there are a quarter more, so that looking often does not itself
-    end it. Sampling also ends when ``options.max_seconds`` for each model have passed, warm-up included, or when a
-    model has 4000 samples; there are three rounds at least. All models stay in until then, so that rounds stay paired.
+    end it. Sampling also ends when ``options.max_seconds`` for each model have passed, warm-up included but not the
+    second that an idle GPU takes to settle, or when a model has 4000 samples; there are three rounds at least. All
+    models stay in until then, so that rounds stay paired.
 
     Args:
         subjects: the models, by name.
@@ -81,7 +82,7 @@ def measure_latency(
                 options.precision,
             )
             limit = int(options.max_seconds * 1e9)
-            deadline = clock() + limit * len(rounds.timed)
+            deadline = max(clock(), settled) + limit * len(rounds.timed)
             rounds.warm_up(limit // 2, settled)
             for name, result in rounds.sample(clock, deadline, shuffle).items():
                 results[name].append(replace(result, threads=threads, cpus=cpus))
@@ -137,6 +138,7 @@ class _Rounds:
                 per_round=timed.per_round,
                 iterations=timed.iterations,
                 warmup=timed.warmup,
+                steady=timed.steady,
                 stopped=stopped,
                 reference_ms=medians.get(self._references.get(name, "")),
             )

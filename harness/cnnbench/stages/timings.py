@@ -23,6 +23,7 @@ class LatencyResult:
         per_round: samples in each round.
         iterations: calls a sample.
         warmup: calls before the first round.
+        steady: whether these ended because calls no longer got faster or slower, and not because their time was up.
         stopped: ``precision`` (the intervals of the median and of the ratio are narrow enough), ``time`` (it was up),
             or ``count`` (4000 samples of some model were not enough).
         reference_ms: median of the reference's turn in each of the rounds, in ms; None without a reference.
@@ -35,6 +36,7 @@ class LatencyResult:
     per_round: int
     iterations: int
     warmup: int
+    steady: bool
     stopped: Stopped
     reference_ms: tuple[float, ...] | None = None
     threads: int = 1
@@ -95,6 +97,7 @@ class LatencyResult:
             "per_round": self.per_round,
             "iterations": self.iterations,
             "warmup": self.warmup,
+            "steady": self.steady,
             "interval_ms": None if interval is None else list(interval),
             "stopped": self.stopped,
             "threads": self.threads,

@@ -40,6 +40,13 @@ class Timed:
         size: images a call.
         device: where it computes.
         clock: nanoseconds.
+
+    Attributes:
+        size: images a call.
+        warmup: calls of the warm-up.
+        steady: whether the warm-up ended because the model was steady, and not because its time was up.
+        iterations: calls a sample.
+        per_round: samples a turn.
     """
 
     def __init__(self, subject: Subject, size: int, device: Device, clock: Clock) -> None:
@@ -52,27 +59,28 @@ class Timed:
         self._rounds: list[list[int]] = []
         self.size = size
         self.warmup = 0
+        self.steady = False
         self.iterations = 1
         self.per_round = 1
 
     def warm_up(self, budget: int, settled: int) -> None:
-        """Call until steady, and until the clock shows ``settled``, but no longer than the budget; then plan the turns.
+        """Call until the clock shows ``settled`` and the model is steady, or the budget is used; then plan the turns.
 
         Steady is when the median of the last five calls is within 5 % of that of the five before.
+
+        Args:
+            budget: nanoseconds, which count from ``settled`` where that is still to come.
+            settled: when the device has reached its clock.
         """
         self._batches = make_batches(self._inputs.to(self._device.torch), self.size)
-        begun = self._clock()
+        begun = max(self._clock(), settled)
         times: list[int] = []
         while True:
             times.append(self._time(1))
-            last = statistics.median(times[-WARMUP_WINDOW:])
             now = self._clock()
-            if len(times) > 1 and now - begun >= budget:
+            self.steady = _steady(times)
+            if (self.steady and now >= settled) or (len(times) > 1 and now - begun >= budget):
                 break
-            if len(times) >= 2 * WARMUP_WINDOW and now >= settled:
-                previous = statistics.median(times[-2 * WARMUP_WINDOW : -WARMUP_WINDOW])
-                if abs(last - previous) <= WARMUP_STEADY * previous:
-                    break
         self.warmup = len(times)
         quickest = max(1, min(times[-WARMUP_WINDOW:]))  # a disturbed call does not tell how long calls will last
         self.iterations = math.ceil(SHORTEST_NS / quickest)
@@ -106,3 +114,11 @@ class Timed:
         elapsed = self._clock() - start
         del outputs
         return elapsed
+
+
+def _steady(times: Sequence[int]) -> bool:
+    """Whether the last calls took as long as those before them."""
+    if len(times) < 2 * WARMUP_WINDOW:
+        return False
+    previous = statistics.median(times[-2 * WARMUP_WINDOW : -WARMUP_WINDOW])
+    return abs(statistics.median(times[-WARMUP_WINDOW:]) - previous) <= WARMUP_STEADY * previous
