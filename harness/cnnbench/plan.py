@@ -166,9 +166,10 @@ class _Stages:
         made.append(Stage(keys.rehearsal, "rehearse", check, (), f"{trial.arm.name}: rehearse"))
         on_cpu = self._place.kind == "cpu"  # elsewhere the device's allocator tells what is whose
         source = {"energy": measure.energy.taking()}
-        add("train", keys.trained, (), source, own_process=on_cpu and "memory_train" in measure.metrics)
+        alone = on_cpu and "memory_train" in measure.metrics
+        add("train", keys.trained, (), source, own_process=alone)
         if keys.compressed:
-            add("compress", keys.compressed, (keys.trained,), {})
+            add("compress", keys.compressed, (keys.trained,), source, own_process=alone)
         models = tuple(filter(None, (keys.trained, keys.compressed)))
         metrics = {"metrics": [c.plain() for c in self._metrics]}
         add(
@@ -181,7 +182,9 @@ class _Stages:
         if "memory" in self._wanted:
             sizes = measure.latency.batch_sizes
             runtimes = self._keys.runtimes(trial)
-            key = digest(["memory", keys.model, runtimes, sizes, latency["threads"], measuring_digest()])
+            # Copies that kernels keep of the weights depend on the processor; buffers on the threads.
+            how = [sizes, latency["threads"], self._place.machine, measuring_digest()]
+            key = digest(["memory", keys.model, runtimes, *how])
             add("memory", key, models, {"latency": latency}, own_process=on_cpu)
         if "latency" in self._wanted:
             reference = self._keys.reference(trial)

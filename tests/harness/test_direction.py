@@ -59,6 +59,7 @@ compare_notes
 compare_formats
 tally
 progress
+ledger
 run outlook cards catalogue doctor model_card
 export
 commands.common

@@ -145,6 +145,7 @@ def test_the_time_limit_of_a_session_is_that_of_all_its_stages(tmp_path):
     executor = FakeExecutor(cache)
     list(Scheduler(make_plan(seeds=1), frozenset(), cache, executor, time_limit=10).run())
     limits = {task.key: task.time_limit for task in executor.submitted}
+    assert {task.spec["workers"] for task in executor.submitted} == {2}
     assert limits == {"train a0": 10, "train b0": 10, "train c0": 10, "latency a0": 30}
 
 

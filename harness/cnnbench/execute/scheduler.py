@@ -198,7 +198,8 @@ class Scheduler:
     def _own_task(self, stage: Stage) -> Task:
         inputs = tuple(str(self._cache.folder(key)) for key in stage.inputs)
         folder = str(self._cache.folder(stage.key))
-        return Task(stage.key, stage.task, inputs, folder, self._time_limit, own_process=stage.own_process)
+        spec = {**stage.task, "workers": self._executor.places}  # what may run beside it tells what its cost is worth
+        return Task(stage.key, spec, inputs, folder, self._time_limit, own_process=stage.own_process)
 
     def _end(self, stage: Stage, outcome: Outcome, *, cached: bool = False) -> Iterator[Event]:
         """Take in an outcome: stages become ready, trials close."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import asdict
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -39,7 +40,7 @@ from cnnbench.stages.train import EVALUATION_BATCH, model_inputs, train
 from cnnbench.types import Choice, EnergyOptions, LatencyOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from torch import nn
 
@@ -146,6 +147,16 @@ class Bench:
         return self._loaded[1]
 
 
+@dataclass
+class _Cost:
+    """What a block of training cost, for the record."""
+
+    metrics: dict[str, float] = field(default_factory=dict)
+    methods: dict[str, str] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
 class _Teller(Observer):
     """Passes each epoch's progress on."""
 
@@ -183,25 +194,19 @@ class _Work:
         input_module = self.builder.input_module()
         run = self.builder.run(input_module, self.streams, observers=self.observers, notes=notes)
         strategies = self.builder.techniques("strategy")
-        with self.bench.meter(self.task["energy"]).task(self.device) as metered, PeakMemory(self.device) as memory:
-            began = time.perf_counter()
+        with self._metered() as cost:
             trained = train(run, strategies)
-            self.device.synchronize()
-            seconds = time.perf_counter() - began
-        energy = training_energy(metered.reading)
         self._keep(trained.model, input_module)
-        metrics = {"train_seconds": seconds, **energy.metrics}
-        if memory.peak_mib is not None:
-            metrics["memory_train_mib"] = memory.peak_mib
         return {
-            "metrics": metrics,
-            "methods": energy.methods,
+            "metrics": cost.metrics,
+            "methods": cost.methods,
             "details": {
                 "history": [_finite(asdict(progress)) for progress in trained.history],
                 "training": trained.notes,
-                **energy.details,
+                "workers": self.task["workers"],
+                **cost.details,
             },
-            "notes": list(dict.fromkeys([*notes, *trained.remarks, *energy.notes])),
+            "notes": list(dict.fromkeys([*notes, *trained.remarks, *cost.notes])),
         }
 
     def compress(self) -> dict[str, Any]:
@@ -209,9 +214,26 @@ class _Work:
         trained = self._artifact()
         how = self.builder.procedure(trained.input)
         compressors = self.builder.techniques("compressor")
-        model = compress(trained.model, compressors, self.builder, how, self.streams, self.observers)
+        with self._metered() as cost:
+            model = compress(trained.model, compressors, self.builder, how, self.streams, self.observers)
         self._keep(model, trained.input)
-        return {}
+        details = {"energy_compress": cost.details["energy_train"]} if cost.details else {}
+        return {"metrics": cost.metrics, "methods": cost.methods, "details": details, "notes": cost.notes}
+
+    @contextmanager
+    def _metered(self) -> Iterator[_Cost]:
+        """Take time, energy and memory of a block of training; they are known once it has ended."""
+        cost = _Cost()
+        with self.bench.meter(self.task["energy"]).task(self.device) as metered, PeakMemory(self.device) as memory:
+            began = time.perf_counter()
+            yield cost
+            self.device.synchronize()
+            seconds = time.perf_counter() - began
+        energy = training_energy(metered.reading, side_by_side=self.task["workers"])
+        cost.metrics = {"train_seconds": seconds, **energy.metrics}
+        if memory.peak_mib is not None:
+            cost.metrics["memory_train_mib"] = memory.peak_mib
+        cost.methods, cost.details, cost.notes = energy.methods, energy.details, energy.notes
 
     def evaluate(self) -> dict[str, Any]:
         """Quality on the test split: the one place where a run reads it."""

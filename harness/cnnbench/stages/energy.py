@@ -57,14 +57,22 @@ class EnergyFigures:
     notes: list[str] = field(default_factory=list)
 
 
-def training_energy(reading: Reading) -> EnergyFigures:
-    """Joules of a training from the meter's reading over it; nothing is subtracted."""
+def training_energy(reading: Reading, side_by_side: int = 1) -> EnergyFigures:
+    """Joules of a training from the meter's reading over it; nothing is subtracted.
+
+    Args:
+        reading: over the training.
+        side_by_side: trainings that may have run at the same time. A counter of the whole machine then holds the work
+            of all, and what it measured is marked ``shared``.
+    """
     notes = [reading.note] if reading.note else []
     if not reading.components:
         return EnergyFigures(notes=notes)
+    machine_wide = any(part.scope == "machine" for part in reading.components.values())
+    shared = reading.method == "measured" and machine_wide and side_by_side > 1
     return EnergyFigures(
         metrics={"energy_train_j": reading.joules},
-        methods={"energy_train_j": reading.method},
+        methods={"energy_train_j": "shared" if shared else reading.method},
         details={"energy_train": {"components": reading.plain(), "seconds": reading.seconds}},
         notes=notes,
     )

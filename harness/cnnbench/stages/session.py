@@ -7,17 +7,19 @@ takes the session with it; the scheduler then runs each by itself.
 from __future__ import annotations
 
 import random
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import psutil
+import torch
 
 from cnnbench.stages.energy import inference_energy
 from cnnbench.stages.latency import measure_latency
 from cnnbench.stages.noise import NoiseWatch
+from cnnbench.stages.pinning import bound_to_cores
 from cnnbench.types import EnergyOptions
 
 if TYPE_CHECKING:
@@ -118,37 +120,57 @@ def measure_together(
             served[member.key] = serve(member)
         except faults as error:  # a runtime is another's code: anything may come out
             found[member.key] = told(error)
+    taken = _latencies(members, served, device, latency) if meter is None else _energies(members, served, device, meter)
+    return found | {key: told(one) if isinstance(one, BaseException) else one for key, one in taken.items()}
+
+
+def _latencies(
+    members: Sequence[Member], served: Mapping[str, Served], device: Device, options: LatencyOptions
+) -> dict[str, Result]:
     subjects = {key: one.subject for key, one in served.items()}
-    task = members[0].task
-    shuffle = random.Random(f"{task['seed']} {task['family']}")  # noqa: S311 - the order of turns
-    if meter is not None:
-        energy = inference_energy(subjects, meter, EnergyOptions(**task["energy"]), device, shuffle=shuffle)
-        for key, figures in energy.items():
-            found[key] = (
-                told(figures)
-                if isinstance(figures, BaseException)
-                else {
-                    "metrics": figures.metrics,
-                    "methods": figures.methods,
-                    "details": figures.details,
-                    "notes": [*served[key].notes, *figures.notes],
-                }
-            )
-        return found
     pairs = {m.key: m.task["reference"] for m in members if m.key in subjects and m.task.get("reference") in subjects}
     with NoiseWatch(device) as watch:
-        latencies = measure_latency(subjects, device, latency, pairs, shuffle=shuffle)
-    for key, taken in latencies.items():
-        found[key] = (
-            told(taken)
-            if isinstance(taken, BaseException)
-            else {
-                "metrics": {**served[key].metrics, **taken.metrics},
-                "details": {"latency": taken.details, "noise": {**watch.details, "measured_together": len(subjects)}},
-                "notes": served[key].notes,
-            }
-        )
-    return found
+        taken = measure_latency(subjects, device, options, pairs, shuffle=_turns(members))
+    noise = {**watch.details, "measured_together": len(subjects)}
+    return {
+        key: figures
+        if isinstance(figures, BaseException)
+        else {
+            "metrics": {**served[key].metrics, **figures.metrics},
+            "details": {"latency": figures.details, "noise": noise},
+            "notes": served[key].notes,
+        }
+        for key, figures in taken.items()
+    }
+
+
+def _energies(
+    members: Sequence[Member], served: Mapping[str, Served], device: Device, meter: EnergyMeter
+) -> dict[str, Result]:
+    subjects = {key: one.subject for key, one in served.items()}
+    options = EnergyOptions(**members[0].task["energy"])
+    # As latency is taken: on the cores that its threads are bound to.
+    binding = bound_to_cores(torch.get_num_threads()) if device.kind == "cpu" else nullcontext()
+    with binding, NoiseWatch(device) as watch:
+        taken = inference_energy(subjects, meter, options, device, shuffle=_turns(members))
+    noise = {**watch.details, "measured_together": len(subjects)}
+    return {
+        key: figures
+        if isinstance(figures, BaseException)
+        else {
+            "metrics": figures.metrics,
+            "methods": figures.methods,
+            "details": {**figures.details, "noise_energy": noise},
+            "notes": [*served[key].notes, *figures.notes],
+        }
+        for key, figures in taken.items()
+    }
+
+
+def _turns(members: Sequence[Member]) -> random.Random:
+    """Draws the order of turns: one for each seed."""
+    task = members[0].task
+    return random.Random(f"{task['seed']} {task['family']}")  # noqa: S311 - no secret
 
 
 def parts(members: Sequence[Member], free: int | None = None) -> Iterator[list[Member]]:

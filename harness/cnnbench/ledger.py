@@ -1,0 +1,189 @@
+"""The ledger of a run: what its trials' stages come to as records, those recalled from disk among them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cnnbench.carbon import co2
+from cnnbench.plain import measure_plain, settings_plain
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from cnnbench.execute.interface import Outcome
+    from cnnbench.keys import Place
+    from cnnbench.plan import Plan, PlannedTrial
+    from cnnbench.store import Store
+    from cnnbench.suite import Suite
+    from cnnbench.types import EnergyOptions
+
+
+class Ledger:
+    """The records of one run's plan: those recalled from disk and those entered as trials end.
+
+    Args:
+        suite: what is run.
+        plan: its trials.
+        place: where it runs.
+        environment: versions, hardware, threads.
+        store: where records go.
+    """
+
+    def __init__(self, suite: Suite, plan: Plan, place: Place, environment: Mapping[str, str], store: Store) -> None:
+        self._suite = suite
+        self._plan = plan
+        self._place = place
+        self._environment = dict(environment)
+        self._store = store
+        self._records: dict[str, dict[str, Any]] = {}
+        self._started = datetime.now(UTC).isoformat(timespec="seconds")
+        self._planned = {
+            "arms": list(dict.fromkeys(t.trial.arm.name for t in plan.trials)),
+            "seeds": list(dict.fromkeys(t.trial.seed for t in plan.trials)),
+        }
+
+    def recall(self, *, fresh: bool) -> frozenset[str]:
+        """Keys of trials that are ok on disk already: none if ``fresh``. Trials that are skipped are entered.
+
+        What the present suite says of them (names, order, margins) may have changed while the trial itself has not:
+        such a record is entered again under the present heading, so that the file's end always describes one run.
+        """
+        on_disk = {record["key"]: record for record in self._store.read().records}
+        done: set[str] = set()
+        for planned in self._plan.trials:
+            record = on_disk.get(planned.key, {"status": None})
+            heading = self._heading(planned)
+            if planned.skip is not None:
+                skipped = {"status": "skipped", "reason": planned.skip}
+                if any(record.get(name) != value for name, value in {**heading, **skipped}.items()):
+                    record = self._write(planned, skipped)
+            elif record["status"] != "ok" or fresh:
+                continue
+            else:
+                done.add(planned.key)
+                if any(record.get(name) != value for name, value in heading.items()):
+                    record = {**record, **heading, **_with_co2(record, self._suite.measure.energy)}
+                    self._store.append(record)
+            self._records[planned.key] = record
+        return frozenset(done)
+
+    def enter(self, planned: PlannedTrial, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
+        """Record a trial from the outcomes of its stages."""
+        known = [(kind, outcomes[key]) for kind, key in planned.stages.items() if key in outcomes]
+        bad = next(((kind, outcome) for kind, outcome in known if outcome.status != "ok"), None)
+        body: dict[str, Any] = {"status": "ok", "reason": None, "trace": None}
+        if bad is not None:
+            kind, outcome = bad
+            body = {"status": outcome.status, "reason": f"{kind}: {outcome.reason}", "trace": outcome.trace}
+        merged = _merged([outcome.result for _, outcome in known])
+        notes = [note for _, outcome in known for note in outcome.result.get("notes", ())]
+        notes += planned.advice
+        if bad is not None:
+            # What was measured before the fault is kept apart: a table must not show half a trial.
+            merged = {
+                "metrics": {},
+                "methods": {},
+                "details": {"partial": {"metrics": merged["metrics"], **merged["details"]}},
+            }
+        else:
+            merged = _with_co2(merged, self._suite.measure.energy)
+        merged["details"]["notes"] = list(dict.fromkeys(notes))
+        seconds = {kind: outcome.result.get("seconds", outcome.seconds) for kind, outcome in known}
+        workers = merged["details"].pop("workers", None)
+        return self._write(planned, {**body, **merged, "workers": workers, "seconds": seconds})
+
+    def count(self) -> tuple[int, int]:
+        """Trials recorded, and planned."""
+        return len(self._records), len(self._plan.trials)
+
+    def records(self) -> tuple[dict[str, Any], ...]:
+        """All records in the order of the plan."""
+        return tuple(self._records[t.key] for t in self._plan.trials if t.key in self._records)
+
+    def _heading(self, planned: PlannedTrial) -> dict[str, Any]:
+        """What a record says of its suite and arm, all of it known before the trial runs."""
+        suite, arm = self._suite, planned.trial.arm
+        recipe = arm.settings.recipe
+        return {
+            "suite": {
+                "name": suite.name,
+                "question": suite.question,
+                "sha256": suite.sha256,
+                "file": Path(suite.file).name,
+            },
+            "arm": arm.name,
+            "role": arm.role,
+            "reference": arm.against or None,
+            "changes": arm.changes,
+            "planned": self._planned,
+            "measure": measure_plain(suite.measure),
+            "budget": f"{recipe.epochs} epoch{'s' * (recipe.epochs != 1)}, batch {recipe.batch_size}",
+        }
+
+    def _write(self, planned: PlannedTrial, body: Mapping[str, Any]) -> dict[str, Any]:
+        record = {
+            "schema": 1,
+            "key": planned.key,
+            **self._heading(planned),
+            "seed": planned.trial.seed,
+            "data": planned.data,
+            "reason": None,
+            "trace": None,
+            "metrics": {},
+            "methods": {},
+            "details": {},
+            "seconds": {},
+            **body,
+            "settings": settings_plain(planned.trial.arm.settings),
+            "stages": dict(planned.stages),
+            "device": self._place.device,
+            "environment": self._environment,
+            "started": self._started,
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        self._store.append(record)
+        self._records[planned.key] = record
+        return record
+
+
+def _with_co2(body: Mapping[str, Any], energy: EnergyOptions) -> dict[str, dict[str, Any]]:
+    """Metrics, methods and details of a trial with the CO2 of its energy on the suite's grid."""
+    found = co2(body["metrics"], body["methods"], energy)
+    details = {
+        name: {**value, "intensity": found.intensity} if name in {"energy", "energy_train"} else value
+        for name, value in body["details"].items()
+    }
+    return {
+        "metrics": {**body["metrics"], **found.metrics},
+        "methods": {**body["methods"], **found.methods},
+        "details": details,
+    }
+
+
+_SUMS = ("train_seconds", "energy_train_j")
+_PEAKS = ("memory_train_mib",)
+_WEAKEST = ("estimated", "unknown", "shared", "measured")
+"""How an energy was obtained; a sum is as weak as its weakest part."""
+
+
+def _merged(results: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Metrics, methods and details of a trial's stages together.
+
+    What it costs to come by a model is what its training cost and what its compressors' own trainings cost.
+    """
+    merged: dict[str, dict[str, Any]] = {"metrics": {}, "methods": {}, "details": {}}
+    for result in results:
+        metrics, methods = dict(result.get("metrics", {})), dict(result.get("methods", {}))
+        for key in _SUMS:
+            if key in metrics and key in merged["metrics"]:
+                metrics[key] += merged["metrics"][key]
+        for key in _PEAKS:
+            metrics.update({key: max(metrics[key], merged["metrics"].get(key, 0))} if key in metrics else {})
+        for key in methods.keys() & merged["methods"].keys():
+            methods[key] = min(methods[key], merged["methods"][key], key=_WEAKEST.index)
+        merged["metrics"] |= metrics
+        merged["methods"] |= methods
+        merged["details"] |= result.get("details", {})
+    return merged
