@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cnnbench.numerals import MISSING, Scale, interval_decimals, number, scale, significant, with_interval
+from cnnbench.numerals import MISSING, Scale, factor, interval_decimals, number, scale, significant, with_interval
 from cnnbench.quantities import is_ratio
 
 if TYPE_CHECKING:
@@ -64,24 +64,21 @@ def compared(table: Table, quantity: Quantity) -> bool:
 
 
 def spread(estimate: Estimate) -> float:
-    """Half the interval's width; 0 where there is no interval or nothing but rounding."""
-    half = estimate.half or 0.0
-    return half if half > _NOISE * abs(estimate.mean) else 0.0
+    """Half the interval's width; 0 where there is no interval or nothing but rounding.
 
-
-def ratio_half(ratio: Estimate) -> float:
-    """The longer side of a ratio's interval, which is not quite even; 0 where there is none."""
-    if ratio.low is None or ratio.high is None:
+    The intervals of ratios and of medians are not even; of these it is the longer side.
+    """
+    if estimate.low is None or estimate.high is None:
         return 0.0
-    half = max(ratio.high - ratio.mean, ratio.mean - ratio.low)
-    return half if half > _NOISE * ratio.mean else 0.0
+    half = max(estimate.high - estimate.mean, estimate.mean - estimate.low)
+    return half if half > _NOISE * abs(estimate.mean) else 0.0
 
 
 def mark(method: str) -> str:
     """What stands beside a value that was not measured."""
     if "estimated" in method:
         return "est."
-    return "" if method == "measured" else method
+    return ", ".join(way for way in method.split(", ") if way != "measured")
 
 
 def single(rows: Sequence[Row], quantity: Quantity) -> bool:
@@ -102,7 +99,8 @@ def _values(table: Table, quantity: Quantity, shown: Scale, measured: list[Measu
     for m in measured:
         words = [MISSING]
         if m.value:
-            words = [_number(m.value, shown, decimals), mark(m.method), _lone(m.value) if marked else ""]
+            own = _own(m.value, shown, decimals)
+            words = [_number(m.value, shown, own), mark(m.method), _lone(m.value) if marked else ""]
         cells.append(" ".join(filter(None, words)))
     return tuple(cells)
 
@@ -114,7 +112,9 @@ def _differences(table: Table, quantity: Quantity, shown: Scale, measured: list[
         if m.difference is None:
             cells.append("" if row.role == "baseline" else MISSING)
             continue
-        words = [_number(m.difference, shown, decimals, signed=True), mark(m.difference_method)]
+        # A small difference in quality is noise; in cost it may be all that a fast arm takes.
+        own = decimals if quantity.stage == "evaluate" else _own(m.difference, shown, decimals)
+        words = [_number(m.difference, shown, own, signed=True), mark(m.difference_method)]
         if m.value and m.difference.n < m.value.n:
             words.append(f"(n={m.difference.n})")  # the reference lacks some of this arm's seeds
         elif not single(table.rows, quantity):
@@ -129,8 +129,8 @@ def _ratios(table: Table, measured: list[Measured]) -> tuple[str, ...]:
         if m.value is None:
             cells.append("" if row.role == "baseline" else MISSING)
             continue
-        half = ratio_half(m.value)
-        text = with_interval(m.value.mean, half) if half else number(m.value.mean, 2)
+        half = spread(m.value)
+        text = with_interval(m.value.mean, half) if half else factor(m.value.mean)
         cells.append(f"{text} {m.sign}".rstrip())
     return tuple(cells)
 
@@ -146,6 +146,11 @@ def _decimals(estimates: Sequence[Estimate | None], shown: Scale, digits: int) -
     decimals = significant((e.mean * shown.factor for e in known if not spread(e)), digits)
     supported = [interval_decimals(spread(e) * shown.factor) for e in known if spread(e)]
     return min(decimals, max(supported, default=decimals))
+
+
+def _own(estimate: Estimate, shown: Scale, decimals: int) -> int:
+    """The column's decimals; more where a value far below the largest would show less than two digits of its own."""
+    return max(decimals, significant([estimate.mean * shown.factor], 2))
 
 
 def _lone(estimate: Estimate) -> str:

@@ -3,53 +3,110 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from cnnbench.columns import mark, single, spread
+from cnnbench.columns import compared, mark, single, spread
+from cnnbench.conditions import condition_notes, ends, origin_notes
 from cnnbench.frame import PENDING
-from cnnbench.notices import co2_notes, latency_notes
+from cnnbench.notices import co2_notes, energy_notes, latency_notes, training_notes
+from cnnbench.own_intervals import has_own, of_measuring
 from cnnbench.quantities import is_ratio
 from cnnbench.text import listed, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from cnnbench.frame import TrialSet
     from cnnbench.quantities import Quantity
-    from cnnbench.tables import Row
+    from cnnbench.tables import Row, Table
 
 _LONGEST_REASON = 200
 _MOST_REASONS = 20
-_VERSIONS = ("cnnbench", "torch", "torchvision", "python", "driver", "revision")
 
 
-def footnotes(trials: TrialSet, rows: Sequence[Row], columns: Sequence[Quantity], source: Path | None) -> Iterator[str]:
-    """The notes in order: signs, missing trials, conditions, origin."""
-    yield from _signs(trials, rows, columns)
+def footnotes(trials: TrialSet, table: Table, source: Path | None) -> Iterator[str]:
+    """The notes in order: signs, missing trials, conditions, origin.
+
+    Args:
+        trials: what the table shows.
+        table: without notes yet.
+        source: the file or folder that the records came from.
+    """
+    rows, columns = table.rows, table.quantities
+    yield from _intervals(trials, table)
+    yield from _references(trials, rows)
+    yield from _placebos(table)
     yield from _methods(rows)
+    yield from training_notes(trials, columns)
     yield from co2_notes(trials, columns)
     yield from latency_notes(trials, rows, columns)
+    yield from energy_notes(trials, columns)
     yield from _missing(trials)
     yield from _remarks(trials)
-    yield from _conditions(trials)
-    yield from _origin(trials, source)
+    yield from condition_notes(trials, columns)
+    yield from origin_notes(trials, source)
 
 
-def _signs(trials: TrialSet, rows: Sequence[Row], columns: Sequence[Quantity]) -> Iterator[str]:
-    plain = [q for q in columns if not is_ratio(q)]  # ratios have a note of their own
-    values = [row.measured[q.key].value for q in plain for row in rows]
-    if any(value and spread(value) for value in values):
-        yield "±: half the 95 % t interval of the mean over seeds; without it, all seeds agree."
-    once = [q.label for q in plain if single(rows, q) and q.stage != "profile"]
+def _intervals(trials: TrialSet, table: Table) -> Iterator[str]:
+    """What ± is, by column where that differs; ratios have a note of their own."""
+    plain = [q for q in table.quantities if not is_ratio(q)]
+    over_seeds = False
+    agreeing: dict[str, None] = {}
+    for q in plain:
+        values = [
+            value for row in table.rows if (value := row.measured[q.key].value) and not of_measuring(q.key, value)
+        ]
+        over_seeds = over_seeds or any(map(spread, values))
+        differences = [row.measured[q.key].difference for row in table.rows] if compared(table, q) else []
+        if any(value.n > 1 and not spread(value) for value in values):
+            agreeing[q.label] = None
+        if any(d and d.n > 1 and not spread(d) for d in differences):
+            agreeing[f"Δ {q.label}"] = None
+    if over_seeds:
+        same = f"; in {listed(agreeing)}, where there is none, all seeds agree" if agreeing else ""
+        yield f"±: half the 95 % t interval of the mean over seeds{same}."
+    yield from _own_intervals(table)
+    once = [q.label for q in plain if single(table.rows, q) and q.stage != "profile" and not _any_spread(table, q)]
     if len(trials.seeds) == 1:
         yield "One seed: there are no intervals over seeds, and a difference may be chance alone."
     elif once:
         yield f"From one seed, so without interval: {listed(once)}."
-    yield from _references(trials, rows)
-    for row in rows:
+
+
+def _own_intervals(table: Table) -> Iterator[str]:
+    """Where ± is that of measuring alone; the arms too where others have one over seeds."""
+    labels: dict[str, None] = {}
+    arms: dict[str, None] = {}
+    two = others = False
+    for q in (q for q in table.quantities if has_own(q.key)):
+        for row in table.rows:
+            value = row.measured[q.key].value
+            if value is None:
+                continue
+            if not of_measuring(q.key, value):
+                others = True
+            elif spread(value):
+                labels[q.label] = arms[printable(row.arm)] = None
+                two = two or value.n > 1
+    if labels:
+        whose = f" ({listed(arms)})" if others else ""
+        both = ", the span of both of two" if two else ""
+        yield (
+            f"± from one or two seeds{whose}, in {listed(labels)}: the interval of the samples of a session{both} (of "
+            "energy and CO2: the range of its windows), which holds the noise of measuring alone."
+        )
+
+
+def _any_spread(table: Table, quantity: Quantity) -> bool:
+    return any(value and spread(value) for value in (row.measured[quantity.key].value for row in table.rows))
+
+
+def _placebos(table: Table) -> Iterator[str]:
+    for row in table.rows:
         if row.role == "placebo":
-            own = "Δ and ratio are" if any(row.measured[q.key].value for q in columns if is_ratio(q)) else "Δ is"
+            ratios = any(row.measured[q.key].value for q in table.quantities if is_ratio(q))
+            own = "Δ and ratio are" if ratios else "Δ is"
             yield f"{printable(row.arm)}: the baseline again with other random numbers; its {own} the run's own noise."
 
 
@@ -85,8 +142,16 @@ def _methods(rows: Sequence[Row]) -> Iterator[str]:
     shown = [m for row in rows for m in row.measured.values() if m.value]
     marks = {mark(way) for m in shown for way in (m.method, m.difference_method)}
     if "est." in marks:
-        yield "est.: estimated as an assumed power × time; it carries no information beyond time."
-    if "nominal" in marks:
+        yield (
+            "est.: estimated, not measured: an assumed power × time (of a CPU whose load codecarbon reads, × load as "
+            "well); it carries no information beyond time and load."
+        )
+    if any("shared" in text for text in marks):
+        yield (
+            "shared: a counter of the whole machine while other trainings ran beside, whose energy it holds too; "
+            "--workers 1 --fresh takes it alone."
+        )
+    if any("nominal" in text for text in marks):
         yield "nominal: the file with the format's bits; it has no packed storage here."
     if any("unknown" in text for text in marks):
         yield "unknown: the source does not say whether it measured or estimated."
@@ -125,75 +190,10 @@ def _remarks(trials: TrialSet) -> Iterator[str]:
         yield f"{len(arms) - _MOST_REASONS} more remarks stand in the records."
 
 
-def _conditions(trials: TrialSet) -> Iterator[str]:
-    """Seeds, budget, data, device, hardware, versions: of all records, so that differences show."""
-    budgets: dict[str, list[str]] = defaultdict(list)
-    for arm in trials.arms:
-        for text in dict.fromkeys(str(r["budget"]) for r in trials.of(arm) if r.get("budget")):
-            budgets[text].append(printable(arm))
-    usual = max(budgets, key=lambda text: len(budgets[text]), default="")
-    shared = next((text for text, arms in budgets.items() if printable(trials.baseline or "") in arms), usual)
-    others = [f"{listed(arms)}: {text}" for text, arms in budgets.items() if text != shared]
-    count = len(trials.seeds)
-    facts = [f"{count} {'seed' if count == 1 else 'seeds'} ({_numbers(trials.seeds)})", shared]
-    facts += [f"dataset {text}" for text in _distinct(trials, _dataset)]
-    facts += [f"device {text}" for text in _distinct(trials, lambda record: str(record.get("device") or ""))]
-    yield "; ".join(filter(None, facts)) + "."
-    if others:
-        yield f"Another budget than the baseline: {'; '.join(others)}."
-    for text in _distinct(trials, _machine):
-        yield text
-
-
-def _origin(trials: TrialSet, source: Path | None) -> Iterator[str]:
-    suite = trials.heading.get("suite") or {}
-    digest = str(suite.get("sha256") or "")[:12]
-    parts = []
-    if suite.get("file"):
-        parts.append(printable(f"suite {suite['file']}") + (f" (sha256 {digest})" if digest else ""))
-    if source is not None:
-        parts.append(f"records in {printable(str(source))}")
-    if parts:
-        text = "; ".join(parts)
-        yield f"{text[0].upper()}{text[1:]}."
-    if trials.left_out:
-        yield f"Left out: {trials.left_out} records of earlier plans or other devices in the same file."
-
-
 def _short(text: object) -> str:
     line = printable(str(text))
     return line if len(line) <= _LONGEST_REASON else f"{line[:_LONGEST_REASON]} …"
 
 
-def _distinct(trials: TrialSet, of: Any) -> list[str]:
-    return [printable(text) for text in dict.fromkeys(map(of, trials.records.values())) if text]
-
-
-def _dataset(record: Mapping[str, Any]) -> str:
-    settings = record.get("settings") or {}
-    name = str((settings.get("dataset") or {}).get("name") or "")
-    asked = settings.get("data") or {}
-    usual = {"imbalance": 1, "validation": asked.get("validation")}  # its share stands in the suite
-    sizes = [f"{key} {value:g}" for key, value in asked.items() if value and value != usual.get(key)]
-    return f"{name} ({', '.join(sizes)})" if name and sizes else name
-
-
-def _machine(record: Mapping[str, Any]) -> str:
-    """Hardware, then versions."""
-    facts = {str(key): str(value) for key, value in (record.get("environment") or {}).items() if value}
-    hardware = dict.fromkeys(facts[name] for name in ("device", "cpu") if name in facts)  # on a CPU they are one
-    parts = [*hardware, *([f"{facts['cores_usable']} cores"] if "cores_usable" in facts else [])]
-    versions = [f"{name} {facts[name]}" for name in _VERSIONS if name in facts]
-    text = "; ".join(", ".join(group) for group in (parts, versions) if group)
-    return f"{text}." if text else ""
-
-
 def _seeds(seeds: Sequence[int]) -> str:
-    return f"{'seed' if len(seeds) == 1 else 'seeds'} {_numbers(seeds)}"
-
-
-def _numbers(seeds: Sequence[int]) -> str:
-    """Seeds as text; a run of more than three as its ends."""
-    if len(seeds) > 3 and list(seeds) == list(range(seeds[0], seeds[0] + len(seeds))):
-        return f"{seeds[0]} to {seeds[-1]}"
-    return listed(seeds)
+    return f"{'seed' if len(seeds) == 1 else 'seeds'} {ends(seeds)}"

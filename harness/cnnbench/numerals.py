@@ -79,6 +79,11 @@ def interval_decimals(half: float) -> int:
     return 1 - int(f"{half:.1e}".partition("e")[2])  # of the rounded value: 0.0996 has the digits of 0.10
 
 
+def factor(value: float) -> str:
+    """A factor without interval: two digits below 1, at least three from there on."""
+    return number(value, significant([value], 3 if abs(value) >= 1 else 2))
+
+
 def significant(values: Iterable[float], digits: int) -> int:
     """Decimals with which the largest value shows ``digits`` significant digits."""
     largest = max((abs(value) for value in values), default=0.0)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from cnnbench import table_formats
 from cnnbench.errors import UsageError
 from cnnbench.footnotes import footnotes
 from cnnbench.frame import TrialSet, current, to_frame
+from cnnbench.own_intervals import of_measuring, over_sessions
 from cnnbench.quantities import Quantity, quantities, ratio_beside, ratio_key
 from cnnbench.ratios import NotFaster, batch_sizes, not_faster, over_seeds, resolution, sign
 from cnnbench.registry import nearest
@@ -28,7 +29,8 @@ class Measured:
     A latency's ratio to the reference's is a quantity too; its value is what ``ratios.over_seeds`` makes of it.
 
     Attributes:
-        value: over the seeds that are ok; None where there is none.
+        value: over the seeds that are ok; None where there is none. From one or two seeds the interval of what is
+            sampled many times is that of measuring alone, see ``own_intervals``.
         difference: from the reference, over the seeds that both have; None for the baseline itself and for ratios.
         method: how it was obtained, where the records say: ``measured``, ``estimated``, ``nominal`` ...
         difference_method: how the difference was obtained: an estimate on either side makes it one.
@@ -114,15 +116,16 @@ def make_table(records: Sequence[Mapping[str, Any]], source: Path | None = None)
     by_arm = {str(arm): rows for arm, rows in frame.groupby("arm", sort=False)}
     suite = trials.heading.get("suite") or {}
     rows = tuple(_row(trials, arm, by_arm, columns) for arm in trials.arms)
-    return Table(
+    table = Table(
         name=str(suite.get("name") or "results"),
         question=str(suite.get("question") or ""),
         quantities=columns,
         primary=primary,
         seeds=trials.seeds,
         rows=rows,
-        notes=tuple(footnotes(trials, rows, columns, source)),
+        notes=(),
     )
+    return replace(table, notes=tuple(footnotes(trials, table, source)))
 
 
 def _row(trials: TrialSet, arm: str, by_arm: Mapping[str, pd.DataFrame], columns: Sequence[Quantity]) -> Row:
@@ -135,6 +138,8 @@ def _row(trials: TrialSet, arm: str, by_arm: Mapping[str, pd.DataFrame], columns
         method, other = _method(trials, arm, key), ""
         if key in mine:
             value = mean_interval(mine[key].to_numpy())
+            if value is not None and of_measuring(key, value):
+                value = over_sessions(_ok(trials, arm), key)
             if base is not None and reference is not None:
                 difference = paired_difference(mine[key].to_numpy(), base[key].to_numpy())
                 other = _method(trials, reference, key)

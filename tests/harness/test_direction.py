@@ -49,7 +49,7 @@ execute.scheduler
 execute.inline execute.local execute.perform execute.worker
 store
 frame
-numerals ratios columns notices footnotes table_formats tables samples
+numerals ratios own_intervals columns notices conditions footnotes table_formats tables samples
 tolerances
 pairs shifts
 evidence

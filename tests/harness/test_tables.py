@@ -125,7 +125,8 @@ def timed(
 ) -> list[dict[str, Any]]:
     """The same run with what a session adds: references, and ratios that are the quotients of the latencies.
 
-    A session's own interval reaches from 1 % below a ratio to 1.5 % above it.
+    A session's own interval reaches from 1 % below a ratio to 1.5 % above it, that of a median from 1 % below to 2 %
+    above, and the windows of energy from 5 % below to 4 % above.
     """
     by_trial = {(r["arm"], r["seed"]): r for r in records}
     made = []
@@ -135,12 +136,17 @@ def timed(
         metrics, latency = dict(r["metrics"]), {}
         for size in (1, 32):
             key = f"latency_b{size}_ms"
-            taken = {"stopped": "precision", "samples_ms": [0.4] * 400, "ratio": None}
+            taken = {"stopped": "precision", "samples_ms": [0.4] * 400, "steady": True, "ratio": None}
+            taken |= {"threads": 2, "cpus": [0, 1], "interval_ms": None}
+            if key in metrics:
+                taken["interval_ms"] = [0.99 * metrics[key], 1.02 * metrics[key]]
             if key in metrics and key in other:
                 ratio = metrics[f"latency_b{size}_ratio"] = metrics[key] / other[key]
                 taken["ratio"] = [ratio, 0.99 * ratio, 1.015 * ratio]
             latency[str(size)] = taken
         details = {**r.get("details", {}), "latency": latency, "noise": noise}
+        if (energy := metrics.get("energy_inference_mj")) is not None:
+            details["energy"] = {"range_mj": [0.95 * energy, 1.04 * energy]}
         made.append({**r, "reference": reference, "metrics": metrics, "details": details})
     return made
 
@@ -506,7 +512,7 @@ class TestNoise:
             ),
             (
                 [{"steal_percent": 3.4}, {}],
-                "Noisy machine: the hypervisor withheld more than 1 % of a core in 1 of 2 latency sessions (most 3 %).",
+                "Noisy machine: the hypervisor withheld more than 1 % of a core in 1 of 2 latency sessions (most 3.4 %).",
             ),
             ([{"throttle_events": 2}], "Throttled: the CPU was too hot in 1 of 1 latency sessions."),
             (
@@ -591,7 +597,7 @@ class TestMethods:
                 assert arm["diff_method"] == row["diff_method"]
         # Tables: in the cell itself, the difference's too.
         text = render(records, "terminal", 500)
-        assert ("est.: estimated as an assumed power" in text) == ("estimated" in methods)
+        assert ("est.: estimated, not measured: an assumed power" in text) == ("estimated" in methods)
         head = squeezed(render(records, "markdown")).splitlines()[4]
         columns = [name for name in re.findall(r"[^|]+", head) if label in name]
         assert len(columns) == 1 + (primary and len(methods) > 0)

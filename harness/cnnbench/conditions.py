@@ -1,0 +1,114 @@
+"""Footnotes on where a table's values come from: seeds, budget, data, device, threads, hardware, versions, files."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+from cnnbench.text import listed, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from cnnbench.frame import TrialSet
+    from cnnbench.quantities import Quantity
+
+_VERSIONS = ("cnnbench", "torch", "torchvision", "python", "driver", "revision")
+
+
+def condition_notes(trials: TrialSet, columns: Sequence[Quantity]) -> Iterator[str]:
+    """Of all records, so that differences show."""
+    budgets: dict[str, list[str]] = defaultdict(list)
+    for arm in trials.arms:
+        for text in dict.fromkeys(str(r["budget"]) for r in trials.of(arm) if r.get("budget")):
+            budgets[text].append(printable(arm))
+    usual = max(budgets, key=lambda text: len(budgets[text]), default="")
+    shared = next((text for text, arms in budgets.items() if printable(trials.baseline or "") in arms), usual)
+    others = [f"{listed(arms)}: {text}" for text, arms in budgets.items() if text != shared]
+    timed = any(q.stage == "latency" for q in columns)
+    count = len(trials.seeds)
+    facts = [f"{count} {'seed' if count == 1 else 'seeds'} ({ends(trials.seeds)})", shared]
+    facts += [f"dataset {text}" for text in _distinct(trials, _dataset)]
+    facts += [f"device {text}" for text in _distinct(trials, lambda record: str(record.get("device") or ""))]
+    facts += [f"latency with {listed(threads)}"] if timed and (threads := _distinct(trials, _threads)) else []
+    yield "; ".join(filter(None, facts)) + "."
+    if others:
+        yield f"Another budget than the baseline: {'; '.join(others)}."
+    if timed:
+        yield from _distinct(trials, _too_many_threads)
+    yield from _distinct(trials, _machine)
+
+
+def origin_notes(trials: TrialSet, source: Path | None) -> Iterator[str]:
+    """Files, and what else they hold."""
+    suite = trials.heading.get("suite") or {}
+    digest = str(suite.get("sha256") or "")[:12]
+    parts = []
+    if suite.get("file"):
+        parts.append(printable(f"suite {suite['file']}") + (f" (sha256 {digest})" if digest else ""))
+    if source is not None:
+        parts.append(f"records in {printable(str(source))}")
+    if parts:
+        text = "; ".join(parts)
+        yield f"{text[0].upper()}{text[1:]}."
+    if trials.left_out:
+        yield f"Left out: {trials.left_out} records of earlier plans or other devices in the same file."
+
+
+def ends(numbers: Sequence[int]) -> str:
+    """Numbers as text; a run of more than three as its ends."""
+    if len(numbers) > 3 and list(numbers) == list(range(numbers[0], numbers[0] + len(numbers))):
+        return f"{numbers[0]} to {numbers[-1]}"
+    return listed(numbers)
+
+
+def _distinct(trials: TrialSet, of: Any) -> list[str]:
+    return [printable(text) for text in dict.fromkeys(map(of, trials.records.values())) if text]
+
+
+def _dataset(record: Mapping[str, Any]) -> str:
+    settings = record.get("settings") or {}
+    name = str((settings.get("dataset") or {}).get("name") or "")
+    asked = settings.get("data") or {}
+    usual = {"imbalance": 1, "validation": asked.get("validation")}  # its share stands in the suite
+    sizes = [f"{key} {value:g}" for key, value in asked.items() if value and value != usual.get(key)]
+    return f"{name} ({', '.join(sizes)})" if name and sizes else name
+
+
+def _samplings(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    if record["status"] != "ok":
+        return []
+    return [one for one in ((record.get("details") or {}).get("latency") or {}).values() if one.get("threads")]
+
+
+def _threads(record: Mapping[str, Any]) -> str:
+    """How many threads a record's latency was taken with, and the processors that they were bound to."""
+    ways: dict[str, None] = {}
+    for one in _samplings(record):
+        cpus = one.get("cpus") or ()
+        where = f" on {'CPU' if len(cpus) == 1 else 'CPUs'} {ends(cpus)}" if cpus else ""
+        ways[_counted(one["threads"], "thread") + where] = None
+    return " and ".join(ways)
+
+
+def _too_many_threads(record: Mapping[str, Any]) -> str:
+    cores = str((record.get("environment") or {}).get("cores_usable") or "")
+    most = max((int(one["threads"]) for one in _samplings(record)), default=0)
+    if not cores.isdecimal() or most <= int(cores):
+        return ""
+    return f"Latency was taken with {most} threads on {_counted(int(cores), 'usable core')}: they wait for each other."
+
+
+def _counted(count: int, word: str) -> str:
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"
+
+
+def _machine(record: Mapping[str, Any]) -> str:
+    """Hardware, then versions."""
+    facts = {str(key): str(value) for key, value in (record.get("environment") or {}).items() if value}
+    hardware = dict.fromkeys(facts[name] for name in ("device", "cpu") if name in facts)  # on a CPU they are one
+    parts = [*hardware, *([f"{facts['cores_usable']} cores"] if "cores_usable" in facts else [])]
+    versions = [f"{name} {facts[name]}" for name in _VERSIONS if name in facts]
+    text = "; ".join(", ".join(group) for group in (parts, versions) if group)
+    return f"{text}." if text else ""
