@@ -1,10 +1,14 @@
 """Two runs of one suite against each other: what regressed, what improved, and what can't be told.
 
 By whom a timing is judged. A trial whose stage has one key in both runs was computed by the same code on the same kind
-of machine, so its shift is the machine's and no regression. An arm whose reference is such a trial is judged by the
-ratio to it, which no drift touches. Where the reference's code changed too, a shift of the ratio may be the
-reference's: the arm must be slower by itself as well. The reference itself, and an arm without one, is judged by its
-own time.
+of machine, so its shift is the machine's and no regression; nor is that of a network which is the same while what
+measures it changed. An arm whose reference is such a trial is judged by the ratio to it, which no drift touches. Where
+the reference's code changed too, a shift of the ratio may be the reference's: the arm must be slower by itself as well.
+
+The reference itself, and an arm without one, is judged by its own time. A machine that drifted between the runs moves
+all arms alike, and so does slower code that they share, such as a layer of the baseline or another torch: nothing in
+two runs tells these apart. It counts as a regression, since one that is hidden costs more than one that is looked into,
+and the row says what else it may be.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ from cnnbench.evidence import Evidence, gather
 from cnnbench.pairs import Pair, pairs
 from cnnbench.quantities import METRICS, quantities
 from cnnbench.shifts import holm
-from cnnbench.tolerances import DEFAULTS, EXACT, OF_THE_MACHINE, Tolerance
+from cnnbench.tolerances import DEFAULTS, DRIFTING, EXACT, OF_THE_MACHINE, Tolerance
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -32,6 +36,8 @@ LEVEL = 0.05
 Verdict = Literal["regressed", "improved", "no change shown", "not compared", "shown only"]
 _BROKEN = frozenset({"failed", "diverged", "timeout", "crashed", "oom"})
 SAME_CODE = "same code"
+SAME_NETWORK = "same network"
+SHARED = "or the machine's doing: every arm moved alike"
 NOWHERE = "in neither run"
 
 
@@ -58,6 +64,11 @@ class Comparison:
     tolerance: Tolerance | None = None
     evidence: Evidence | None = None
     p: float | None = None
+
+    @property
+    def by_itself(self) -> bool:
+        """It was judged by a figure of the machine's and by no ratio, so that a machine that drifted may decide."""
+        return self.p is not None and self.metric in DRIFTING and self.evidence is not None and not self.evidence.beside
 
 
 @dataclass(frozen=True)
@@ -103,6 +114,12 @@ class Result:
         verdicts = [*(one.verdict for one in self.comparisons), *(one.verdict for one in self.trials)]
         return verdicts.count("regressed")
 
+    @property
+    def explained(self) -> bool:
+        """There are regressions, and a machine that drifted would explain them all."""
+        found = [one.reason for one in self.comparisons if one.verdict == "regressed"]
+        return bool(found) and set(found) == {SHARED} and not any(one.verdict == "regressed" for one in self.trials)
+
 
 def metrics_of(*runs: TrialSet) -> list[str]:
     """Metrics that the runs were asked for, by their names in suites, in order."""
@@ -141,7 +158,7 @@ def compare(before: TrialSet, after: TrialSet, tolerances: Mapping[str, Toleranc
     undecided = [_compared(arm, *column, arms, tolerances.get(column[0])) for arm in arms for column in columns]
     undecided = [one for one in undecided if one.reason != NOWHERE]
     trials = tuple(found for arm in arms for found in _trials(arm, arms[arm]))
-    return Result(before, after, arms, tuple(_decided(undecided)), trials)
+    return Result(before, after, arms, tuple(_questioned(list(_decided(undecided)))), trials)
 
 
 def _batch_sizes(*runs: TrialSet) -> list[int]:
@@ -167,6 +184,8 @@ def _compared(
         return replace(found, verdict="shown only", tolerance=None)
     if metric in OF_THE_MACHINE and all(pair.same_code(quantity.stage) for pair in evidence.pairs):
         return replace(found, verdict="no change shown", reason=SAME_CODE)
+    if metric in OF_THE_MACHINE and all(pair.same_code(quantity.stage) or pair.same_network for pair in evidence.pairs):
+        return replace(found, verdict="no change shown", reason=SAME_NETWORK)
     if any(shift.error is None for shift in evidence.deciding):
         return replace(
             found,
@@ -218,6 +237,35 @@ def _decided(undecided: Sequence[Comparison]) -> Iterator[Comparison]:
             yield replace(one, p=p, reason=f"beyond the tolerance by itself, not among {len(noisy)} comparisons")
         else:
             yield replace(one, p=p)
+
+
+def _questioned(decided: Sequence[Comparison]) -> Iterator[Comparison]:
+    """With a word at verdicts that the machine may have brought about."""
+    for one in decided:
+        if one.by_itself and one.verdict in {"regressed", "improved"}:
+            others = [other for other in decided if other.quantity == one.quantity and other.arm != one.arm]
+            apart = [_apart(one, other) for other in others if other.evidence is not None]
+            assert one.evidence is not None
+            if apart and max(apart) < abs(_factor(one.evidence)) / 2:
+                yield replace(one, reason=SHARED)
+                continue
+        yield one
+
+
+def _apart(one: Comparison, other: Comparison) -> float:
+    """By how much another arm moved more or less than this one, on the logarithmic scale."""
+    assert one.evidence is not None
+    assert other.evidence is not None
+    if other.evidence.beside is not None and other.evidence.reference == one.arm:
+        return abs(other.evidence.beside.mean)
+    return abs(_factor(other.evidence) - _factor(one.evidence))
+
+
+def _factor(evidence: Evidence) -> float:
+    """Logarithm of the factor by which an arm moved; infinite where there is none."""
+    if evidence.logarithmic:
+        return evidence.shift.mean
+    return math.log(evidence.after / evidence.before) if min(evidence.before, evidence.after) > 0 else math.inf
 
 
 def _nothing_moved(evidence: Evidence, quantity: Quantity) -> bool:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Final
 from rich.cells import cell_len
 from tabulate import tabulate
 
-from cnnbench.compare import LEVEL
+from cnnbench.compare import LEVEL, SAME_CODE, SAME_NETWORK
 from cnnbench.compare_notes import notes
 from cnnbench.compare_text import Change, change, change_beside, lines
 from cnnbench.text import escaped, printable, wrapped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from cnnbench.compare import Comparison, Result
     from cnnbench.compare_text import Line
@@ -25,29 +25,56 @@ if TYPE_CHECKING:
 
 _GAP = "  "
 _HEADS = ("metric", "before", "after", "difference", "beside", "verdict")
+_LONG = 30
+"""A table of more lines than fill a screen only names what did not change."""
 
 
 def terminal(result: Result, names: Names) -> str:
     """The headline, a block for each arm, and the notes."""
     width = shutil.get_terminal_size((100, 24)).columns
-    found = lines(result)
+    everything = lines(result)
+    found = [line for line in everything if not _unchanged(line)] if len(everything) > _LONG else everything
+    text = [_headline(result), "", *_blocks(result, found, width)] if found else [_headline(result), ""]
+    if len(found) < len(everything):
+        text += _folded([line for line in everything if _unchanged(line)], {line.arm for line in found}, width)
+    text.append("")
+    for note in notes(result, names):
+        text += wrapped(note, width, "  ")
+    return "\n".join(line.rstrip() for line in text)
+
+
+def _unchanged(line: Line) -> bool:
+    return line.verdict == "no change shown" and line.reason in {"", SAME_CODE, SAME_NETWORK}
+
+
+def _folded(some: Sequence[Line], moved: Collection[str], width: int) -> list[str]:
+    """What did not change, by name: arms in which nothing did together, the others one by one."""
+    still = list(dict.fromkeys(line.arm for line in some if line.arm not in moved))
+    text = [f"No change shown in any metric of {', '.join(map(printable, still))}."] if still else []
+    for arm in dict.fromkeys(line.arm for line in some if line.arm in moved):
+        metrics = ", ".join(printable(line.metric) for line in some if line.arm == arm)
+        text.append(f"No further change shown of {printable(arm)}: {metrics}.")
+    text.append("--format markdown has the figures of these.")
+    return ["", *(part for sentence in text for part in wrapped(sentence, width, "  "))]
+
+
+def _blocks(result: Result, found: Sequence[Line], width: int) -> list[str]:
+    """Heads, then the lines of each arm that has some."""
     cells = {id(line): _cells(line) for line in found}
     heads = _HEADS if any(line.beside for line in found) else tuple(head for head in _HEADS if head != "beside")
     widths = {head: max(cell_len(text) for text in [head, *(c[head] for c in cells.values())]) for head in heads}
-    text = [_headline(result), "", _row({head: head for head in heads}, widths)]
+    text = [_row({head: head for head in heads}, widths)]
     text.append(_GAP.join("─" * widths[head] for head in heads))
     for arm in result.arms:
-        text += wrapped(printable(arm), width, "  ")
-        for line in (line for line in found if line.arm == arm):
+        mine = [line for line in found if line.arm == arm]
+        text += wrapped(printable(arm), width, "  ") if mine else []
+        for line in mine:
             row, aside = _row(cells[id(line)], widths).rstrip(), f" ({printable(line.reason)})"
             fits = cell_len(row + aside) <= width
             text.append(row + aside if line.reason and fits else row)
             if line.reason and not fits:
                 text += ["      " + part for part in wrapped(printable(line.reason), width - 6)]
-    text.append("")
-    for note in notes(result, names):
-        text += wrapped(note, width, "  ")
-    return "\n".join(line.rstrip() for line in text)
+    return text
 
 
 def _cells(line: Line) -> dict[str, str]:
@@ -76,6 +103,7 @@ def _headline(result: Result) -> str:
         start = "No regression"
     else:
         start = f"{result.regressions} regression{'s' * (result.regressions > 1)}"
+        start += ", or the machine's doing" if result.explained else ""
     others = [f"{counts[word]} {word}" for word in ("improved", "no change shown", "not compared") if counts[word]]
     return f"{start} ({', '.join(others)})." if others else f"{start}."
 

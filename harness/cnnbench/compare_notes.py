@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cnnbench.compare import LEVEL, SAME_CODE
-from cnnbench.evidence import ENOUGH_SEEDS
+from cnnbench.compare import LEVEL, SAME_CODE, SAME_NETWORK
 from cnnbench.notices import noise_notes
 from cnnbench.pairs import VERSIONS
+from cnnbench.ratios import FEWEST_SEEDS
 from cnnbench.text import listed, printable
 
 if TYPE_CHECKING:
@@ -63,8 +63,9 @@ def _statistics(comparisons: Sequence[Comparison]) -> Iterator[str]:
     few = {len(one.evidence.pairs) for one in comparisons if one.evidence and one.p is not None}
     if few and min(few) == 2:
         yield "From two seeds an interval is wide: only large differences show. Run three or more."
-    if any(one.reason.endswith("no interval") for one in comparisons):
-        yield "One seed gives no interval, so nothing is called: run three or more."
+    bare = list(dict.fromkeys(one.metric for one in comparisons if one.reason.endswith("no interval")))
+    if bare:
+        yield f"Without an interval nothing is called of {listed(map(printable, bare))}: run three seeds or more."
 
 
 def _timings(comparisons: Sequence[Comparison]) -> Iterator[str]:
@@ -79,17 +80,38 @@ def _timings(comparisons: Sequence[Comparison]) -> Iterator[str]:
     short = [
         one
         for one in comparisons
-        if one.evidence and one.evidence.logarithmic and one.p is not None and len(one.evidence.pairs) < ENOUGH_SEEDS
+        if one.evidence and one.evidence.logarithmic and one.p is not None and len(one.evidence.pairs) < FEWEST_SEEDS
     ]
     if short:
         yield (
-            f"Latency from fewer than {ENOUGH_SEEDS} seeds: the interval is that of the samples, and blind to what "
-            "varies from one run to the next."
+            f"Latency from fewer than {FEWEST_SEEDS} seeds: the interval is that of the samples, and blind to what "
+            "varies from one process to the next."
         )
+    yield from _by_themselves(comparisons)
     if any(one.reason == SAME_CODE for one in comparisons):
         yield (
             f"{SAME_CODE.capitalize()}: code, versions, settings and machine have one key in both runs, so a "
             "difference is the machine's that day."
+        )
+    if any(one.reason == SAME_NETWORK for one in comparisons):
+        yield (
+            f"{SAME_NETWORK.capitalize()}: its code, weights, settings and torch are the same in both runs. What "
+            "measures it changed, or what it is compared with: a difference is theirs or the machine's that day."
+        )
+
+
+def _by_themselves(comparisons: Sequence[Comparison]) -> Iterator[str]:
+    """A warning where no ratio could take the machine out."""
+    own: dict[str, dict[str, None]] = {}
+    for one in comparisons:
+        if one.by_itself:
+            own.setdefault(one.metric, {})[one.arm] = None
+    if own:
+        which = "; ".join(f"{metric} of {listed(map(printable, arms))}" for metric, arms in own.items())
+        yield (
+            f"No ratio decides here, the figure by itself does: {which}. All seeds of a run share the machine's state "
+            "of that day, and the interval is blind to it. Where a figure moved, measure the earlier code again: if "
+            "that moves too, it was the machine."
         )
 
 

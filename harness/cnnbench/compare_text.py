@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from cnnbench.shifts import Shift
 
 _MOST_DECIMALS = 3
+_ROUNDING = 1e-9
+"""Values below this are what is left of differences of equal numbers."""
 
 
 @dataclass(frozen=True)
@@ -103,14 +105,26 @@ def _shown(found: Change, unit: str, factor: float) -> str:
     """E.g. ``+8.1 % (+6.9 to +9.3)``."""
     unit, factor = ("%", 100.0) if found.relative else (unit, factor)
     mean = found.mean * factor
-    if found.low is None or found.high is None:
-        return f"{number(mean, min(significant([mean], 2), _MOST_DECIMALS), signed=True)} {unit}".strip()
+    if found.low is None or found.high is None or found.low == found.high:
+        digits = 2 if found.low is None else 3
+        return f"{_signed(mean, significant([mean], digits), found)} {unit}".strip()
     low, high = found.low * factor, found.high * factor
-    if low == high:
-        return f"{number(mean, min(significant([mean], 3), _MOST_DECIMALS), signed=True)} {unit}".strip()
-    decimals = min(interval_decimals((high - low) / 2), _MOST_DECIMALS)
-    text = f"{number(mean, decimals, signed=True)} {unit}".strip()
-    return f"{text} ({number(low, decimals, signed=True)} to {number(high, decimals, signed=True)})"
+    # Of logarithms the interval is uneven: its long side must not take the digits of what lies on the short one.
+    decimals = interval_decimals(min(high - mean, mean - low))
+    text = f"{_signed(mean, decimals, found)} {unit}".strip()
+    return f"{text} ({_signed(low, decimals, found)} to {_signed(high, decimals, found)})"
+
+
+def _signed(value: float, decimals: int, of: Change) -> str:
+    """With more decimals where these would make nothing of something, or a loss of all of a loss of nearly all."""
+    decimals = min(decimals, _MOST_DECIMALS)
+    if of.relative:
+        decimals = max(decimals, 0)
+    for bound in (0.0, -100.0) if of.relative else (0.0,):
+        left = abs(value - bound)
+        if left > _ROUNDING and round(value, decimals) == bound:
+            decimals = significant([left], 1)
+    return number(value, decimals, signed=True)
 
 
 def _trials_line(one: Trials) -> Line:

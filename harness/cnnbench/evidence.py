@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean, geometric_mean
 from typing import TYPE_CHECKING, Any
 
+from cnnbench.ratios import FEWEST_SEEDS
 from cnnbench.shifts import Shift, exactly, interval_shift, own_error, paired_shift
 from cnnbench.tolerances import EXACT
 
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
 
     from cnnbench.pairs import Pair, Record
     from cnnbench.quantities import Quantity
-
-ENOUGH_SEEDS = 3
-"""From so many seeds the spread over them gives the interval of a latency, below that the samples' own."""
 
 _LOGARITHMIC = frozenset({"latency", "latency_p95", "latency_p99", "throughput", "prepare_time", "train_time"})
 
@@ -38,7 +36,7 @@ class Evidence:
         shift: after minus before.
         beside: the same for the ratio to the reference; None where there is none.
         reference: that arm's name.
-        steady: the reference was computed by the same code in both runs, so that the ratio's shift is the arm's own.
+        steady: the reference is the same in both runs, so that the ratio's shift is the arm's own.
     """
 
     pairs: tuple[Pair, ...]
@@ -110,7 +108,7 @@ def _beside(found: Evidence, quantity: Quantity, arms: Mapping[str, Sequence[Pai
     sign = -1 if quantity.better == "higher" else 1
     logs = [sign * math.log(after / before) for before, after in ratios]
     errors = [(_error(p.before, quantity, "ratio"), _error(p.after, quantity, "ratio")) for p in found.pairs]
-    steady = len(its) == len(found.pairs) and all(pair.same_code(quantity.stage) for pair in its)
+    steady = len(its) == len(found.pairs) and all(pair.same_code(quantity.stage) or pair.same_network for pair in its)
     return replace(found, beside=_over_seeds(logs, errors), reference=name, steady=steady)
 
 
@@ -121,7 +119,7 @@ def _ratio(record: Record, quantity: Quantity) -> float:
 
 def _over_seeds(logs: Sequence[float], errors: Sequence[tuple[float | None, float | None]]) -> Shift:
     """From the spread over seeds where there are enough, else from what each measurement knows of itself."""
-    if len(logs) >= ENOUGH_SEEDS:
+    if len(logs) >= FEWEST_SEEDS:
         shift = paired_shift(logs, [0.0] * len(logs))
         assert shift is not None
         return shift
@@ -137,10 +135,22 @@ def _over_seeds(logs: Sequence[float], errors: Sequence[tuple[float | None, floa
 
 def _error(record: Record, quantity: Quantity, of: str) -> float | None:
     """Standard error on the logarithmic scale; only medians, and throughput that is made of them, have one."""
-    ends = (_sampling(record, quantity).get(of) or ())[-2:]
-    if "_p9" in quantity.key or len(ends) < 2 or min(ends) <= 0:
+    ends = interval(record, quantity, of)
+    return None if ends is None or min(ends) <= 0 else own_error(*ends)
+
+
+def interval(record: Record, quantity: Quantity, of: str = "interval_ms") -> tuple[float, float] | None:
+    """The 95 % interval that a record's samples give a median, or what is made of one; None for tails and without one.
+
+    Args:
+        record: of a trial.
+        quantity: a latency or throughput of one batch size.
+        of: ``interval_ms`` for the median in ms, ``ratio`` for the ratio to the reference.
+    """
+    ends = list(_sampling(record, quantity).get(of) or [])[-2:]
+    if "_p9" in quantity.key or len(ends) < 2:
         return None
-    return own_error(*ends)
+    return float(ends[0]), float(ends[1])
 
 
 def _sampling(record: Record, quantity: Quantity) -> Mapping[str, Any]:

@@ -10,13 +10,14 @@ import csv
 import io
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cnnbench.errors import UsageError
-from cnnbench.evidence import ENOUGH_SEEDS
+from cnnbench.evidence import interval
 from cnnbench.numerals import number, scale, significant, with_interval
 from cnnbench.pairs import Pair
 from cnnbench.quantities import quantities
+from cnnbench.ratios import FEWEST_SEEDS
 from cnnbench.registry import nearest
 from cnnbench.stats import Estimate, mean_interval
 from cnnbench.text import printable
@@ -197,24 +198,14 @@ def _value(records: Sequence[Record], quantity: Quantity) -> Estimate:
     values = [float(record["metrics"][quantity.key]) for record in records]
     found = mean_interval(values)
     assert found is not None
-    if len(values) >= ENOUGH_SEEDS or quantity.stage != "latency":
+    if len(values) >= FEWEST_SEEDS or not quantity.key.startswith("latency_b"):
         return found
-    halves = [_half(record, quantity) for record in records]
-    known = [half for half in halves if half is not None]
+    ends = [interval(record, quantity) for record in records]
+    known = [(high - low) / 2 for low, high in filter(None, ends)]
     if len(known) < len(values):
         return found
     half = math.hypot(*known) / len(known)
     return Estimate(found.mean, found.mean - half, found.mean + half, found.n)
-
-
-def _half(record: Record, quantity: Quantity) -> float | None:
-    """Half of the interval of a median's samples, in ms."""
-    samplings: Mapping[str, Any] = (record.get("details") or {}).get("latency") or {}
-    for batch, sampling in samplings.items():
-        if quantity.key == f"latency_b{batch}_ms" and sampling.get("interval_ms"):
-            low, high = sampling["interval_ms"]
-            return float(high - low) / 2
-    return None
 
 
 def _notes(machines: set[str], series: Sequence[Series], other_suites: int) -> Iterator[str]:

@@ -96,6 +96,18 @@ class Pair:
         keys = [(record.get("stages") or {}).get(stage) for record in (self.before, self.after)]
         return keys[0] is not None and keys[0] == keys[1]
 
+    @property
+    def same_network(self) -> bool:
+        """Whether one trained network is called as it is in both runs: same code, torch, weights and settings.
+
+        What measures it may differ then, and so may the key of its latency. A runtime's code is in no other key.
+        """
+        for record in (self.before, self.after):
+            if ((record.get("settings") or {}).get("techniques") or {}).get("runtime"):
+                return False
+        one, other = ((record.get("stages") or {}) for record in (self.before, self.after))
+        return self.same_code("train") and one.get("compress") == other.get("compress")
+
 
 def pairs(before: TrialSet, after: TrialSet) -> dict[str, list[Pair]]:
     """By arm in the order of the run after, the seeds that both runs have a record of."""

@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from cnnbench.stats import CONFIDENCE, paired_difference
+from cnnbench.stats import paired_difference, t_quantile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +44,7 @@ class Shift:
         """The 95 % interval; None without an error."""
         if self.error is None:
             return None
-        half = self.error * (_Z if self.df is None else _t_quantile(self.df))
+        half = self.error * (_Z if self.df is None else t_quantile(self.df))
         return self.mean - half, self.mean + half
 
     def p_above(self, limit: float) -> float:
@@ -84,7 +84,7 @@ def paired_shift(after: ArrayLike, before: ArrayLike, resolution: float = 0.0) -
         return None
     if estimate.half is None:
         return Shift(estimate.mean, None, None, estimate.n)
-    error = estimate.half / _t_quantile(estimate.n - 1)
+    error = estimate.half / t_quantile(estimate.n - 1)
     if estimate.mean:
         error = max(error, resolution / math.sqrt(12 * estimate.n))
     return Shift(estimate.mean, error, estimate.n - 1, estimate.n)
@@ -123,9 +123,3 @@ def holm(p_values: Sequence[float]) -> list[float]:
         highest = max(highest, min(1.0, (len(order) - rank) * p_values[place]))
         adjusted[place] = highest
     return adjusted
-
-
-def _t_quantile(df: int) -> float:
-    from scipy.special import stdtrit
-
-    return float(stdtrit(df, 0.5 + CONFIDENCE / 2))

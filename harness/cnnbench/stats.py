@@ -67,7 +67,7 @@ def mean_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Estimate
     if np.all(data == data[0]):  # rounding in the mean must not make spread out of none
         return Estimate(float(data[0]), float(data[0]), float(data[0]), n)
     mean = float(data.mean())
-    half = _t_quantile(n - 1, confidence) * float(data.std(ddof=1)) / math.sqrt(n)
+    half = t_quantile(n - 1, confidence) * float(data.std(ddof=1)) / math.sqrt(n)
     return Estimate(mean, mean - half, mean + half, n)
 
 
@@ -184,7 +184,7 @@ def median_interval(samples: ArrayLike, per_round: int = 1) -> tuple[float, floa
         if per_round * width > 1:  # one sample alone is below or above: its variance is known
             sums = np.add.reduceat(excess, np.arange(blocks) * len(rounds) // blocks)
             spread = math.sqrt(blocks / (blocks - 1) * float(np.sum(sums**2)))
-            half = max(half, _t_quantile(blocks - 1, CONFIDENCE) * spread)
+            half = max(half, t_quantile(blocks - 1) * spread)
         width *= 2
     rank = math.floor(count / 2 - half)
     if rank < 1:
@@ -232,14 +232,15 @@ def called_different(ratio: Ratio, resolution: float) -> Literal["faster", "slow
     return "same"
 
 
+def t_quantile(df: int, confidence: float = CONFIDENCE) -> float:
+    """Half-width in standard errors of a two-sided Student t interval with ``df`` degrees of freedom."""
+    from scipy.special import stdtrit  # much quicker to import than scipy.stats
+
+    return float(stdtrit(df, 0.5 + confidence / 2))
+
+
 def _by_round(samples: ArrayLike, per_round: int) -> NDArray[np.float64]:
     data = np.asarray(samples, dtype=np.float64)
     if data.ndim != 1 or per_round < 1 or data.size % per_round:
         raise ValueError(f"expected whole rounds of {per_round}, found samples of shape {data.shape}")
     return data.reshape(-1, per_round)
-
-
-def _t_quantile(df: int, confidence: float) -> float:
-    from scipy.special import stdtrit  # much quicker to import than scipy.stats
-
-    return float(stdtrit(df, 0.5 + confidence / 2))

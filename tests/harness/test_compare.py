@@ -18,7 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnbench.cli import _parser, main
-from cnnbench.compare import compare
+from cnnbench.compare import SAME_NETWORK, SHARED, compare
+from cnnbench.compare_notes import notes
+from cnnbench.compare_text import Change, _shown
 from cnnbench.environment import other_machine
 from cnnbench.errors import UsageError
 from cnnbench.frame import current
@@ -278,9 +280,64 @@ def test_where_all_code_changed_an_arm_slower_by_itself_and_beside_the_baseline_
     assert found == {("baseline", "latency_b1_ms"): "no change shown", ("arm", "latency_b1_ms"): "regressed"}
 
 
-def test_what_slows_all_down_shows_in_the_baselines_row():
-    found = verdicts(Run(timed(1, 2)), Run(timed(1.3, 2.6), code=TWO))
-    assert found == {("baseline", "latency_b1_ms"): "regressed", ("arm", "latency_b1_ms"): "no change shown"}
+def test_what_slows_all_down_shows_in_the_baselines_row_with_the_other_thing_that_it_may_be():
+    for after in (Run(timed(1.3, 2.6), code=TWO), Run(timed(1, 2), code=TWO, drift=1.3)):
+        found = result(Run(timed(1, 2)), after)
+        assert [(c.verdict, c.reason) for c in found.comparisons] == [("regressed", SHARED), ("no change shown", "")]
+        assert (found.regressions, found.explained) == (1, True), "hidden would cost more than looked into"
+
+
+def test_what_slows_the_baseline_alone_is_not_laid_at_the_machines_door():
+    for after in (timed(1.3, 2), timed(1.3, 1.9), timed(1.3, 3.8)):
+        found = result(Run(timed(1, 2)), Run(after, code=TWO))
+        assert (found.comparisons[0].verdict, found.comparisons[0].reason) == ("regressed", "")
+        assert not found.explained
+
+
+def test_a_baseline_by_itself_has_no_other_arm_to_move_alike():
+    before, after = ({"baseline": {"latency_b1_ms": wobble(time, 0.01)}} for time in (1, 1.3))
+    (found,) = result(Run(before), Run(after, code="two")).comparisons
+    assert (found.verdict, found.reason, found.by_itself) == ("regressed", "", True)
+
+
+def test_energy_has_no_ratio_and_says_so_too():
+    def arms(factor):
+        return {arm: {"energy_inference_mj": wobble(factor * e, 0.01, e)} for arm, e in (("baseline", 5), ("arm", 9))}
+
+    for factors, reason in (((1.4, 1.4), SHARED), ((1.4, 1.0), "")):
+        after = {**arms(factors[0]), "arm": arms(factors[1])["arm"]}
+        found = result(Run(arms(1)), Run(after, code=TWO)).comparisons[0]
+        assert (found.verdict, found.reason) == ("regressed", reason)
+
+
+def same_training(*runs):
+    """The runs, whose networks are trained by the same code, so that only what measures them differs."""
+    for record in (record for run in runs for record in run.records):
+        record["stages"]["train"] = f"train-{record['arm']}-{record['seed']}"
+    return runs
+
+
+def test_a_network_that_is_the_same_does_not_regress_by_what_measures_it():
+    before, after = same_training(Run(timed(1, 2)), Run(timed(1, 2), code=TWO, drift=1.4))
+    found = result(before, after)
+    assert [(c.verdict, c.reason) for c in found.comparisons] == [("no change shown", SAME_NETWORK)] * 2
+    after.of("baseline")[0]["stages"]["compress"] = "pruned"
+    assert result(before, after).comparisons[0].verdict == "regressed"
+
+
+def test_beside_a_network_that_is_the_same_the_ratio_decides_alone():
+    before, after = same_training(Run(timed(1, 2)), Run(timed(1, 2.4), code=TWO, drift=0.7))
+    for record in after.of("arm"):
+        record["stages"]["train"] = "another"
+    base, arm = result(before, after).comparisons
+    assert (base.reason, arm.verdict, arm.evidence.steady) == (SAME_NETWORK, "regressed", True)
+
+
+def test_what_a_runtime_serves_may_regress_though_the_network_is_the_same():
+    before, after = same_training(Run(timed(1, 2)), Run(timed(1, 2), code=TWO, drift=1.4))
+    for record in (*before.records, *after.records):
+        record["settings"]["techniques"]["runtime"] = [{"slot": "runtime", "name": "mine", "options": {}}]
+    assert result(before, after).comparisons[0].verdict == "regressed"
 
 
 def test_without_a_reference_the_arms_own_time_decides():
@@ -574,6 +631,75 @@ def test_the_notes_say_what_decided_what_differs_and_what_is_left_out(folders, c
         assert said in text
     assert re.search(r"After: Noisy machine: other work took .* most 60 %", text)
     assert "Before: Noisy" not in text
+
+
+def test_where_no_ratio_decides_a_warning_stands_and_the_headline_says_what_else_it_may_be(folders, capsys):
+    before, after = folders(Run(timed(1, 2), seeds=3), Run(timed(1, 2), seeds=3, code=TWO, drift=1.08))
+    for form in ("terminal", "markdown", "json"):
+        assert main(["compare", before, after, "--format", form]) == 3
+        out = " ".join(capsys.readouterr().out.split())
+        assert "No ratio decides here, the figure by itself does: latency of baseline. All seeds" in out
+        assert "machine's doing: every arm moved alike" in out
+        assert form == "json" or "1 regression, or the machine's doing (1 no change shown)." in out
+    drift = {"seeds": 3, "code": {"arm": "two"}, "drift": 1.08}
+    before, after = Run(timed(1, 2), seeds=3), Run(timed(1, 2), **drift)
+    assert not any("No ratio decides" in note for note in notes(result(before, after), ("a", "b")))
+
+
+def test_without_an_interval_the_note_names_what_is_not_called(folders, capsys):
+    arms = {"baseline": {"accuracy": 0.9, "f1_macro": 0.9, **timed(1, 2)["baseline"]}}
+    slow = {"baseline": {"accuracy": 0.9, "f1_macro": 0.9, **timed(2, 2)["baseline"]}}
+    assert main(["compare", *folders(Run(arms, seeds=1), Run(slow, seeds=1, code="two"))]) == 3
+    text = " ".join(capsys.readouterr().out.split())
+    assert "Without an interval nothing is called of accuracy, f1_macro: run three seeds or more." in text
+
+
+def test_a_long_table_names_what_did_not_change_and_shows_the_rest(folders, capsys):
+    def arms(slow):
+        times = {arm: wobble(2, 0.01, n) for n, arm in enumerate("abcdefgh")}
+        times["h"] = wobble(2 * slow, 0.01, 7)
+        keys = ("latency_b1_ms", "accuracy", "params", "size_bytes")
+        return {arm: dict.fromkeys(keys, 1.0) | {"latency_b1_ms": time} for arm, time in times.items()}
+
+    how = {"reference": "a"}
+    before, after = folders(Run(arms(1), **how), Run(arms(1.4), code={"h": "two"}, **how))
+    assert main(["compare", before, after]) == 3
+    out = capsys.readouterr().out
+    assert out.startswith("1 regression (31 no change shown).")
+    assert len(re.findall("latency b1 .* regressed$", out, re.MULTILINE)) == 1
+    assert "No change shown in any metric of a, b, c, d, e, f, g." in out
+    assert "No further change shown of h: accuracy, params, size." in out
+    assert len(out.partition("Before: ")[0].splitlines()) < 15
+    assert main(["compare", before, before]) == 0
+    out = capsys.readouterr().out
+    assert "No change shown in any metric of a, b, c, d, e, f, g, h." in out
+    assert "before    " not in out, "no head without a body"
+
+
+@pytest.mark.parametrize(
+    ("mean", "low", "high", "text"),
+    [
+        (0.081, 0.069, 0.093, "+8.1 % (+6.9 to +9.3)"),
+        (-0.05, -0.62, 1.40, "−5 % (−62 to +140)"),
+        (0.051, -0.995, 220.0, "+5 % (−99.5 to +22000)"),
+        (0.05, 0.0004, 0.11, "+5.0 % (+0.04 to +11.0)"),
+        (0.2, 0.2, 0.2, "+20.0 %"),
+        (1e-8, 1e-8, 1e-8, "+0.000001 %"),
+        (1e-16, -1e-16, 1e-16, "0.0 % (0.0 to 0.0)"),
+    ],
+)
+def test_a_difference_keeps_the_digits_of_the_interval_shorter_side(mean, low, high, text):
+    assert _shown(Change(mean, low, high, relative=True), "ms", 1.0) == text
+
+
+@given(st.tuples(*[st.floats(-0.999999, 1e4)] * 3).map(sorted), st.booleans())
+def test_no_figure_of_a_difference_is_rounded_to_nothing(values, relative):
+    low, mean, high = (0.0 if abs(value) < 1e-8 else value for value in values)
+    text = _shown(Change(mean, low, high, relative), "ms", 1.0).replace("−", "-")
+    shown = [float(word) for word in re.findall(r"[-+]?\d+\.?\d*", text)]
+    for number, value in zip(shown, [mean, low, high], strict=False):
+        assert np.sign(number) == np.sign(value)
+        assert not relative or number > -100
 
 
 def test_names_from_files_steer_neither_terminal_nor_markdown(folders, capsys):
