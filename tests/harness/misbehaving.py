@@ -11,6 +11,8 @@ import sys
 import time
 from typing import Literal
 
+from torch.hub import tqdm
+
 from cnnbench import hookimpl, technique
 
 Fault = Literal["raise", "nan", "exit", "kill", "segv", "sleep", "sys_exit", "interrupt", "returns_none", "unprintable"]
@@ -48,6 +50,7 @@ class BadStep:
 
     def __call__(self, images, targets, generator):
         print("A technique speaks.", flush=True)
+        list(tqdm([], disable=True))
         if "MISBEHAVING_CURED" in os.environ:
             return images, targets
         misbehave(self.how)

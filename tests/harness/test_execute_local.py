@@ -124,6 +124,11 @@ def test_no_traceback_reaches_the_terminal(first):
     assert "Traceback" not in first.done.stderr
 
 
+def test_a_progress_bar_leaves_nothing_in_the_system(first):
+    """tqdm's lock is a semaphore of the system, which Python's resource tracker would tell of at the end."""
+    assert "leaked" not in first.done.stderr
+
+
 def test_failures_are_not_cached_and_leave_nothing_half_done(place, first, second):
     cache = StageCache(place / "cache")
     assert all(cache.result(key) is not None for key in first.records["healthy"]["stages"].values())

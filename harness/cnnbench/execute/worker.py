@@ -7,6 +7,7 @@ import os
 import queue
 import signal
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import torch._dynamo  # noqa: F401 - optimizers import it at first use: better once, in the fork server
@@ -34,6 +35,7 @@ def main(pipe: Connection[Any, Any], path: list[str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     os.dup2(2, 1)  # what a technique prints must not end up in the table that stdout is redirected for
     sys.path[:] = path
+    _keep_progress_bars_local()
     inbox: queue.SimpleQueue[Task] = queue.SimpleQueue()
     end_with_parent(pipe, inbox)
     bench = Bench(PluginHost.discover().registry)
@@ -46,3 +48,15 @@ def main(pipe: Connection[Any, Any], path: list[str]) -> None:
             pipe.send(Epoch(key, progress))
 
         pipe.send(perform(task, bench, tell, faults=(BaseException,)))
+
+
+def _keep_progress_bars_local() -> None:
+    """Give tqdm, which torch imports where it is installed, a lock of this process alone.
+
+    Its own is shared between processes, and lies in the system until its maker ends in an orderly way: a worker does
+    not, and Python's resource tracker would complain of it after the table. torch shows bars (hidden ones too) when it
+    exports a network or converts one to int8.
+    """
+    tqdm = sys.modules.get("tqdm")
+    if tqdm is not None:
+        tqdm.tqdm.set_lock(threading.RLock())
