@@ -135,22 +135,10 @@ def _over_seeds(logs: Sequence[float], errors: Sequence[tuple[float | None, floa
 
 def _error(record: Record, quantity: Quantity, of: str) -> float | None:
     """Standard error on the logarithmic scale; only medians, and throughput that is made of them, have one."""
-    ends = interval(record, quantity, of)
-    return None if ends is None or min(ends) <= 0 else own_error(*ends)
-
-
-def interval(record: Record, quantity: Quantity, of: str = "interval_ms") -> tuple[float, float] | None:
-    """The 95 % interval that a record's samples give a median, or what is made of one; None for tails and without one.
-
-    Args:
-        record: of a trial.
-        quantity: a latency or throughput of one batch size.
-        of: ``interval_ms`` for the median in ms, ``ratio`` for the ratio to the reference.
-    """
-    ends = list(_sampling(record, quantity).get(of) or [])[-2:]
-    if "_p9" in quantity.key or len(ends) < 2:
+    ends = list(_sampling(record, quantity).get(of) or ())[-2:]
+    if "_p9" in quantity.key or len(ends) < 2 or min(ends) <= 0:
         return None
-    return float(ends[0]), float(ends[1])
+    return own_error(*ends)
 
 
 def _sampling(record: Record, quantity: Quantity) -> Mapping[str, Any]:

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cnnbench.columns import spread
 from cnnbench.errors import UsageError
-from cnnbench.evidence import interval
 from cnnbench.numerals import number, scale, significant, with_interval
+from cnnbench.own_intervals import has_own, over_sessions
 from cnnbench.pairs import Pair
 from cnnbench.quantities import quantities
 from cnnbench.ratios import FEWEST_SEEDS
 from cnnbench.registry import nearest
-from cnnbench.stats import Estimate, mean_interval
+from cnnbench.stats import mean_interval
 from cnnbench.text import printable
 from cnnbench.tolerances import OF_THE_MACHINE
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from cnnbench.pairs import Record
     from cnnbench.quantities import Quantity
+    from cnnbench.stats import Estimate
 
 
 @dataclass(frozen=True)
@@ -194,18 +195,13 @@ def _machine(record: Record) -> str:
 
 
 def _value(records: Sequence[Record], quantity: Quantity) -> Estimate:
-    """Mean over seeds with its t interval; that of a latency's samples where there are too few seeds for one."""
-    values = [float(record["metrics"][quantity.key]) for record in records]
-    found = mean_interval(values)
+    """Mean over seeds with its t interval; that of the sessions themselves where there are too few seeds for one."""
+    if len(records) < FEWEST_SEEDS and has_own(quantity.key):
+        found = over_sessions(records, quantity.key)
+    else:
+        found = mean_interval([float(record["metrics"][quantity.key]) for record in records])
     assert found is not None
-    if len(values) >= FEWEST_SEEDS or not quantity.key.startswith("latency_b"):
-        return found
-    ends = [interval(record, quantity) for record in records]
-    known = [(high - low) / 2 for low, high in filter(None, ends)]
-    if len(known) < len(values):
-        return found
-    half = math.hypot(*known) / len(known)
-    return Estimate(found.mean, found.mean - half, found.mean + half, found.n)
+    return found
 
 
 def _notes(machines: set[str], series: Sequence[Series], other_suites: int) -> Iterator[str]:
@@ -236,7 +232,7 @@ def table(found: History) -> str:
         width = max(len(moment.label) for moment in one.points)
         decimals = significant((e.mean * shown.factor for e in one.points.values()), 4)
         for moment, estimate in one.points.items():
-            half = (estimate.half or 0.0) * shown.factor
+            half = spread(estimate) * shown.factor
             mean = estimate.mean * shown.factor
             value = with_interval(mean, half) if half else number(mean, decimals)
             text.append(f"  {printable(moment.label):{width}}  {value}  (n={estimate.n})")

@@ -101,7 +101,10 @@ def _line(panel: Any, points: Sequence[tuple[float, Estimate]], factor: float, *
     panel.errorbar(
         [x for x, _ in points],
         [e.mean * factor for _, e in points],
-        yerr=[(e.half or 0.0) * factor for _, e in points],
+        yerr=[
+            [0.0 if e.low is None else max(0.0, e.mean - e.low) * factor for _, e in points],
+            [0.0 if e.high is None else max(0.0, e.high - e.mean) * factor for _, e in points],
+        ],
         elinewidth=0.9,
         capsize=2.5,
         **look,
