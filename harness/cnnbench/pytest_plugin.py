@@ -34,6 +34,7 @@ Record = dict[str, Any]
 _COMPARING = ("autosave", "save", "json", "compare")
 """Options of pytest-benchmark that keep or compare latencies: with one of them they are taken anew."""
 _HOST = pytest.StashKey["PluginHost"]()
+_RAN = pytest.StashKey["list[SuiteFile]"]()
 
 
 class TrialFailed(Exception):  # noqa: N818 - reads as what happened
@@ -102,6 +103,25 @@ def pytest_benchmark_compare_machine_info(
         return (yield)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> Generator[None, object, object]:
+    """Tell how sure the latencies are, and what disturbed them, as the run's own table does.
+
+    After pytest-benchmark's table, which ends with an error where a latency got worse: just then it matters.
+    """
+    try:
+        return (yield)
+    finally:
+        for file in config.stash.get(_RAN, ()):
+            notes = file.notes()
+            if notes:
+                terminalreporter.write_sep("-", f"cnnbench: {_shown(file.path).as_posix()}")
+            for note in notes:
+                terminalreporter.write_line(note)
+
+
 class SuiteFile(pytest.File):
     """A suite file; makes its items, and runs those that are left after selection together."""
 
@@ -144,6 +164,17 @@ class SuiteFile(pytest.File):
                 raise
         return self._ended[arm, seed]
 
+    def notes(self) -> list[str]:
+        """What is to be said of the latencies of the file's run."""
+        from cnnbench.frame import current
+        from cnnbench.notices import latency_notes
+        from cnnbench.quantities import quantities
+
+        measure = self.suite.measure
+        shown = quantities(measure.metrics, measure.latency.batch_sizes)
+        # Without rows: what is said of a table's ratios has no place beside pytest-benchmark's.
+        return list(latency_notes(current(list((self._ended or {}).values())), (), shown))
+
     def _run(self) -> Mapping[tuple[str, int], Record]:
         from cnnbench.progress import make_progress
         from cnnbench.run import run_suite
@@ -153,6 +184,7 @@ class SuiteFile(pytest.File):
         suite = replace(self.suite, seeds=tuple(seed for seed in self.suite.seeds if seed in seeds))
         progress = make_progress(quiet=self.config.getoption("capture") != "no")
         records = run_suite(suite, self._host(), self._options(arms), progress).records
+        self.config.stash.setdefault(_RAN, []).append(self)
         return {(record["arm"], record["seed"]): record for record in records}
 
     def _options(self, arms: set[str]) -> RunOptions:

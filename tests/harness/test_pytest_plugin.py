@@ -41,6 +41,8 @@ class FakeRun:
         self.calls = []
         self.factors = {}
         self.bad = {}
+        self.taken = {}
+        self.noise = None
         self.error = None
 
     def __call__(self, suite, host, options, progress):
@@ -54,7 +56,8 @@ class FakeRun:
     def record(self, suite, trial):
         arm, seed = trial.arm.name, trial.seed
         milliseconds = self.factors.get(arm, 1.0)
-        taken = {"iterations": 1, "warmup": 5, "stopped": "precision", "threads": 1}
+        taken = {"iterations": 1, "warmup": 5, "steady": True, "stopped": "precision", "threads": 1, **self.taken}
+        latency = {"1": {"samples_ms": [milliseconds * f for f in (0.9, 1.0, 1.2)], **taken}}
         ended = {"status": "ok", "reason": None, "trace": None, **self.bad.get((arm, seed), {})}
         return {
             "key": f"{arm}{seed}",
@@ -64,7 +67,8 @@ class FakeRun:
             "seed": seed,
             "device": "cpu",
             "environment": {"cpu": "Some CPU"},
-            "details": {"latency": {"1": {"samples_ms": [milliseconds * f for f in (0.9, 1.0, 1.2)], **taken}}},
+            "metrics": {"latency_b1_ms": milliseconds},
+            "details": {"latency": latency, **({"noise": self.noise} if self.noise else {})},
             **ended,
         }
 
@@ -116,7 +120,7 @@ def place(pytester, monkeypatch, tiny_suite):
     for name in [name for name in os.environ if name.startswith("PYTEST_XDIST")]:
         monkeypatch.delenv(name)  # the inner pytest is no worker, though this one may be
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # looking for all there are takes a second
-    return Place(pytester, tiny_suite(ARMS, seeds=2))
+    return Place(pytester, tiny_suite(ARMS, ("accuracy", "latency"), seeds=2))
 
 
 def ids(result):
@@ -399,6 +403,39 @@ def test_saved_runs_are_compared_and_a_slower_one_fails(place, fake):
     assert slower.ret != 0
     assert "Performance has regressed" in slower.stderr.str()
     assert slower.stderr.str().count("SiLU[seed 0, batch 1]") == 1
+
+
+NOISY = "Noisy machine: other work took more than 5 % of a core in 1 of 1 latency sessions (median 90 %, most 90 %)."
+SHORT = "Latency: the median or its ratio is not known within 2 % in 2 of 2 samplings (fewest samples: 3)"
+
+
+def test_what_is_to_be_said_of_the_latencies_stands_below_its_table(place, fake):
+    quiet = place.run("suites")
+    assert "cnnbench: suites" not in quiet.stdout.str()
+    fake.taken = {"stopped": "time"}
+    fake.noise = {"others_percent": 90.0, "seconds": 10.0}
+    result = place.run("suites/tiny.toml::baseline[0]", "suites/tiny.toml::SiLU[0]")
+    lines = result.outlines
+    (head,) = (i for i, line in enumerate(lines) if line.strip("- ") == "cnnbench: suites/tiny.toml")
+    assert lines[head + 1].startswith(SHORT)
+    assert lines[head + 2] == NOISY
+    assert head > max(i for i, line in enumerate(lines) if "[seed" in line)
+
+
+def test_they_are_told_too_when_a_latency_got_worse(place, fake):
+    place.run("suites", "--benchmark-autosave")
+    fake.factors, fake.noise = {"SiLU": 1.2}, {"others_percent": 90.0, "seconds": 10.0}
+    result = place.run("suites", "--benchmark-compare", "--benchmark-compare-fail=median:5%")
+    assert result.ret != 0
+    assert result.outlines.count(NOISY) == 1
+
+
+def test_cores_that_are_not_here_are_told_with_their_line(place, tiny_suite):
+    text = tiny_suite(ARMS).replace("[arms]", "latency = { threads = 1000000 }\n[arms]")
+    (place.path / "suites" / "tiny.toml").write_text(text, "utf-8")
+    result = place.run("suites")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(["suites/tiny.toml:*: measure.latency.threads: expected at most *, got 1000000"])
 
 
 def test_a_run_of_the_command_line_can_be_compared_with(place, fake):
