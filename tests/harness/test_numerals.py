@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnnbench.numerals import interval_decimals, number, scale, significant, with_interval
+from cnnbench.numerals import factor, interval_decimals, number, scale, significant, with_interval
 from cnnbench.quantities import quantities
 
 
@@ -62,6 +62,14 @@ def test_significant_digits_of_the_largest() -> None:
     assert significant([0.00123], 3) == 5
     assert significant([12345], 3) == 0
     assert significant([], 3) == significant([0.0], 3) == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(559.3, "559"), (43.21, "43.2"), (1.0, "1.00"), (0.47, "0.47"), (0.0021, "0.0021"), (0.0, "0")],
+)
+def test_factors_show_digits_whatever_their_size(value: float, expected: str) -> None:
+    assert factor(value) == expected
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ The files under tests/golden are what people see. After a change that is meant, 
 from __future__ import annotations
 
 import csv
+import importlib.util
 import io
 import json
 import os
@@ -27,143 +28,22 @@ from rich.cells import cell_len
 from cnnbench.errors import UsageError
 from cnnbench.tables import FORMATS, make_table, render
 
+# A module beside the tests, which importlib mode does not find by its name.
+_spec = importlib.util.spec_from_file_location("table_records", Path(__file__).with_name("table_records.py"))
+table_records = importlib.util.module_from_spec(_spec)
+sys.modules["table_records"] = table_records
+_spec.loader.exec_module(table_records)
+
+ARMS, QUIET = table_records.ARMS, table_records.QUIET
+sample, timed, of = table_records.sample, table_records.timed, table_records.of
+squeezed, lines = table_records.squeezed, table_records.lines
+cells, data, noted = table_records.cells, table_records.data, table_records.noted
+
 GOLDEN = Path(__file__).parents[1] / "golden"
 SOURCE = Path("results/quickstart/records.jsonl")
 
-ARMS: dict[str, tuple[float, float, dict[str, float]]] = {
-    # accuracy's shift from the baseline, factor on latency, other quantities' own values
-    "baseline": (0.0, 1.0, {}),
-    "group norm": (-0.012, 1.31, {}),
-    "silu": (0.003, 1.12, {}),
-    "mixup": (0.004, 1.0, {}),
-    "label smoothing": (0.001, 1.0, {}),
-    "prune 80 %": (-0.027, 1.0, {"params": 15_684, "size_bytes": 66_112}),
-    "int8": (-0.001, 0.47, {"size_bytes": 84_531}),
-    "distill": (-0.041, 0.22, {"params": 4_922, "flops": 310_464, "size_bytes": 21_907}),
-    "placebo": (0.0005, 1.0, {}),
-}
-CHANGES = {"group norm": "norm=group(groups=8)", "silu": "activation=silu", "mixup": "augmentation=+mixup(alpha=0.2)"}
-REASON = "needs torchao, which is not installed: pip install 'cnnbench[compress]'"
-
-
-def sample(seeds: int = 5) -> list[dict[str, Any]]:
-    """A run as it comes out of quickstart, with one diverged and one skipped trial."""
-    rng = np.random.default_rng(7)
-    luck = rng.normal(0, 0.004, seeds)
-    records = []
-    for arm, (shift, slower, own) in ARMS.items():
-        for seed in range(seeds):
-            accuracy = round((0.9731 + luck[seed] + shift + rng.normal(0, 0.002)) * 1797) / 1797
-            ms = 0.412 * slower * (1 + rng.normal(0, 0.02))
-            metrics = {
-                "accuracy": accuracy,
-                "f1_macro": accuracy - 0.0007 - abs(rng.normal(0, 0.0004)),
-                "params": 78_042.0,
-                "flops": 4_812_320.0,
-                "size_bytes": 316_873.0,
-                "latency_b1_ms": ms,
-                "latency_b32_ms": ms * 7.9 * (1 + rng.normal(0, 0.01)),
-                "energy_inference_mj": ms * 7.9 / 32 * 12.6,
-                **own,
-            }
-            record = {
-                "schema": 1,
-                "key": f"{arm}/{seed}",
-                "suite": {
-                    "name": "quickstart",
-                    "question": "Which cheap tricks help a small CNN on 8×8 digits, and what do they cost?",
-                    "sha256": "5f1d7e0a9b3c4d2e" * 4,
-                    "file": "quickstart.toml",
-                },
-                "arm": arm,
-                "role": arm if arm in {"baseline", "placebo"} else "arm",
-                "changes": CHANGES.get(arm, ""),
-                "seed": seed,
-                "status": "ok",
-                "reason": None,
-                "trace": None,
-                "planned": {"arms": list(ARMS), "seeds": list(range(seeds))},
-                "settings": {
-                    "dataset": {"slot": "dataset", "name": "digits", "options": {}},
-                    "data": {"train_size": None},
-                },
-                "measure": {
-                    "primary": "accuracy",
-                    "metrics": ["accuracy", "f1_macro", "params", "flops", "size", "latency", "energy"],
-                    "latency": {"batch_sizes": [1, 32]},
-                },
-                "device": "cpu",
-                "budget": "15 epochs, batch 64",
-                "metrics": metrics,
-                "methods": {
-                    "energy_inference_mj": "estimated",
-                    "size_bytes": "nominal" if arm == "int8" else "measured",
-                },
-                "environment": {
-                    "cpu": "AMD EPYC 7763 64-Core Processor",
-                    "device": "AMD EPYC 7763 64-Core Processor",
-                    "cores_usable": "2",
-                    "cnnbench": "0.1.0",
-                    "torch": "2.15.0",
-                    "torchvision": "0.29.0",
-                    "python": "3.11.7",
-                },
-            }
-            if arm == "int8":
-                record["metrics"] = {**metrics, "flops": None}
-                record["details"] = {"notes": ["multiply-adds: GraphModule runs operators that can't be counted"]}
-            if (arm, seed) == ("group norm", 3):
-                record |= {"status": "diverged", "reason": "train: loss is nan in epoch 4", "metrics": {}}
-            if arm == "int8" and seed > 1:
-                record |= {"status": "skipped", "reason": REASON, "metrics": {}}
-            records.append(record)
-    return records
-
-
-def timed(
-    records: list[dict[str, Any]], against: dict[str, str] | None = None, noise: dict[str, Any] | None = None
-) -> list[dict[str, Any]]:
-    """The same run with what a session adds: references, and ratios that are the quotients of the latencies.
-
-    A session's own interval reaches from 1 % below a ratio to 1.5 % above it, that of a median from 1 % below to 2 %
-    above, and the windows of energy from 5 % below to 4 % above.
-    """
-    by_trial = {(r["arm"], r["seed"]): r for r in records}
-    made = []
-    for r in records:
-        reference = None if r["role"] == "baseline" else (against or {}).get(r["arm"], "baseline")
-        other = by_trial[reference, r["seed"]]["metrics"] if reference else {}
-        metrics, latency = dict(r["metrics"]), {}
-        for size in (1, 32):
-            key = f"latency_b{size}_ms"
-            taken = {"stopped": "precision", "samples_ms": [0.4] * 400, "steady": True, "ratio": None}
-            taken |= {"threads": 2, "cpus": [0, 1], "interval_ms": None}
-            if key in metrics:
-                taken["interval_ms"] = [0.99 * metrics[key], 1.02 * metrics[key]]
-            if key in metrics and key in other:
-                ratio = metrics[f"latency_b{size}_ratio"] = metrics[key] / other[key]
-                taken["ratio"] = [ratio, 0.99 * ratio, 1.015 * ratio]
-            latency[str(size)] = taken
-        details = {**r.get("details", {}), "latency": latency, "noise": noise}
-        if (energy := metrics.get("energy_inference_mj")) is not None:
-            details["energy"] = {"range_mj": [0.95 * energy, 1.04 * energy]}
-        made.append({**r, "reference": reference, "metrics": metrics, "details": details})
-    return made
-
-
-QUIET = {
-    "seconds": 30.0,
-    "cores": 2,
-    "others_percent": 1.2,
-    "steal_percent": 0.0,
-    "throttle_events": 0,
-    "involuntary_switches": 12,
-    "cpu_mhz": [3400.0, 3390.0],
-    "load_average": [0.9, 1.4],
-}
-
-
 OTHERS = "Noisy machine: other work took more than 5 % of a core"
+WITHHELD = "Noisy machine: the hypervisor withheld more than 1 % of a core"
 
 
 def notes_with(noise: list[dict[str, Any]], metrics: tuple[str, ...] = ("latency",)) -> list[str]:
@@ -173,21 +53,6 @@ def notes_with(noise: list[dict[str, Any]], metrics: tuple[str, ...] = ("latency
         r["measure"] = {**r["measure"], "metrics": list(metrics)}
         r["details"]["noise"] = {**QUIET, **noise[r["seed"]]}
     return list(make_table(records).notes)
-
-
-def of(records: list[dict[str, Any]], *arms: str) -> list[dict[str, Any]]:
-    """The records of a run that planned these arms only."""
-    planned = {"arms": list(arms), "seeds": records[0]["planned"]["seeds"]}
-    return [{**r, "planned": planned} for r in records if r["arm"] in arms]
-
-
-def squeezed(text: str) -> str:
-    """Text without the padding that aligns a table's source."""
-    return re.sub(r" +", " ", text)
-
-
-def lines(text: str, start: str) -> list[str]:
-    return [line for line in text.splitlines() if line.startswith(start)]
 
 
 def renamed(records: list[dict[str, Any]], old: str, new: str) -> list[dict[str, Any]]:
@@ -324,19 +189,6 @@ class TestNumbers:
         # accuracy, F1, two latencies and energy hang on that one seed; params, multiply-adds and size do not.
         assert lines(text, "| baseline")[0].count("(n=1)") == 5
         assert lines(text, "| silu")[0].count("(n=1)") == 2
-
-
-def cells(records: list[dict[str, Any]], column: str) -> dict[str, str]:
-    """A column of the table for people, by arm."""
-    head, _, *rows = (
-        [cell.strip() for cell in line.split("|")[1:-1]] for line in lines(render(records, "markdown"), "|")
-    )
-    return {row[0]: row[head.index(column)] for row in rows}
-
-
-def data(records: list[dict[str, Any]]) -> dict[tuple[str, str], dict[str, str]]:
-    """The CSV by arm and quantity."""
-    return {(row["arm"], row["quantity"]): row for row in csv.DictReader(io.StringIO(render(records, "csv")))}
 
 
 class TestRatios:
@@ -512,7 +364,7 @@ class TestNoise:
             ),
             (
                 [{"steal_percent": 3.4}, {}],
-                "Noisy machine: the hypervisor withheld more than 1 % of a core in 1 of 2 latency sessions (most 3.4 %).",
+                f"{WITHHELD} in 1 of 2 latency sessions (most 3.4 %).",
             ),
             ([{"throttle_events": 2}], "Throttled: the CPU was too hot in 1 of 1 latency sessions."),
             (
@@ -534,6 +386,21 @@ class TestNoise:
         assert expected in notes
         assert sum("Noisy" in n or "hrottled" in n or "clock" in n for n in notes) == 1
         assert expected not in notes_with(noise, ("accuracy",))  # no column that it would concern
+
+    def test_energy_has_noise_of_its_own(self) -> None:
+        records = timed(sample(2))
+        for r in records:
+            r["measure"] = {**r["measure"], "metrics": ["energy"]}
+            loud = {**QUIET, "others_percent": 34.2, "steal_percent": 1.04}
+            r["details"] |= {"noise": loud, "noise_energy": loud if r["seed"] else QUIET}
+        assert [text for text in make_table(records).notes if "Noisy" in text] == [
+            f"{OTHERS} in 1 of 2 energy sessions (median 18 %, most 34 %).",
+            f"{WITHHELD} in 1 of 2 energy sessions (most 1.0 %).",
+        ]
+        for r in records:
+            r["measure"] = {**r["measure"], "metrics": ["co2", "latency"]}
+        sessions = [text.partition(" (")[0][-26:] for text in make_table(records).notes if text.startswith(OTHERS)]
+        assert sessions == ["in 1 of 1 latency sessions", " in 1 of 2 energy sessions"]
 
     def test_rounding_of_a_short_session_is_no_noise(self) -> None:
         assert not any("Noisy" in n for n in notes_with([{"others_percent": 40.0, "seconds": 0.2}]))
@@ -807,6 +674,14 @@ class TestCasesAtTheEdge:
         assert "ratio is not known within 2 %" in render(sampled(ends, ["throughput"]), "markdown")
         assert "is not known" not in render(sampled(ends, ["accuracy", "memory"]), "markdown")
         assert "is not known" not in render(sampled([], ["latency"]), "markdown")
+
+    def test_calls_that_never_became_steady(self) -> None:
+        records = sampled([], ["latency"])
+        records[0]["details"]["latency"]["1"]["steady"] = False
+        records[1]["details"]["latency"]["1"]["steady"] = True
+        records[-1]["details"]["latency"]["1"]["steady"] = False  # of a trial that failed
+        assert noted(records, "Latency: calls were not steady").endswith("in 1 of 18 samplings (see max_seconds).")
+        assert not noted(sampled([], ["latency"]), "Latency: calls")
 
     def test_percentiles_far_out_from_few_samples(self) -> None:
         ends = [("precision", 99), ("precision", 30), ("precision", 100)]
