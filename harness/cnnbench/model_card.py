@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from cnnbench.registry import Registry
 
 _MOST_CLASSES = 50
+_SERVING = frozenset({"latency", "energy", "memory"})
+"""Stages whose figures are of the runtime's making."""
 
 
 @dataclass(frozen=True)
@@ -182,8 +184,11 @@ def _network(what: Handover, registry: Registry) -> Iterator[str]:
     yield f"- **File**: `{what.file.name}`, {what.size / 1024:.1f} KiB; {escaped(str(what.check))}."
     if what.remark:
         yield f"- **Number format**: {escaped(what.remark)}. The file holds floating point, at its full size."
-    if settings["techniques"].get("runtime"):
-        yield "- **Runtime**: the run served it by the runtime named above; the file holds the network itself."
+    if runtime := _runtime(what.record):
+        yield (
+            f"- **Runtime**: the run served the network by {runtime}. The file holds the network itself, not what the "
+            "runtime made of it."
+        )
     if what.form == "state_dict":
         yield f"- **Weights**: {_weights(what)}"
 
@@ -201,23 +206,44 @@ def _weights(what: Handover) -> str:
 
 
 def _results(what: Handover, records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Figures over seeds with their intervals, this seed's own, and the notes of the table about these two arms."""
+    """Figures over seeds with their intervals, this seed's own, and the notes of the table about these two arms.
+
+    What was taken of a runtime stands apart: the file is the network that it was given, and not what it served.
+    """
     arms = [r["arm"] for r in records if r.get("role") == "baseline" or r["arm"] == what.record["arm"]]
     planned = {**(what.record.get("planned") or {}), "arms": list(dict.fromkeys(arms))}
     mine = [{**r, "planned": planned} for r in records if r["arm"] in planned["arms"]]
     table = make_table(mine)
     place = next(i for i, row in enumerate(table.rows) if row.arm == what.record["arm"])
     own = {column.label: _cell(column, 0) for column in text_columns(make_table([{**what.record, "planned": None}]))}
-    ok = table.rows[place]
-    yield f"| metric | {ok.ok} of {ok.planned} seeds | seed {what.record['seed']} |"
-    yield "| --- | ---: | ---: |"
-    for column in text_columns(table)[2:]:  # after name and ok
-        if cell := _cell(column, place):
-            yield f"| {escaped(column.label)} | {escaped(cell)} | {escaped(own.get(column.label, ''))} |"
+    columns = text_columns(table)[2:]  # after name and ok
+    lines = {
+        c.label: f"| {escaped(c.label)} | {escaped(_cell(c, place))} | {escaped(own.get(c.label, ''))} |"
+        for c in columns
+        if _cell(c, place)
+    }
+    runtime = _runtime(what.record)
+    labels = {label for q in table.quantities if q.stage in _SERVING for label in (q.label, f"Δ {q.label}")}
+    served = [line for label, line in lines.items() if runtime and label in labels]
+    row = table.rows[place]
+    heads = [f"{row.ok} of {row.planned} seeds | seed {what.record['seed']} |", "| --- | ---: | ---: |"]
+    yield from (f"| metric | {heads[0]}", heads[1])
+    yield from (line for line in lines.values() if line not in served)
     yield ""
+    if served:
+        yield f"As served by {runtime}, **which is not this file**:"
+        yield ""
+        yield from (f"| served by {runtime} | {heads[0]}", heads[1], *served)
+        yield ""
     yield "Quality is that of the test split, on which nothing was chosen."
     yield ""
     yield from (f"- {escaped(note)}" for note in (*table.notes, *_timing(what.record)))
+
+
+def _runtime(record: Mapping[str, Any]) -> str:
+    """Name of the runtime that the run served the network by; empty where there was none."""
+    choices = record["settings"]["techniques"].get("runtime") or ()
+    return escaped(listed(choice["name"] for choice in choices))
 
 
 def _cell(column: Column, place: int) -> str:

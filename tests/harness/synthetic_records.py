@@ -86,6 +86,7 @@ class Run:
                             "interval_ms": [value * (1 - spread), value * (1 + spread)],
                             "ratio": ratio and [ratio, ratio * (1 - spread), ratio * (1 + spread)],
                             "threads": threads,
+                            "stopped": "precision",
                         }
                 self.records.append(
                     {
