@@ -36,6 +36,15 @@ class TestIntervals:
             r["measure"] = {**r["measure"], "metrics": ["accuracy", "latency"]}
         assert noted(varied, "±: ") == "±: half the 95 % t interval of the mean over seeds."
 
+    def test_one_value_alone_agrees_with_nothing(self) -> None:
+        records = timed(of(sample(), "baseline", "silu"))
+        for r in records:
+            r["measure"] = {**r["measure"], "metrics": ["accuracy", "f1_macro"]}
+            if r["arm"] == "silu" and r["seed"]:
+                r.update(status="failed", reason="?", metrics={})
+        assert cells(records, "accuracy [%]")["silu"].endswith("(n=1)")
+        assert noted(records, "±: ") == "±: half the 95 % t interval of the mean over seeds."
+
     def test_one_seed_shows_those_of_its_session(self) -> None:
         records = timed(of(sample(1), "baseline", "silu"))
         for r in records:
