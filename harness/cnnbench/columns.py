@@ -5,7 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cnnbench.numerals import MISSING, Scale, factor, interval_decimals, number, scale, significant, with_interval
+from cnnbench.numerals import (
+    MISSING,
+    Scale,
+    factor,
+    interval_decimals,
+    number,
+    power_of_ten,
+    scale,
+    significant,
+    with_interval,
+)
 from cnnbench.quantities import is_ratio
 
 if TYPE_CHECKING:
@@ -17,6 +27,8 @@ if TYPE_CHECKING:
 
 _NOISE = 1e-9
 """Spread below this share of the mean is rounding, not variation."""
+_TINY = 1e-4
+"""Values below it, of quantities that have no smaller unit, are shown with a power of ten."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +149,13 @@ def _ratios(table: Table, measured: list[Measured]) -> tuple[str, ...]:
 
 def _number(estimate: Estimate, shown: Scale, decimals: int, *, signed: bool = False) -> str:
     mean, half = estimate.mean * shown.factor, spread(estimate) * shown.factor
-    return with_interval(mean, half, signed=signed) if half else number(mean, decimals, signed=signed)
+    if half:
+        return with_interval(mean, half, signed=signed)
+    if signed:  # a tiny difference may be rounding alone
+        return number(mean, decimals, signed=True)
+    if 0 < abs(mean) < _TINY:
+        return power_of_ten(mean)
+    return number(mean, decimals if mean else 0)  # a true zero has no digits, lest it read as a rounded value
 
 
 def _decimals(estimates: Sequence[Estimate | None], shown: Scale, digits: int) -> int:

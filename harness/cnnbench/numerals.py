@@ -84,6 +84,12 @@ def factor(value: float) -> str:
     return number(value, significant([value], 3 if abs(value) >= 1 else 2))
 
 
+def power_of_ten(value: float) -> str:
+    """Two digits and a power of ten, e.g. ``4.8e−7``."""
+    mantissa, _, exponent = f"{value:.1e}".partition("e")
+    return f"{number(float(mantissa), 1)}e{number(int(exponent), 0)}"
+
+
 def significant(values: Iterable[float], digits: int) -> int:
     """Decimals with which the largest value shows ``digits`` significant digits."""
     largest = max((abs(value) for value in values), default=0.0)

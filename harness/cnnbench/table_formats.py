@@ -111,7 +111,7 @@ def _aligned(cells: Sequence[str]) -> tuple[str, ...]:
     return tuple(aligned)
 
 
-_NUMBER = re.compile(r"([+−]?\d+)(\.\d+)?(?:( ± \d+)(\.\d+)?)?( .*)?")
+_NUMBER = re.compile(r"([+−]?\d+)(\.\d+(?:e−?\d+)?)?(?:( ± \d+)(\.\d+)?)?( .*)?")
 
 
 def markdown(table: Table, _width: int | None = None) -> str:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnnbench.numerals import factor, interval_decimals, number, scale, significant, with_interval
+from cnnbench.numerals import factor, interval_decimals, number, power_of_ten, scale, significant, with_interval
 from cnnbench.quantities import quantities
 
 
@@ -70,6 +70,11 @@ def test_significant_digits_of_the_largest() -> None:
 )
 def test_factors_show_digits_whatever_their_size(value: float, expected: str) -> None:
     assert factor(value) == expected
+
+
+@pytest.mark.parametrize(("value", "expected"), [(4.77e-7, "4.8e−7"), (-9.96e-6, "−1.0e−5"), (3.2e-5, "3.2e−5")])
+def test_powers_of_ten(value: float, expected: str) -> None:
+    assert power_of_ten(value) == expected
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnbench.tables import make_table
+from cnnbench.tables import make_table, render
 
 # A module beside the tests, which importlib mode does not find by its name.
 _spec = importlib.util.spec_from_file_location("table_records", Path(__file__).with_name("table_records.py"))
@@ -142,6 +142,16 @@ class TestDigits:
             r["metrics"]["latency_b1_ms"] = ms
             r["details"]["latency"]["1"]["interval_ms"] = [0.98 * ms, 1.02 * ms]
         assert cells(records, "latency b1 [ms]") == {"baseline": "0.3100 ± 0.0062", "silu": "559 ± 11"}
+
+    def test_without_smaller_units_powers_of_ten_are_shown_and_zero_is_zero(self) -> None:
+        records = of(sample(1), "baseline", "silu", "mixup")
+        for r in records:
+            r["measure"] = {"primary": "accuracy", "metrics": ["max_difference"]}
+            r["metrics"]["max_difference"] = {"baseline": 0.0, "silu": 0.211, "mixup": 4.77e-7}[r["arm"]]
+        assert cells(records, "largest difference") == {"baseline": "0", "silu": "0.211", "mixup": "4.8e−7"}
+        rows = render(records, "terminal", 120).splitlines()[5:8]
+        assert [row.split()[-1] for row in rows] == ["0", "0.211", "4.8e−7"]
+        assert len({row.rindex(f" {digit}") for row, digit in zip(rows, "004", strict=True)}) == 1  # points align
 
     def test_small_differences_in_quality_get_none(self) -> None:
         records = of(sample(1), "baseline", "silu", "mixup")
