@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
-from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +9,9 @@ import torch
 from torch import nn
 
 from cnnbench.errors import MissingDependency, Unsupported
+from cnnbench.quiet import quiet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 INPUT, OUTPUT = "images", "logits"
@@ -55,7 +52,7 @@ def to_program(model: nn.Module, example: torch.Tensor, *, fixed: bool = False) 
     # Two images: the exporter would take a batch of one for a constant. Empty ones: a saved program holds its example.
     blank = example.new_zeros((len(example) if fixed else 2, *example.shape[1:]))
     shapes = None if fixed else ({0: torch.export.Dim("batch")},)
-    with _quiet(), torch.no_grad():
+    with quiet(*_TALKATIVE), torch.no_grad():
         try:
             program: torch.export.ExportedProgram = torch.export.export(
                 _Exported(model), (blank,), dynamic_shapes=shapes
@@ -81,7 +78,7 @@ def to_pt2(model: nn.Module, example: torch.Tensor, path: Path) -> None:
         Unsupported: the network can't be traced or saved; one line says why.
     """
     program = to_program(model, example)
-    with _quiet(), torch.no_grad():
+    with quiet(*_TALKATIVE), torch.no_grad():
         try:
             torch.export.save(_in_own_operators(program), path)
         except Exception as error:
@@ -189,7 +186,7 @@ def to_onnx(model: nn.Module, example: torch.Tensor, path: Path) -> None:
     import onnx
 
     program = to_program(model, example)
-    with _quiet(), torch.no_grad():
+    with quiet(*_TALKATIVE), torch.no_grad():
         try:
             made = torch.onnx.export(
                 program, dynamo=True, verbose=False, output_names=[OUTPUT], dynamic_shapes=({0: "batch"},)
@@ -216,22 +213,6 @@ def _without_remarks(model: Any) -> None:
                 value.metadata_props.clear()
     for value in (*model.graph.inputs, *model.graph.initializers.values()):
         value.metadata_props.clear()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Hold back what the exporters warn of and log, errors apart, then restore their levels."""
-    loggers = [logging.getLogger(name) for name in _TALKATIVE]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 def _reason(error: BaseException) -> str:

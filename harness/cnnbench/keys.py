@@ -83,18 +83,8 @@ _TRAINING = (
 )
 """Modules of the harness that decide what is trained, compressed and evaluated."""
 _MEASURING = (
-    *(
-        "convert",
-        "meters",
-        "nvml",
-        "stats",
-        "stages/energy",
-        "stages/latency",
-        "stages/memory",
-        "stages/noise",
-        "stages/pinning",
-    ),
-    *("stages/serve", "stages/session", "stages/subject", "stages/timings", "stages/turns"),
+    *("convert", "meters", "nvml", "stats", "stages/energy", "stages/latency", "stages/memory", "stages/noise"),
+    *("stages/pinning", "stages/serve", "stages/session", "stages/subject", "stages/timings", "stages/turns"),
 )
 """Modules that decide in addition what is measured: a change of these trains nothing anew."""
 

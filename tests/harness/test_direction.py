@@ -17,7 +17,7 @@ ROOT = Path(cnnbench.__file__).parent
 # The lowest first. A module imports from its own row and from those above it, in functions and for types alike.
 # What passes between scheduler and executors is part of the contract with plugins, hence so low.
 LAYERS = """
-errors hookspecs lazy text xla
+errors hookspecs lazy quiet text xla
 types execute.interface
 design locate plain quantities seeds stats
 slots

@@ -23,6 +23,8 @@ SIZES = (1, 4)
 def artifact():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(12, 3)).eval()
+    with torch.no_grad():
+        model[1].weight *= 5  # so that not all images get one class
     return Artifact(model, nn.Identity())
 
 
@@ -126,6 +128,20 @@ def test_an_exact_runtime_may_differ_by_rounding_alone(artifact, splits, tmp_pat
 def test_nonsense_fails_whether_exact_or_not(artifact, splits, tmp_path, call, message):
     with pytest.raises(TrialError, match=message):
         served(artifact, splits, tmp_path, Runtime(call, exact=False))
+
+
+def test_rounding_may_differ_more_where_the_model_computes_with_integers(artifact, splits, tmp_path):
+    artifact.model.deploy = lambda example: artifact.model
+    one = served(artifact, splits, tmp_path, Runtime(lambda model, x: model(x) * 1.02))
+    assert one.metrics["max_difference"] > 0
+
+
+def test_agreement_with_a_network_that_knows_one_class_is_told_to_say_little(artifact, splits, tmp_path):
+    assert served(artifact, splits, tmp_path, Runtime()).notes == []
+    with torch.no_grad():
+        artifact.model[1].bias[1] = 100.0
+    (note,) = served(artifact, splits, tmp_path, Runtime()).notes
+    assert note.startswith("the network gives every test image one class")
 
 
 def test_a_runtime_that_changes_the_model_is_compared_with_what_it_was(artifact, splits, tmp_path):

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import importlib
 import shutil
-import warnings
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import nn
 
 from cnnbench_plugins.compressor._graph_codec import Nodes, decode, encode
-from cnnbench_plugins.compressor._quiet import quiet_loggers
+from cnnbench_plugins.compressor._quiet import quiet_quantizers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -143,8 +142,7 @@ class _Compiled:
         # A copy has code of its own, so that no number of shapes meets torch's limit on recompilations.
         graph = decode(self._model._nodes, self._model.graph)  # noqa: SLF001 - one job in two classes
         run: Callable[[torch.Tensor], torch.Tensor] = torch.compile(graph, dynamic=False)
-        with quiet_loggers(), warnings.catch_warnings(), config.patch(freezing=True, compile_threads=1):
-            warnings.simplefilter("ignore")  # the compiler's own
+        with quiet_quantizers(), config.patch(freezing=True, compile_threads=1):
             run(images)
         return run
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import operator
 import platform
 import pydoc
-import warnings
 from typing import Any
 
 import torch
@@ -14,7 +13,7 @@ from torch import nn
 from cnnbench.errors import NoEffect, Unsupported
 from cnnbench_plugins.compressor._changeable import check_changeable
 from cnnbench_plugins.compressor._int8 import Int8Model
-from cnnbench_plugins.compressor._quiet import quiet_loggers
+from cnnbench_plugins.compressor._quiet import quiet_quantizers
 
 _CHUNK = 64  # images a calibration pass, to bound memory
 
@@ -34,12 +33,11 @@ def convert(model: nn.Module, calibration: torch.Tensor, quantizer: Any, techniq
         NoEffect: it has no layer to quantize.
     """
     check_changeable(model)
-    with quiet_loggers():
+    with quiet_quantizers():
         from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
     try:
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the exporter's and torchao's own deprecations
+        with torch.no_grad(), quiet_quantizers():
             prepared = prepare_pt2e(_exported(model, calibration), quantizer)
             for chunk in torch.split(calibration, _CHUNK):
                 prepared(chunk)

@@ -28,9 +28,9 @@ def quantize_linear(model: nn.Module, example: torch.Tensor) -> Int8Model:
         NoEffect: it has no linear layer.
     """
     from cnnbench_plugins.compressor._pt2e import check_platform, convert, has_vnni
-    from cnnbench_plugins.compressor._quiet import quiet_loggers
+    from cnnbench_plugins.compressor._quiet import quiet_quantizers
 
-    with quiet_loggers():
+    with quiet_quantizers():
         from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
 
     check_platform("quantize_dynamic", example.device)

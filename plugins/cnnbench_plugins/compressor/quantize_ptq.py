@@ -39,9 +39,9 @@ def quantize(model: nn.Module, calibration: torch.Tensor, *, per_channel: bool =
 
 def _quantizer(*, per_channel: bool) -> Any:
     from cnnbench_plugins.compressor._pt2e import has_vnni
-    from cnnbench_plugins.compressor._quiet import quiet_loggers
+    from cnnbench_plugins.compressor._quiet import quiet_quantizers
 
-    with quiet_loggers():
+    with quiet_quantizers():
         from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
 
     # Without VNNI, 8-bit products are summed in 16 bits and may saturate: activations then get 7 bits.

@@ -11,9 +11,9 @@ from torch._inductor import config
 from torch._inductor.utils import fresh_cache
 
 from cnnbench.errors import Unsupported
+from cnnbench.quiet import quiet
 from cnnbench.stages.profile import saved_bytes
 from cnnbench_plugins.compressor._int8 import cpp_compiler
-from cnnbench_plugins.runtime._quiet import quiet
 from cnnbench_plugins.runtime._serving import Serving, check_device
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import torch
 
 from cnnbench.convert import to_program
 from cnnbench.errors import Unsupported
-from cnnbench_plugins.runtime._quiet import quiet
+from cnnbench.quiet import quiet
 from cnnbench_plugins.runtime._serving import Serving, check_device
 
 if TYPE_CHECKING:

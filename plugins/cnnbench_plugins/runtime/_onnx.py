@@ -11,8 +11,8 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from cnnbench.convert import INPUT, to_onnx
 from cnnbench.errors import Unsupported
+from cnnbench.quiet import quiet
 from cnnbench_plugins.compressor._pt2e import has_vnni
-from cnnbench_plugins.runtime._quiet import quiet
 from cnnbench_plugins.runtime._serving import Serving, check_device
 
 if TYPE_CHECKING:
