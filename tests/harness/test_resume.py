@@ -123,7 +123,7 @@ def gone(processes: list[psutil.Process]) -> bool:
 
 def what_counts(record: dict[str, Any]) -> dict[str, Any]:
     """A record without clocks: times, energies made of them, and memory, which depends on what ran before."""
-    timed = ("train_seconds", "energy_train_j", "memory_train_mib")
+    timed = ("train_seconds", "energy_train_j", "co2_train_mg", "memory_train_mib")
     kept = {
         name: record[name]
         for name in ("key", "arm", "role", "changes", "seed", "status", "reason", "planned", "settings", "stages")

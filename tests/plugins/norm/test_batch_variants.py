@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from cnnbench.devices import Device
 from cnnbench.seeds import Streams
 from cnnbench.stages.train import recalibrate
 from cnnbench.surgery import apply_surgery, fold_for_inference
@@ -190,7 +191,8 @@ class TestBoth:
         model = self.trained(technique)
         steps = float(model[1].steps) if hasattr(model[1], "steps") else None
         pixels = torch.randint(0, 256, (24, 3, 5, 5), dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
-        how = SimpleNamespace(splits=SimpleNamespace(train_images=pixels), batch_size=8, input=nn.Identity())
+        splits = SimpleNamespace(train_images=pixels)
+        how = SimpleNamespace(splits=splits, batch_size=8, input=nn.Identity(), device=Device("cpu"))
         model[1].running_mean.fill_(50)
         recalibrate(model, how)
         order = torch.randperm(
