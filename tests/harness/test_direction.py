@@ -63,7 +63,8 @@ ledger
 run outlook cards catalogue doctor model_card
 export
 commands.common
-commands.run commands.plan commands.techniques commands.compat commands.report commands.doctor commands.compare commands.history commands.export
+commands.run commands.plan commands.techniques commands.compat commands.report commands.doctor
+commands.compare commands.history commands.export
 cli pytest_plugin
 __main__
 """
