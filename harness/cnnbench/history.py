@@ -210,7 +210,7 @@ def _notes(machines: set[str], series: Sequence[Series], other_suites: int) -> I
     elif machines - {""}:
         yield f"Machine: {printable(next(iter(machines)))}."
     if any("estimated" in one.method for one in series):
-        yield "est.: estimated as an assumed power × time; it carries no information beyond time."
+        yield "est.: estimated, not measured; it carries no information beyond time and load."
     if any("(settings " in one.arm for one in series):
         yield "An arm whose settings changed begins a new line: it is another experiment."
     values = [
