@@ -96,7 +96,9 @@ class Bench:
                 work = _Work(self, task, inputs, folder, tell)
                 result: dict[str, Any] = getattr(work, task["kind"])()
         except BaseException as error:
-            raise _told(error, resolve(task["device"])) from error
+            if ran_out(error):
+                raise OutOfMemory(reached_mib(resolve(task["device"]))) from error
+            raise
         return {"notes": [], **result, "seconds": time.perf_counter() - began}
 
     def measure(
@@ -119,8 +121,11 @@ class Bench:
         with intra_op_threads(options.threads or usable_cores()):
 
             def serve(member: Member) -> Served:
-                work = _Work(self, member.task, (member.model.parent,), member.model.parent, _silent)
-                return self._shelf.get(member, sizes, lambda folder: work.serve(sizes, folder))
+                def prepare(folder: Path) -> Served:  # with data of its own, which what is kept ready has no need of
+                    work = _Work(self, member.task, (member.model.parent,), member.model.parent, _silent)
+                    return work.serve(sizes, folder)
+
+                return self._shelf.get(member, sizes, prepare)
 
             for part in parts(members):
                 self._shelf.keep_only(part)

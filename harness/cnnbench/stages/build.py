@@ -11,7 +11,7 @@ from torch import nn
 from cnnbench.data import fit_shape, load, split
 from cnnbench.errors import NoEffect, TrialError
 from cnnbench.options import make
-from cnnbench.stages.train import Procedure, Run, model_inputs
+from cnnbench.stages.train import Procedure, Run, calibration_inputs
 from cnnbench.surgery import apply_surgery, materialize
 from cnnbench.technique import card_of
 
@@ -92,9 +92,8 @@ class Builder:
         with torch.no_grad():
             initializer(model, streams.generator("initializer"))
             if hasattr(initializer, "calibrate"):
-                images = self.splits.train_images
-                rows = torch.randperm(len(images), generator=streams.generator("calibration"))[:CALIBRATION_IMAGES]
-                initializer.calibrate(model, model_inputs(images[rows.to(images.device)], self.input_module()))
+                images, inputs = self.splits.train_images, self.input_module()
+                initializer.calibrate(model, calibration_inputs(images, inputs, streams, CALIBRATION_IMAGES))
 
     def with_model(self, model: Choice) -> Builder:
         """The same for another model that is what its own options say, such as a student."""

@@ -8,15 +8,14 @@ from functools import cached_property
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from cnnbench.options import make
-from cnnbench.stages.train import fit, model_inputs, recalibrate, validate
+from cnnbench.stages.train import calibration_inputs, fit, recalibrate, validate
 from cnnbench.surgery import fold_for_inference
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    import torch
     from torch import nn
 
     from cnnbench.seeds import Streams
@@ -63,9 +62,7 @@ class Context:
 
     def calibration(self, count: int) -> torch.Tensor:
         """Training images as model inputs, a fixed random choice of the trial's seed."""
-        images = self.how.splits.train_images
-        rows = torch.randperm(len(images), generator=self.streams.generator("calibration"))[:count]
-        return model_inputs(images[rows.to(images.device)], self.how.input)
+        return calibration_inputs(self.how.splits.train_images, self.how.input, self.streams, count)
 
     def build(self, model: Choice) -> nn.Module:
         """A fresh model with the arm's surgery and initializer."""

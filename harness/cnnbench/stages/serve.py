@@ -13,7 +13,7 @@ import torch
 
 from cnnbench.errors import TrialError
 from cnnbench.stages.subject import BATCHES, Subject, make_batches
-from cnnbench.stages.train import EVALUATION_BATCH, model_inputs
+from cnnbench.stages.train import EVALUATION_BATCH, calibration_inputs, model_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -75,9 +75,7 @@ class Context:
 
     def calibration(self, count: int) -> torch.Tensor:
         """Training images as model inputs, a fixed random choice of the trial's seed."""
-        images = self.splits.train_images
-        rows = torch.randperm(len(images), generator=self.streams.generator("calibration"))[:count]
-        return model_inputs(images[rows.to(images.device)], self.artifact.input)
+        return calibration_inputs(self.splits.train_images, self.artifact.input, self.streams, count)
 
 
 def serve(

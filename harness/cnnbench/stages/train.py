@@ -194,6 +194,12 @@ def model_inputs(images: torch.Tensor, input_module: nn.Module) -> torch.Tensor:
         return torch.cat(parts)
 
 
+def calibration_inputs(images: torch.Tensor, input_module: nn.Module, streams: Streams, count: int) -> torch.Tensor:
+    """Model inputs from ``count`` (or all, if fewer) of uint8 images [N, C, H, W], a choice that the streams fix."""
+    rows = torch.randperm(len(images), generator=streams.generator("calibration"))[:count]
+    return model_inputs(images[rows.to(images.device)], input_module)
+
+
 def validate(model: nn.Module, how: Procedure) -> tuple[float | None, float | None]:
     """Cross-entropy in nats and top-1 accuracy on the validation split; None where it is empty. Sets eval mode."""
     images, labels = how.splits.validation_images, how.splits.validation_labels
