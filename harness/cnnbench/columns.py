@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cnnbench.quantities import Quantity
-    from cnnbench.stats import Estimate
+    from cnnbench.stats.intervals import Estimate
     from cnnbench.tables import Measured, Row, Table
 
 _NOISE = 1e-9

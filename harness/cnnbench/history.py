@@ -19,7 +19,7 @@ from cnnbench.pairs import Pair
 from cnnbench.quantities import quantities
 from cnnbench.ratios import FEWEST_SEEDS
 from cnnbench.registry import nearest
-from cnnbench.stats import mean_interval
+from cnnbench.stats.intervals import mean_interval
 from cnnbench.text import printable
 from cnnbench.tolerances import OF_THE_MACHINE
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from cnnbench.pairs import Record
     from cnnbench.quantities import Quantity
-    from cnnbench.stats import Estimate
+    from cnnbench.stats.intervals import Estimate
 
 
 @dataclass(frozen=True)

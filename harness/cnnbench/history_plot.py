@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cnnbench.history import History, Moment, Series
-    from cnnbench.stats import Estimate
+    from cnnbench.stats.intervals import Estimate
 
 COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00")
 """Told apart by the colour-blind as well (Okabe and Ito 2008), without its yellow, which is faint on white."""

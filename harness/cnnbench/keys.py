@@ -83,7 +83,17 @@ _TRAINING = (
 )
 """Modules of the harness that decide what is trained, compressed and evaluated."""
 _MEASURING = (
-    *("convert", "meters", "nvml", "stats", "stages/energy", "stages/latency", "stages/memory", "stages/noise"),
+    *(
+        "convert",
+        "meters",
+        "nvml",
+        "stats/rounds",
+        "stats/student",
+        "stages/energy",
+        "stages/latency",
+        "stages/memory",
+        "stages/noise",
+    ),
     *("stages/pinning", "stages/serve", "stages/session", "stages/subject", "stages/timings", "stages/turns"),
 )
 """Modules that decide in addition what is measured: a change of these trains nothing anew."""

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from cnnbench.ratios import FEWEST_SEEDS
-from cnnbench.stats import Estimate
+from cnnbench.stats.intervals import Estimate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnnbench.quantities import ratio_key
-from cnnbench.stats import Estimate, Ratio, called_different, mean_interval
+from cnnbench.stats.intervals import Estimate, mean_interval
+from cnnbench.stats.rounds import Ratio, called_different
 from cnnbench.types import LatencyOptions
 
 if TYPE_CHECKING:

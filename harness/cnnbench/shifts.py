@@ -12,7 +12,8 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from cnnbench.stats import paired_difference, t_quantile
+from cnnbench.stats.intervals import paired_difference
+from cnnbench.stats.student import t_quantile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

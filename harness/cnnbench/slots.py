@@ -350,6 +350,18 @@ class Executor(Protocol):
         """Make the executor with that many workers (None: its own choice); see ``cnnbench.execute.interface``."""
 
 
+class Tracker(Protocol):
+    """Tells an experiment tracker of a run."""
+
+    def __call__(self, run: Mapping[str, Any]) -> object:
+        """Make an observer: an object whose methods are hook implementations, see ``cnnbench.hookspecs``.
+
+        Args:
+            run: ``{"suite": name, "question": str, "sha256": str, "device": str, "results": path}``. Raises
+                ``Unsupported`` where the tracker can't be reached.
+        """
+
+
 @dataclass(frozen=True)
 class Slot:
     """What the host must know of a slot.
@@ -390,5 +402,6 @@ SLOTS: Mapping[str, Slot] = {
     "metric": Slot(Metric, False, False, "evaluate", "quality on the test split"),
     "reporter": Slot(Reporter, False, False, "", "renders records in another format"),
     "executor": Slot(Executor, False, False, "", "runs the stages"),
+    "tracker": Slot(Tracker, True, False, "", "tells an experiment tracker of a run"),
 }
 """Every slot by name, in the order in which a trial uses them."""

@@ -19,7 +19,7 @@ from cnnbench.text import printable, wrapped
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from cnnbench.stats import Estimate
+    from cnnbench.stats.intervals import Estimate
     from cnnbench.tables import Measured, Row, Table
 
 _GAP = "  "

@@ -14,7 +14,7 @@ from cnnbench.own_intervals import of_measuring, over_sessions
 from cnnbench.quantities import Quantity, quantities, ratio_beside, ratio_key
 from cnnbench.ratios import NotFaster, batch_sizes, not_faster, over_seeds, resolution, sign
 from cnnbench.registry import nearest
-from cnnbench.stats import Estimate, mean_interval, paired_difference
+from cnnbench.stats.intervals import Estimate, mean_interval, paired_difference
 
 if TYPE_CHECKING:
     from pathlib import Path

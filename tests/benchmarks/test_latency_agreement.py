@@ -25,7 +25,7 @@ from cnnbench.stages.latency import measure_latency
 from cnnbench.stages.pinning import bound_to_cores
 from cnnbench.stages.subject import Subject, make_batches
 from cnnbench.stages.threads import intra_op_threads
-from cnnbench.stats import called_different, paired_ratio
+from cnnbench.stats.rounds import called_different, paired_ratio
 from cnnbench.types import Choice, LatencyOptions
 
 if TYPE_CHECKING:

@@ -19,7 +19,8 @@ ROOT = Path(cnnbench.__file__).parent
 LAYERS = """
 errors hookspecs lazy quiet text xla
 types execute.interface
-design locate plain quantities seeds stats
+design locate plain quantities seeds stats.student
+stats.intervals stats.rounds
 slots
 technique
 registry
@@ -69,7 +70,7 @@ cli pytest_plugin
 __main__
 """
 LAYER = {module: number for number, row in enumerate(LAYERS.strip().splitlines()) for module in row.split()}
-PACKAGES = {"", "commands", "execute", "meters", "stages", "testing"}  # their __init__.py alone
+PACKAGES = {"", "commands", "execute", "meters", "stages", "stats", "testing"}  # their __init__.py alone
 
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts): path

@@ -28,7 +28,7 @@ from cnnbench.stages.latency import (
 from cnnbench.stages.subject import Subject, make_batches
 from cnnbench.stages.timings import LatencyFigures, LatencyResult
 from cnnbench.stages.turns import MOST_A_TURN, SHORTEST_NS
-from cnnbench.stats import called_different, median_interval, paired_ratio
+from cnnbench.stats.rounds import called_different, median_interval, paired_ratio
 from cnnbench.types import LatencyOptions
 
 CPU = Device("cpu")

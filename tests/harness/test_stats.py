@@ -8,16 +8,8 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnnbench.stats import (
-    Estimate,
-    Ratio,
-    called_different,
-    mean_interval,
-    median_interval,
-    paired_difference,
-    paired_ratio,
-    turn_medians,
-)
+from cnnbench.stats.intervals import Estimate, mean_interval, paired_difference
+from cnnbench.stats.rounds import Ratio, called_different, median_interval, paired_ratio, turn_medians
 
 VALUES = st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=12).filter(lambda v: np.std(v) > 1e-6)
 

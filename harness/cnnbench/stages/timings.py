@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from cnnbench.stats import Ratio, median_interval, paired_ratio, turn_medians
+from cnnbench.stats.rounds import Ratio, median_interval, paired_ratio, turn_medians
 
 Stopped = Literal["precision", "time", "count"]
 

@@ -11,7 +11,7 @@ import statistics
 from typing import TYPE_CHECKING
 
 from cnnbench.stages.subject import make_batches
-from cnnbench.stats import turn_medians
+from cnnbench.stats.rounds import turn_medians
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -1,11 +1,8 @@
-"""Statistics of seeds and of timings: pure functions on arrays.
+"""Statistics of timings that were taken in rounds.
 
-Seeds: a value that is not finite stands for a trial without one and is left out. Comparisons are paired by seed: with
-common random numbers a seed's luck falls on both arms alike and cancels in the difference.
-
-Timings come in rounds, in each of which every arm has a turn of some samples. Samples of one turn are alike, since the
-machine's state of that moment is in all of them; in part so are rounds next to each other. Comparisons are paired by
-round: what slows a whole round down cancels in the ratio.
+In each round every arm has a turn of some samples. Samples of one turn are alike, since the machine's state of that
+moment is in all of them; in part so are rounds next to each other. Comparisons are paired by round: what slows a whole
+round down cancels in the ratio.
 """
 
 from __future__ import annotations
@@ -16,87 +13,13 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from cnnbench.stats.student import t_quantile
+
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-CONFIDENCE = 0.95
 FEWEST_BLOCKS = 10
 """Rounds are not joined into fewer blocks than these to see how they vary: fewer would tell too little."""
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean with its interval.
-
-    Attributes:
-        mean: of the ``n`` values.
-        low, high: ends of the interval; None where one value alone gives none.
-        n: number of values.
-    """
-
-    mean: float
-    low: float | None
-    high: float | None
-    n: int
-
-    @property
-    def half(self) -> float | None:
-        """Half the interval's width."""
-        return None if self.low is None or self.high is None else (self.high - self.low) / 2
-
-
-def mean_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Estimate | None:
-    """Mean and its Student t interval, ``mean ± t(n-1) * s / sqrt(n)`` (Student 1908).
-
-    Exact for independent normal values. Values that all agree give an interval of width zero.
-
-    Args:
-        values: one a seed, [n]; those not finite are left out.
-        confidence: coverage, between 0 and 1.
-
-    Returns:
-        None where no value is left.
-    """
-    data = np.asarray(values, dtype=np.float64)
-    data = data[np.isfinite(data)]
-    n = int(data.size)
-    if n == 0:
-        return None
-    if n == 1:
-        return Estimate(float(data[0]), None, None, 1)
-    if np.all(data == data[0]):  # rounding in the mean must not make spread out of none
-        return Estimate(float(data[0]), float(data[0]), float(data[0]), n)
-    mean = float(data.mean())
-    half = t_quantile(n - 1, confidence) * float(data.std(ddof=1)) / math.sqrt(n)
-    return Estimate(mean, mean - half, mean + half, n)
-
-
-def paired_difference(arm: ArrayLike, baseline: ArrayLike, confidence: float = CONFIDENCE) -> Estimate | None:
-    """Mean of ``arm - baseline`` over the seeds that both have, with its paired t interval.
-
-    Args:
-        arm: one value a seed, [n]; not finite where a seed has none.
-        baseline: likewise, in the same order of seeds.
-        confidence: coverage, between 0 and 1.
-
-    Returns:
-        None where they have no seed in common.
-
-    Raises:
-        ValueError: the arrays differ in length.
-    """
-    left, right = np.asarray(arm, dtype=np.float64), np.asarray(baseline, dtype=np.float64)
-    if left.shape != right.shape:
-        raise ValueError(f"expected one value a seed from both, found shapes {left.shape} and {right.shape}")
-    both = np.isfinite(left) & np.isfinite(right)
-    left, right = left[both], right[both]
-    difference = left - right
-    if difference.size:
-        # A shift equal in all seeds differs in its last bits with the values that it was taken from.
-        rounding = 4 * np.finfo(np.float64).eps * max(np.abs(left).max(), np.abs(right).max())
-        if np.ptp(difference) <= rounding:
-            difference[:] = np.median(difference)
-    return mean_interval(difference, confidence)
 
 
 @dataclass(frozen=True)
@@ -230,13 +153,6 @@ def called_different(ratio: Ratio, resolution: float) -> Literal["faster", "slow
     if ratio.high is not None and ratio.high < 1 / (1 + resolution):
         return "faster"
     return "same"
-
-
-def t_quantile(df: int, confidence: float = CONFIDENCE) -> float:
-    """Half-width in standard errors of a two-sided Student t interval with ``df`` degrees of freedom."""
-    from scipy.special import stdtrit  # much quicker to import than scipy.stats
-
-    return float(stdtrit(df, 0.5 + confidence / 2))
 
 
 def _by_round(samples: ArrayLike, per_round: int) -> NDArray[np.float64]:

@@ -1,0 +1,1 @@
+"""Statistics: pure functions of arrays, and of a ``numpy.random.Generator`` where chance is used."""
