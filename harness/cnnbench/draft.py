@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 TOP = (
     *("question", "dataset", "model", "seeds", "device", "placebo", "time_limit"),
-    *("recipe", "baseline", "arms", "design", "measure"),
+    *("recipe", "baseline", "arms", "design", "measure", "statistics"),
 )
 """Keys at the top of a suite file."""
 

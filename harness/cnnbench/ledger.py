@@ -119,6 +119,7 @@ class Ledger:
             "changes": arm.changes,
             "planned": self._planned,
             "measure": measure_plain(suite.measure),
+            "statistics": suite.inference.plain(),
             "budget": f"{recipe.epochs} epoch{'s' * (recipe.epochs != 1)}, batch {recipe.batch_size}",
         }
 

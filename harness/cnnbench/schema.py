@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnbench.design import KINDS
 from cnnbench.draft import ARM_SLOTS, RECIPE_DEFAULTS
+from cnnbench.inference import Inference
 from cnnbench.measuring import known_metrics
 from cnnbench.options import default_of, options_of
 from cnnbench.references import AGAINST, BASELINE
@@ -50,6 +51,7 @@ def json_schema(registry: Registry) -> Schema:
         "The baseline with these changes.",
     )
     defs["measure"] = _measure(registry)
+    defs["statistics"] = _table(_properties(Inference, registry), _summary(Inference))
     defs["design"] = _design(slots, recipe)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -82,7 +84,7 @@ def _top(registry: Registry) -> Schema:
     header["device"]["pattern"] = f"^({'|'.join(DEVICES)}|({'|'.join(DEVICES[1:])}):[0-9]+)$"
     return {
         **header,
-        **{key: _ref(key) for key in ("dataset", "model", "recipe", "baseline", "design", "measure")},
+        **{key: _ref(key) for key in ("dataset", "model", "recipe", "baseline", "design", "measure", "statistics")},
         "arms": {
             "description": "Arms by name; each is the baseline with its changes.",
             "type": "object",

@@ -20,6 +20,7 @@ from cnnbench.changes import describe
 from cnnbench.draft import ARM_SLOTS, RECIPE_DEFAULTS, TOP, Draft, change, change_model, change_recipe, unknown_key
 from cnnbench.errors import Problem, SuiteError
 from cnnbench.expect import show
+from cnnbench.inference import Inference
 from cnnbench.locate import dotted, line_of, lines_of
 from cnnbench.measuring import read_measure
 from cnnbench.needs import check_data, check_sources
@@ -94,6 +95,7 @@ class Suite:
         placebo: the baseline also runs under other random streams.
         time_limit: seconds that one stage may take; None for no limit.
         measure: what is measured and reported.
+        inference: how comparisons are decided.
     """
 
     name: str
@@ -109,6 +111,7 @@ class Suite:
     placebo: bool
     time_limit: float | None
     measure: Measure
+    inference: Inference = field(default_factory=Inference)
 
 
 @dataclass(frozen=True)
@@ -170,6 +173,7 @@ def _read(raw: Mapping[str, Any], reader: Reader, file: str, text: str, sha256: 
     if data and base.dataset is not None and base.data is not None:
         check_data(base.dataset, base.data, reader)
     measure = read_measure(raw, reader)
+    inference = _inference(raw, reader)
     design = None
     references: dict[str, str] = {}
     if "design" in raw and "arms" in raw:
@@ -205,6 +209,7 @@ def _read(raw: Mapping[str, Any], reader: Reader, file: str, text: str, sha256: 
         placebo=header.placebo,
         time_limit=header.time_limit,
         measure=measure,
+        inference=inference,
     )
 
 
@@ -225,6 +230,14 @@ def _header(raw: Mapping[str, Any], reader: Reader) -> Header | None:
         if seed in seeds[:i]:
             reader.report(("seeds", i), f"seed {seed} is listed twice")
     return Header(**values) if len(reader.problems) == before else None
+
+
+def _inference(raw: Mapping[str, Any], reader: Reader) -> Inference:
+    table = raw.get("statistics", {})
+    if not isinstance(table, dict):
+        reader.report(("statistics",), f"expected a table, got {show(table)}")
+        return Inference()
+    return Inference(**reader.given(options_of(Inference), table, ("statistics",), "[statistics]"))
 
 
 def _baseline(raw: Mapping[str, Any], reader: Reader) -> Draft:

@@ -25,7 +25,7 @@ slots
 technique
 registry
 expect toml devices environment meters.base meters.counters meters.rapl
-options plugins carbon
+options plugins carbon inference sheets
 reader
 references
 draft measuring
