@@ -29,6 +29,7 @@ class TrialSet:
         records: the latest record by arm and seed.
         heading: a record that speaks for what all share: suite, measure, device.
         left_out: number of records of earlier plans, suites or other devices.
+        dataset: label of the dataset; empty in records that don't say.
     """
 
     arms: tuple[str, ...]
@@ -38,11 +39,17 @@ class TrialSet:
     records: Mapping[tuple[str, int], Mapping[str, Any]]
     heading: Mapping[str, Any]
     left_out: int
+    dataset: str = ""
 
     @property
     def baseline(self) -> str | None:
         """The baseline's name, if the plan has one."""
         return next((arm for arm in self.arms if self.roles[arm] == "baseline"), None)
+
+    def seeds_of(self, arm: str) -> tuple[int, ...]:
+        """The seeds planned for an arm: all, unless they were added where they were needed."""
+        own = (self.heading.get("planned") or {}).get("seeds_of") or {}
+        return tuple(own.get(arm, self.seeds))
 
     def of(self, arm: str) -> list[Mapping[str, Any]]:
         """The records of one arm, in the order of the seeds."""
@@ -58,28 +65,50 @@ def current(records: Sequence[Mapping[str, Any]]) -> TrialSet:
     Args:
         records: in the order of the file.
 
+    Returns:
+        Of a run on several datasets those on the first; see ``by_dataset``.
+
     Raises:
         UsageError: there are none.
     """
+    return next(iter(by_dataset(records).values()))
+
+
+def by_dataset(records: Sequence[Mapping[str, Any]]) -> dict[str, TrialSet]:
+    """The trials of ``current`` by the label of their dataset, in the suite's order. Takes and raises what it does."""
     if not records:
         raise UsageError("no records to show: run the suite first")
     last = records[-1]
     mine = [record for record in records if _plan_of(record) == _plan_of(last)]
+    known = dict.fromkeys(record.get("dataset") or "" for record in mine)
+    labels = dict.fromkeys([*((last.get("planned") or {}).get("datasets") or ()), *known])
+    left_out = len(records) - len(mine)
+    return {
+        label: _trials(label, [record for record in mine if (record.get("dataset") or "") == label], mine, left_out)
+        for label in labels
+    }
+
+
+def _trials(
+    dataset: str, mine: Sequence[Mapping[str, Any]], all_mine: Sequence[Mapping[str, Any]], left_out: int
+) -> TrialSet:
+    """The trials on one dataset; what arms are is known from their records on any."""
+    heading = (mine or all_mine)[-1]
     found = {(record["arm"], record["seed"]): record for record in mine}
-    planned = last.get("planned") or {}
+    planned = heading.get("planned") or {}
     arms = list(dict.fromkeys([*planned.get("arms", ()), *(arm for arm, _ in found)]))
     seeds = list(dict.fromkeys([*planned.get("seeds", ()), *sorted({seed for _, seed in found})]))
-    known = {record["arm"]: record["role"] for record in mine}
+    known = {record["arm"]: record["role"] for record in all_mine}
     # Of an arm without any record the plan tells no role; but it lists the baseline first.
     first = "arm" if "baseline" in known.values() else "baseline"
     roles = {arm: known.get(arm, first if place == 0 else "arm") for place, arm in enumerate(arms)}
     arms.sort(key=lambda arm: roles[arm] != "baseline")
     baseline = next((arm for arm in arms if roles[arm] == "baseline"), None)
     references = dict.fromkeys(arms, baseline)  # also of arms without any record, and of records that name none
-    references |= {record["arm"]: record["reference"] for record in mine if record.get("reference")}
+    references |= {record["arm"]: record["reference"] for record in all_mine if record.get("reference")}
     if baseline is not None:
         references[baseline] = None
-    return TrialSet(tuple(arms), tuple(seeds), roles, references, found, last, len(records) - len(mine))
+    return TrialSet(tuple(arms), tuple(seeds), roles, references, found, heading, left_out, dataset)
 
 
 def _plan_of(record: Mapping[str, Any]) -> str:
@@ -88,7 +117,7 @@ def _plan_of(record: Mapping[str, Any]) -> str:
 
 
 def to_frame(trials: TrialSet) -> pd.DataFrame:
-    """One row for each planned trial, arm by arm.
+    """One row for each planned trial of one dataset, arm by arm.
 
     Columns ``arm``, ``role``, ``changes``, ``seed``, ``status`` (``pending`` without a record), ``reason``, then one of
     float64 for each recorded quantity by its key; a trial that is not ok has none, whatever it measured before.
@@ -98,7 +127,7 @@ def to_frame(trials: TrialSet) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     keys: dict[str, None] = {}
     for arm in trials.arms:
-        for seed in trials.seeds:
+        for seed in trials.seeds_of(arm):
             record = trials.records.get((arm, seed), {})
             status = record.get("status", PENDING)
             measured = (record.get("metrics") or {}) if status == "ok" else {}

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import cnnbench
 from cnnbench.data import data_key
-from cnnbench.matrix import Arm, Trial
 from cnnbench.options import make, nested
 from cnnbench.plain import settings_plain
 from cnnbench.registry import digest_of_files
 from cnnbench.slots import SLOTS
 
 if TYPE_CHECKING:
+    from cnnbench.matrix import Arm, Trial
     from cnnbench.registry import Registry
     from cnnbench.types import Choice, Measure, Settings
 
@@ -150,7 +150,7 @@ class Keys:
         """
         self._registry = registry
         self._arms = arms
-        self._made: dict[tuple[str, int], ModelKeys] = {}
+        self._made: dict[tuple[str, str, int], ModelKeys] = {}
         self._place = place
         self._measure = measure
         self._data: dict[str, str] = {}
@@ -159,7 +159,7 @@ class Keys:
 
     def models(self, trial: Trial) -> ModelKeys:
         """Keys of the stages that make a trial's model."""
-        name = (trial.arm.name, trial.seed)
+        name = (trial.dataset, trial.arm.name, trial.seed)
         if name not in self._made:
             trained_by = self._trained(trial.arm.settings)
             chain = [self.choice(choice) for choice in trial.arm.settings.techniques.get("compressor", ())]
@@ -189,9 +189,9 @@ class Keys:
         return [self.models(trial).model, self._place.machine, self.runtimes(trial), measuring_digest()]
 
     def reference(self, trial: Trial) -> Trial | None:
-        """The same seed of the arm that a trial is compared with."""
+        """The same seed, on the same dataset, of the arm that a trial is compared with."""
         arm = self._arms.get(trial.arm.against)
-        return None if arm is None else Trial(arm, trial.seed)
+        return None if arm is None else trial.with_arm(arm)
 
     def latency(self, trial: Trial) -> str:
         """Of the latency stage: what it is compared with belongs to its result."""

@@ -43,6 +43,9 @@ class Ledger:
             "arms": list(dict.fromkeys(t.trial.arm.name for t in plan.trials)),
             "seeds": list(dict.fromkeys(t.trial.seed for t in plan.trials)),
         }
+        datasets = list(dict.fromkeys(t.trial.dataset for t in plan.trials))
+        if len(datasets) > 1:
+            self._planned["datasets"] = datasets
 
     def recall(self, *, fresh: bool) -> frozenset[str]:
         """Keys of trials that are ok on disk already: none if ``fresh``. Trials that are skipped are entered.
@@ -116,6 +119,7 @@ class Ledger:
             "arm": arm.name,
             "role": arm.role,
             "reference": arm.against or None,
+            "dataset": planned.trial.dataset,
             "changes": arm.changes,
             "planned": self._planned,
             "measure": measure_plain(suite.measure),

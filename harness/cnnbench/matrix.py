@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cnnbench.errors import UsageError
@@ -13,6 +13,7 @@ from cnnbench.suite import Arm
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from cnnbench.datasets import Dataset
     from cnnbench.suite import Suite
 
 __all__ = ["Arm", "Trial", "arms", "trials"]
@@ -23,12 +24,19 @@ class Trial:
     """One cell of the matrix.
 
     Attributes:
-        arm: what is tried.
+        arm: what is tried, with the settings of its dataset.
         seed: where its random streams start.
+        dataset: label of its dataset.
     """
 
     arm: Arm
     seed: int
+    dataset: str = ""
+
+    def with_arm(self, arm: Arm) -> Trial:
+        """Another arm under the same seed on the same dataset."""
+        mine = self.arm.settings
+        return replace(self, arm=replace(arm, settings=replace(arm.settings, dataset=mine.dataset, data=mine.data)))
 
 
 def arms(suite: Suite, only: Sequence[str] = ()) -> list[Arm]:
@@ -58,5 +66,14 @@ def arms(suite: Suite, only: Sequence[str] = ()) -> list[Arm]:
 
 
 def trials(suite: Suite, only: Sequence[str] = ()) -> list[Trial]:
-    """Every arm with every seed, arm by arm. Takes and raises what ``arms`` does."""
-    return [Trial(arm, seed) for arm in arms(suite, only) for seed in suite.seeds]
+    """Every arm with every seed, dataset by dataset and arm by arm. Takes and raises what ``arms`` does."""
+    return [
+        Trial(_on(dataset, arm), seed, dataset.label)
+        for dataset in suite.datasets
+        for arm in arms(suite, only)
+        for seed in suite.seeds
+    ]
+
+
+def _on(dataset: Dataset, arm: Arm) -> Arm:
+    return replace(arm, settings=replace(arm.settings, dataset=dataset.choice, data=dataset.data))

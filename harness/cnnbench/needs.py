@@ -17,31 +17,34 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from cnnbench.axes import Axis
+    from cnnbench.datasets import DatasetDraft
     from cnnbench.draft import Draft
     from cnnbench.locate import Place
     from cnnbench.reader import Reader
     from cnnbench.suite import Suite
-    from cnnbench.types import DataOptions
 
 
-def check_data(choice: Choice, data: DataOptions, reader: Reader) -> None:
+def check_data(named: DatasetDraft, reader: Reader) -> None:
     """Report a dataset that is missing or corrupt, and sizes that it can't meet as far as it knows its own."""
+    if named.choice is None:
+        return  # its mistake is told already
+    data = named.data
     try:
-        dataset = make(choice, reader.registry)
+        dataset = make(named.choice, reader.registry)
         dataset.fingerprint()
         sizes: tuple[int, int] | None = dataset.sizes() if hasattr(dataset, "sizes") else None
     except DataError as error:
-        reader.report(("dataset",), str(error))
+        reader.report(named.place, str(error))
         return
     wanted_of = {"train": data.train_size, "test": data.test_size}
     for (part, wanted), there in zip(wanted_of.items(), sizes or (), strict=False):
         if wanted is not None and wanted > there:
             message = f"expected at most {there}, the number of {part} images, got {wanted}"
-            reader.report(("dataset", f"{part}_size"), message)
+            reader.report((*named.place, f"{part}_size"), message)
     images = min((count for count in (data.train_size, sizes and sizes[0]) if count), default=0)
     if images and data.validation and not round(data.validation * images):
         reader.report(
-            ("dataset", "validation"),
+            (*named.place, "validation"),
             f"expected a share that holds out an image, or 0 for no validation split, got {data.validation} of "
             f"{images} training images",
         )

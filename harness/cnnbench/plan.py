@@ -108,16 +108,18 @@ def make_plan(suite: Suite, host: PluginHost, place: Place, only: Sequence[str] 
     """
     keys = Keys(host.registry, place, suite.measure, {arm.name: arm for arm in arms(suite)})
     own = [Choice("metric", name) for name in suite.measure.metrics if name not in METRICS]
-    maker = _Stages(keys, place, suite.measure, [complete(choice, host.registry) for choice in own])
+    metrics = [complete(choice, host.registry) for choice in own]
+    maker = _Stages(keys, place, suite.measure, metrics, several=len(suite.datasets) > 1)
     planned: list[PlannedTrial] = []
     stages: dict[str, Stage] = {}
     unshared = 0
-    advice: dict[str, tuple[str, ...]] = {}
+    advice: dict[tuple[str, str], tuple[str, ...]] = {}
     for trial in trials(suite, only):
         made = maker.of(trial)
         name, settings = trial.arm.name, settings_plain(trial.arm.settings)
-        if name not in advice:
-            advice[name] = host.advise_arm(settings)
+        arm = (trial.dataset, name)
+        if arm not in advice:
+            advice[arm] = host.advise_arm(settings)
         skip = keys.missing(trial.arm.settings) or host.check_trial(
             {"arm": name, "seed": trial.seed, "device": place.device, "settings": settings}
         )
@@ -126,7 +128,7 @@ def make_plan(suite: Suite, host: PluginHost, place: Place, only: Sequence[str] 
         runtimes = [choice.plain() for choice in trial.arm.settings.techniques.get("runtime", ())]
         key = digest([trial.arm.role, by_kind, runtimes])
         fingerprint = keys.fingerprint(trial.arm.settings)
-        planned.append(PlannedTrial(trial, key, by_kind, skip, advice[name], fingerprint))
+        planned.append(PlannedTrial(trial, key, by_kind, skip, advice[arm], fingerprint))
         if skip is None:
             unshared += len(made)
             for stage in made:
@@ -137,11 +139,12 @@ def make_plan(suite: Suite, host: PluginHost, place: Place, only: Sequence[str] 
 class _Stages:
     """Makes the stages of trials."""
 
-    def __init__(self, keys: Keys, place: Place, measure: Measure, metrics: Sequence[Choice]) -> None:
+    def __init__(self, keys: Keys, place: Place, measure: Measure, metrics: Sequence[Choice], *, several: bool) -> None:
         self._keys = keys
         self._place = place
         self._measure = measure
         self._metrics = metrics
+        self._several = several  # datasets, so that labels and sessions name them
         self._wanted = {q.stage for q in quantities(measure.metrics, measure.latency.batch_sizes)}
 
     def of(self, trial: Trial) -> list[Stage]:
@@ -155,15 +158,17 @@ class _Stages:
             "threads": self._place.threads,
         }
         made: list[Stage] = []
+        where = f"{trial.dataset}, " if self._several else ""
+        name = f"{where}{trial.arm.name}"
 
         def add(kind: str, key: str, inputs: tuple[str, ...], more: Mapping[str, Any], **how: Any) -> None:
-            label = f"{trial.arm.name}, seed {trial.seed}: {kind}"
+            label = f"{name}, seed {trial.seed}: {kind}"
             made.append(Stage(key, kind, {**task, "kind": kind, **more}, inputs, label, **how))
 
         keys = self._keys.models(trial)
         # Once for all seeds: what it finds hangs on none.
         check = {**task, "kind": "rehearse", "seed": 0}
-        made.append(Stage(keys.rehearsal, "rehearse", check, (), f"{trial.arm.name}: rehearse"))
+        made.append(Stage(keys.rehearsal, "rehearse", check, (), f"{name}: rehearse"))
         on_cpu = self._place.kind == "cpu"  # elsewhere the device's allocator tells what is whose
         source = {"energy": measure.energy.taking()}
         alone = on_cpu and "memory_train" in measure.metrics
@@ -194,7 +199,7 @@ class _Stages:
                 self._keys.latency(trial),
                 models,
                 {"latency": latency, "reference": other},
-                session=f"latency, seed {trial.seed}",
+                session=f"latency, {where}seed {trial.seed}",
                 reference=other,
             )
         if "energy" in self._wanted:
@@ -205,6 +210,6 @@ class _Stages:
                 digest(["energy", self._keys.served(trial), *how]),
                 models,
                 {"energy": options, "latency": latency},
-                session=f"energy, seed {trial.seed}",
+                session=f"energy, {where}seed {trial.seed}",
             )
         return made

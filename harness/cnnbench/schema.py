@@ -84,7 +84,8 @@ def _top(registry: Registry) -> Schema:
     header["device"]["pattern"] = f"^({'|'.join(DEVICES)}|({'|'.join(DEVICES[1:])}):[0-9]+)$"
     return {
         **header,
-        **{key: _ref(key) for key in ("dataset", "model", "recipe", "baseline", "design", "measure", "statistics")},
+        "dataset": {"anyOf": [_ref("dataset"), {"type": "array", "minItems": 1, "items": _ref("dataset")}]},
+        **{key: _ref(key) for key in ("model", "recipe", "baseline", "design", "measure", "statistics")},
         "arms": {
             "description": "Arms by name; each is the baseline with its changes.",
             "type": "object",

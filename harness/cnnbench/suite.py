@@ -17,6 +17,7 @@ from pydantic import StringConstraints
 
 from cnnbench.axes import DesignReader
 from cnnbench.changes import describe
+from cnnbench.datasets import read_datasets
 from cnnbench.draft import ARM_SLOTS, RECIPE_DEFAULTS, TOP, Draft, change, change_model, change_recipe, unknown_key
 from cnnbench.errors import Problem, SuiteError
 from cnnbench.expect import show
@@ -30,14 +31,16 @@ from cnnbench.reader import Reader
 from cnnbench.references import AGAINST, BASELINE, read_references
 from cnnbench.registry import nearest
 from cnnbench.toml import parse_toml, read_file
-from cnnbench.types import Choice, DataOptions, Measure, Recipe, Settings
+from cnnbench.types import Recipe, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from cnnbench.axes import Axis
+    from cnnbench.datasets import Dataset, DatasetDraft
     from cnnbench.design import Kind
     from cnnbench.registry import Registry
+    from cnnbench.types import Measure
 
 MOST_SEEDS = 10_000
 DEVICES = ("auto", "cpu", "cuda", "mps", "xla", "tpu")
@@ -87,8 +90,9 @@ class Suite:
         text: the file's text, for publishing beside the results.
         sha256: digest of the file's bytes.
         question: what the suite asks.
-        baseline: what all arms start from.
-        arms: the arms but baseline and placebo, in the file's (or the design's) order.
+        datasets: where it runs, in the file's order; at least one.
+        baseline: what all arms start from, on the first dataset.
+        arms: the arms but baseline and placebo, in the file's (or the design's) order, on the first dataset.
         design: where the arms come from, if not from a list.
         seeds: distinct, in order.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` ...
@@ -103,6 +107,7 @@ class Suite:
     text: str = field(repr=False)
     sha256: str
     question: str
+    datasets: tuple[Dataset, ...]
     baseline: Settings
     arms: tuple[Arm, ...]
     design: Design | None
@@ -169,9 +174,11 @@ def _read(raw: Mapping[str, Any], reader: Reader, file: str, text: str, sha256: 
         if key not in TOP:
             reader.report((key,), unknown_key(key, "at the top of a suite", TOP))
     header = _header(raw, reader)
-    base = _baseline(raw, reader)
-    if data and base.dataset is not None and base.data is not None:
-        check_data(base.dataset, base.data, reader)
+    datasets = read_datasets(raw, reader)
+    base = _baseline(raw, datasets, reader)
+    if data:
+        for one in datasets:
+            check_data(one, reader)
     measure = read_measure(raw, reader)
     inference = _inference(raw, reader)
     design = None
@@ -191,7 +198,8 @@ def _read(raw: Mapping[str, Any], reader: Reader, file: str, text: str, sha256: 
     if data:
         check_sources(base, drafts, None if design is None else design.axes, raw, reader)
     baseline = base.finish()
-    if header is None or baseline is None or measure is None:
+    sound = tuple(dataset for one in datasets if (dataset := one.finish()))
+    if header is None or baseline is None or measure is None or len(sound) < len(datasets):
         return None
     arms = _finished(drafts, references, baseline, reader, None if design is None else ("design",))
     seeds = tuple(range(header.seeds)) if isinstance(header.seeds, int) else header.seeds
@@ -201,6 +209,7 @@ def _read(raw: Mapping[str, Any], reader: Reader, file: str, text: str, sha256: 
         text=text,
         sha256=sha256,
         question=header.question,
+        datasets=sound,
         baseline=baseline,
         arms=tuple(arms),
         design=design,
@@ -240,9 +249,8 @@ def _inference(raw: Mapping[str, Any], reader: Reader) -> Inference:
     return Inference(**reader.given(options_of(Inference), table, ("statistics",), "[statistics]"))
 
 
-def _baseline(raw: Mapping[str, Any], reader: Reader) -> Draft:
-    dataset, data = _dataset(raw, reader)
-    draft = Draft(dataset, data)
+def _baseline(raw: Mapping[str, Any], datasets: Sequence[DatasetDraft], reader: Reader) -> Draft:
+    draft = Draft(datasets[0].choice, datasets[0].data) if datasets else Draft()
     design = raw.get("design")
     if "model" in raw:
         value = raw["model"]
@@ -270,20 +278,6 @@ def _baseline(raw: Mapping[str, Any], reader: Reader) -> Draft:
         else:
             reader.report(("baseline", key), unknown_key(key, "in [baseline]", ARM_SLOTS))
     return draft
-
-
-def _dataset(raw: Mapping[str, Any], reader: Reader) -> tuple[Choice | None, DataOptions | None]:
-    if "dataset" not in raw:
-        reader.report(("dataset",), 'missing: expected a dataset, such as dataset = "digits"')
-        return None, None
-    value = raw["dataset"]
-    common = options_of(DataOptions)
-    asked = {key: item for key, item in value.items() if key in common} if isinstance(value, dict) else {}
-    own = {key: item for key, item in value.items() if key not in common} if isinstance(value, dict) else value
-    data = DataOptions(**reader.given(common, asked, ("dataset",), "the dataset"))
-    if data.shots is not None and data.train_size is not None:
-        reader.report(("dataset", "shots"), "expected either shots or train_size: both say how many images to train on")
-    return reader.choice("dataset", own, ("dataset",), also=tuple(common)), data
 
 
 def _arms(raw: Mapping[str, Any], base: Draft, reader: Reader) -> list[tuple[str, Draft]]:

@@ -27,7 +27,7 @@ registry
 expect toml devices environment meters.base meters.counters meters.rapl
 options plugins carbon inference sheets
 reader
-references
+references datasets
 draft measuring
 axes changes
 suite needs
@@ -50,7 +50,7 @@ execute.scheduler
 execute.inline execute.local execute.perform execute.worker
 store
 frame
-numerals ratios own_intervals columns notices conditions footnotes table_formats tables samples
+numerals ratios own_intervals columns notices conditions footnotes table_data table_formats tables samples
 tolerances
 pairs shifts
 evidence
