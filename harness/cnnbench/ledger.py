@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnbench.carbon import co2
 from cnnbench.plain import measure_plain, settings_plain
+from cnnbench.references import BASELINE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -122,6 +123,7 @@ class Ledger:
             "dataset": planned.trial.dataset,
             "changes": arm.changes,
             "planned": self._planned,
+            "design": None if suite.design is None else suite.design.plain([BASELINE, *(a.name for a in suite.arms)]),
             "measure": measure_plain(suite.measure),
             "statistics": suite.inference.plain(),
             "budget": f"{recipe.epochs} epoch{'s' * (recipe.epochs != 1)}, batch {recipe.batch_size}",

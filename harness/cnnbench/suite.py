@@ -18,6 +18,7 @@ from pydantic import StringConstraints
 from cnnbench.axes import DesignReader
 from cnnbench.changes import describe
 from cnnbench.datasets import read_datasets
+from cnnbench.design import cells
 from cnnbench.draft import ARM_SLOTS, RECIPE_DEFAULTS, TOP, Draft, change, change_model, change_recipe, unknown_key
 from cnnbench.errors import Problem, SuiteError
 from cnnbench.expect import show
@@ -78,6 +79,20 @@ class Design:
 
     kind: Kind
     axes: tuple[Axis, ...]
+
+    def plain(self, names: Sequence[str]) -> dict[str, Any]:
+        """JSON-ready data: kind, axes with their levels in words, and by arm the index of its level of each axis.
+
+        Args:
+            names: the baseline's, then the arms' in the design's order.
+        """
+        reference, others = cells(self.kind, [len(axis.levels) for axis in self.axes])
+        taken = zip(names, [reference, *others], strict=True) if self.axes else ()  # else it leaves out techniques
+        return {
+            "kind": self.kind,
+            "axes": [{"key": axis.key, "levels": [level.text for level in axis.levels]} for axis in self.axes],
+            "cells": {name: list(cell) for name, cell in taken},
+        }
 
 
 @dataclass(frozen=True)
