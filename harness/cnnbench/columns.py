@@ -1,8 +1,7 @@
-"""A table's numbers as columns of text, the same in every format that people read."""
+"""The table of arms as a sheet: its numbers as text, the same in every format that people read."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cnnbench.numerals import (
@@ -17,6 +16,7 @@ from cnnbench.numerals import (
     with_interval,
 )
 from cnnbench.quantities import is_ratio
+from cnnbench.sheets import Cell, Column, Sheet
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,40 +31,51 @@ _TINY = 1e-4
 """Values below it, of quantities that have no smaller unit, are shown with a power of ten."""
 
 
-@dataclass(frozen=True)
-class Column:
-    """One column of text.
+def arms_sheet(table: Table, number: int = 1) -> Sheet:
+    """The sheet of a table of arms.
 
-    Attributes:
-        label: first line of the header.
-        unit: second line; empty for none.
-        cells: one for each row of the table.
-        follows: belongs beside the column before it (a difference or a ratio beside its value).
+    Args:
+        table: what it shows.
+        number: which of a run's datasets it is of, from 1; the key of those after the first tells it.
     """
-
-    label: str
-    unit: str
-    cells: tuple[str, ...]
-    follows: bool = False
+    return Sheet(
+        key="table" if number == 1 else f"table-{number}",
+        title=f"{table.name}: {table.dataset}" if table.dataset else table.name,
+        caption=table.question,
+        columns=tuple(text_columns(table)),
+        notes=table.notes,
+    )
 
 
 def text_columns(table: Table) -> list[Column]:
     """``arm``, ``ok``, then each quantity's value and, where it is compared, its difference or ratio beside it."""
     columns = [
-        Column("arm", "", tuple(_named(row) for row in table.rows)),
-        Column("ok", "", tuple(f"{row.ok}/{row.planned}" for row in table.rows)),
+        Column("arm", "", tuple(Cell(_named(row)) for row in table.rows)),
+        Column("ok", "", tuple(Cell(f"{row.ok}/{row.planned}", order=row.ok) for row in table.rows)),
     ]
     for quantity in table.quantities:
         measured = [row.measured[quantity.key] for row in table.rows]
         shown = scale(quantity, (m.value.mean for m in measured if m.value))
+        values = [m.value.mean * shown.factor if m.value else None for m in measured]
         if is_ratio(quantity):
-            columns.append(Column(quantity.label, quantity.unit, _ratios(table, measured), True))
+            texts = _ratios(table, measured)
+            columns.append(Column(quantity.label, quantity.unit, _cells(texts, values, measured), True))
             continue
-        columns.append(Column(quantity.label, shown.unit, _values(table, quantity, shown, measured)))
+        texts = _values(table, quantity, shown, measured)
+        columns.append(Column(quantity.label, shown.unit, _cells(texts, values, measured)))
         if compared(table, quantity):
             unit = "pp" if shown.unit == "%" else shown.unit
-            columns.append(Column(f"Δ {quantity.label}", unit, _differences(table, quantity, shown, measured), True))
+            texts = _differences(table, quantity, shown, measured)
+            order = [m.difference.mean * shown.factor if m.difference else None for m in measured]
+            columns.append(Column(f"Δ {quantity.label}", unit, _cells(texts, order), True))
     return columns
+
+
+def _cells(
+    texts: Sequence[str], order: Sequence[float | None], strong: Sequence[Measured] | None = None
+) -> tuple[Cell, ...]:
+    best = [m.strong for m in strong] if strong else [False] * len(texts)
+    return tuple(Cell(*given) for given in zip(texts, best, order, strict=True))
 
 
 def compared(table: Table, quantity: Quantity) -> bool:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from cnnbench.columns import Column
     from cnnbench.registry import Registry
+    from cnnbench.sheets import Column
 
 _MOST_CLASSES = 50
 _SERVING = frozenset({"latency", "energy", "memory"})
@@ -248,7 +248,7 @@ def _runtime(record: Mapping[str, Any]) -> str:
 
 def _cell(column: Column, place: int) -> str:
     """A cell with its unit behind the number and before any mark; empty where there is no value."""
-    text = column.cells[place]
+    text = column.cells[place].text
     number = re.match(r"[^A-Za-z(]*", text)
     if text in {"", MISSING} or number is None:
         return ""

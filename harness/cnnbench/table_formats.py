@@ -1,46 +1,51 @@
-"""A table as text: for terminals, for Markdown, and as data in CSV and JSON."""
+"""Sheets as text for people: for terminals, and for Markdown."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import re
 import shutil
-from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 from tabulate import tabulate
 
-from cnnbench.columns import Column, text_columns
-from cnnbench.text import printable, wrapped
+from cnnbench.text import escaped, printable, wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from cnnbench.stats.intervals import Estimate
-    from cnnbench.tables import Measured, Row, Table
+    from cnnbench.sheets import Cell, Column, Sheet
+    from cnnbench.tables import Report
 
 _GAP = "  "
 _WIDEST_NAME = 28
 """Terminal cells; longer names go on in the next line."""
 
 
-def terminal(table: Table, width: int | None) -> str:
-    """Aligned columns; where they don't fit side by side, stacked blocks that each begin with the arms' names."""
+def terminal(report: Report, width: int | None) -> str:
+    """Each sheet as aligned columns; where they don't fit side by side, stacked blocks that begin with the names."""
     width = width or shutil.get_terminal_size((100, 24)).columns
-    arms, *others = text_columns(table)
-    names = ("\n".join(wrapped(printable(name), _WIDEST_NAME, "  ")) for name in arms.cells)
-    arms = replace(arms, cells=tuple(names))
-    columns = [replace(c, label=printable(c.label), cells=_aligned([*map(printable, c.cells)])) for c in others]
-    lines = wrapped(f"{printable(table.name)}: {printable(table.question)}".removesuffix(": "), width)
-    for block in _blocks(arms, columns, width):
+    return "\n\n\n".join(_in_terminal(sheet, width) for sheet in report.sheets)
+
+
+def _in_terminal(sheet: Sheet, width: int) -> str:
+    names, *others = sheet.columns
+    wraps = ["\n".join(wrapped(printable(cell.text), _WIDEST_NAME, "  ")) for cell in names.cells]
+    names = _with_texts(names, wraps)
+    columns = [_with_texts(column, _aligned([printable(cell.text) for cell in column.cells])) for column in others]
+    lines = wrapped(f"{printable(sheet.title)}: {printable(sheet.caption)}".removesuffix(": "), width)
+    for block in _blocks(names, columns, width):
         lines += ["", *_grid(block)]
     lines.append("")
-    for note in table.notes:
-        lines += wrapped(note, width, "  ")
-    return "\n".join(line.rstrip() for line in lines)
+    for note in sheet.notes:
+        lines += wrapped(printable(note), width, "  ")
+    return "\n".join(line.rstrip() for line in lines).rstrip("\n")
+
+
+def _with_texts(column: Column, texts: Sequence[str]) -> Column:
+    cells = tuple(replace(cell, text=text) for cell, text in zip(column.cells, texts, strict=True))
+    return replace(column, label=printable(column.label), cells=cells)
 
 
 def _blocks(arms: Column, columns: Sequence[Column], width: int) -> Iterator[list[Column]]:
@@ -65,7 +70,7 @@ def _total(columns: Sequence[Column]) -> int:
 
 
 def _width(column: Column) -> int:
-    return max(map(cell_len, [*_heads(column), *(line for cell in column.cells for line in cell.split("\n"))]))
+    return max(map(cell_len, [*_heads(column), *(line for cell in column.cells for line in cell.text.split("\n"))]))
 
 
 def _heads(column: Column) -> tuple[str, str]:
@@ -79,8 +84,8 @@ def _grid(block: Sequence[Column]) -> Iterator[str]:
         yield _line(heads, widths)
     yield _GAP.join("─" * width for width in widths)
     for name, *cells in zip(*(column.cells for column in block), strict=True):
-        first, *more = name.split("\n")
-        yield _line([first, *cells], widths)
+        first, *more = name.text.split("\n")
+        yield _line([first, *(cell.text for cell in cells)], widths)
         yield from more
 
 
@@ -114,78 +119,24 @@ def _aligned(cells: Sequence[str]) -> tuple[str, ...]:
 _NUMBER = re.compile(r"([+−]?\d+)(\.\d+(?:e−?\d+)?)?(?:( ± \d+)(\.\d+)?)?( .*)?")
 
 
-def markdown(table: Table, _width: int | None = None) -> str:
-    """A heading, the question, a pipe table and the notes as a list."""
-    columns = text_columns(table)
-    heads = [_escaped(column.label) + (f" [{column.unit}]" if column.unit else "") for column in columns]
-    lines = [f"### {_escaped(table.name)}", ""]
-    if table.question:
-        lines += [_escaped(table.question), ""]
-    rows = [[_escaped(cell) for cell in cells] for cells in zip(*(c.cells for c in columns), strict=True)]
+def markdown(report: Report, _width: int | None = None) -> str:
+    """Each sheet under a heading: its caption, a pipe table and the notes as a list."""
+    return "\n\n".join(_in_markdown(sheet) for sheet in report.sheets)
+
+
+def _in_markdown(sheet: Sheet) -> str:
+    columns = sheet.columns
+    heads = [escaped(column.label) + (f" [{column.unit}]" if column.unit else "") for column in columns]
+    lines = [f"### {escaped(sheet.title)}", ""]
+    if sheet.caption:
+        lines += [escaped(sheet.caption), ""]
+    rows = [[_bold(cell) for cell in cells] for cells in zip(*(c.cells for c in columns), strict=True)]
     sides = ["left", *["right"] * (len(columns) - 1)]
     # tabulate would take "1e3" or "007" as an arm's name for a number.
     lines.append(tabulate(rows, heads, tablefmt="pipe", colalign=sides, disable_numparse=True))
-    lines += ["", *(f"- {_escaped(note)}" for note in table.notes)]
-    return "\n".join(lines)
+    lines += ["", *(f"- {escaped(note)}" for note in sheet.notes)]
+    return "\n".join(lines).rstrip("\n")
 
 
-def _escaped(text: str) -> str:
-    return re.sub(r"([\\`*_{}\[\]<>|~&$#])", r"\\\1", printable(text))
-
-
-def csv_text(table: Table, _width: int | None = None) -> str:
-    """One line for each arm and quantity, in the recorded unit (the key names it), with all digits."""
-    out = io.StringIO()
-    writer = csv.DictWriter(out, [*_ARM_FIELDS, "quantity", *_NUMBER_FIELDS, *_METHOD_FIELDS], lineterminator="\n")
-    writer.writeheader()
-    for row in table.rows:
-        arm = {name: "" if value is None else value for name, value in _arm(row).items()}
-        for quantity in table.quantities:
-            measured = row.measured[quantity.key]
-            numbers = {name: "" if value is None else value for name, value in _numbers(measured).items()}
-            writer.writerow({**arm, "quantity": quantity.key, **numbers, **_methods(measured)})
-    return out.getvalue().removesuffix("\n")
-
-
-_ARM_FIELDS = ("arm", "role", "changes", "reference", "ok", "planned")
-_METHOD_FIELDS = ("method", "diff_method")
-_NUMBER_FIELDS = ("mean", "low", "high", "n", "diff", "diff_low", "diff_high", "diff_n")
-
-
-def json_text(table: Table, _width: int | None = None) -> str:
-    """The whole table as one JSON object: numbers in the recorded unit, with all digits, null where there is none."""
-    data = {
-        "suite": table.name,
-        "question": table.question,
-        "primary": table.primary,
-        "seeds": list(table.seeds),
-        "quantities": [asdict(quantity) for quantity in table.quantities],
-        "arms": [
-            {
-                **_arm(row),
-                "statuses": dict(row.statuses),
-                "quantities": {
-                    key: {**_numbers(measured), **{name: way or None for name, way in _methods(measured).items()}}
-                    for key, measured in row.measured.items()
-                },
-            }
-            for row in table.rows
-        ],
-        "notes": list(table.notes),
-    }
-    return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
-
-
-def _arm(row: Row) -> dict[str, Any]:
-    return {name: getattr(row, name) for name in _ARM_FIELDS}
-
-
-def _methods(measured: Measured) -> dict[str, str]:
-    return dict(zip(_METHOD_FIELDS, (measured.method, measured.difference_method), strict=True))
-
-
-def _numbers(measured: Measured) -> dict[str, Any]:
-    def ends(estimate: Estimate | None) -> list[float | int | None]:
-        return [estimate.mean, estimate.low, estimate.high, estimate.n] if estimate else [None, None, None, 0]
-
-    return dict(zip(_NUMBER_FIELDS, ends(measured.value) + ends(measured.difference), strict=True))
+def _bold(cell: Cell) -> str:
+    return f"**{escaped(cell.text)}**" if cell.strong else escaped(cell.text)

@@ -6,7 +6,8 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from cnnbench import table_formats
+from cnnbench import table_data, table_formats
+from cnnbench.columns import arms_sheet
 from cnnbench.errors import UsageError
 from cnnbench.footnotes import footnotes
 from cnnbench.frame import TrialSet, current, to_frame
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import pandas as pd
+
+    from cnnbench.sheets import Sheet
+    from cnnbench.stats.verdicts import Judgement
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,9 @@ class Measured:
         method: how it was obtained, where the records say: ``measured``, ``estimated``, ``nominal`` ...
         difference_method: how the difference was obtained: an estimate on either side makes it one.
         sign: beside a ratio: ``↓`` or ``↑`` for faster or slower, ``‡`` for fewer multiply-adds and not faster.
+        judgement: what may be concluded of the difference, see ``verdicts``; None where nothing is. A latency's stands
+            at its ratio too.
+        strong: the best value of its column, or not to be told from the best.
     """
 
     value: Estimate | None
@@ -42,6 +49,8 @@ class Measured:
     method: str
     difference_method: str = ""
     sign: str = ""
+    judgement: Judgement | None = None
+    strong: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,6 +98,7 @@ class Table:
         seeds: planned ones.
         rows: arms in the planned order, the baseline first.
         notes: footnotes, a sentence or a list each.
+        dataset: label of the dataset that it is of, where the run has several; else empty.
     """
 
     name: str
@@ -98,10 +108,39 @@ class Table:
     seeds: tuple[int, ...]
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
+    dataset: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that is to be read of a run, before any format.
+
+    Attributes:
+        tables: one for each dataset of the run, usually one.
+        sheets: for people, in reading order: of each table its own (key ``table``, those after the first ``table-2``,
+            ``table-3`` ...), each followed by what stands beside it.
+    """
+
+    tables: tuple[Table, ...]
+    sheets: tuple[Sheet, ...]
+
+
+def make_report(records: Sequence[Mapping[str, Any]], source: Path | None = None) -> Report:
+    """The tables and sheets of the latest run among the records.
+
+    Args:
+        records: in the order of the file.
+        source: the file or folder that they came from, for the footnotes.
+
+    Raises:
+        UsageError: there are no records.
+    """
+    tables = (make_table(records, source),)
+    return Report(tables, tuple(arms_sheet(table, number) for number, table in enumerate(tables, 1)))
 
 
 def make_table(records: Sequence[Mapping[str, Any]], source: Path | None = None) -> Table:
-    """The table of the latest run among the records.
+    """The table of the latest run among the records; of several datasets, of the first.
 
     Args:
         records: in the order of the file.
@@ -202,15 +241,15 @@ def _columns(measure: Mapping[str, Any], recorded: Container[str]) -> tuple[str,
     return found[primary][0].key, tuple(columns)
 
 
-Format = Callable[[Table, int | None], str]
+Format = Callable[[Report, int | None], str | bytes]
 
 FORMATS: Final[Mapping[str, Format]] = {
     "terminal": table_formats.terminal,
     "markdown": table_formats.markdown,
-    "csv": table_formats.csv_text,
-    "json": table_formats.json_text,
+    "csv": table_data.csv_text,
+    "json": table_data.json_text,
 }
-"""What ``render`` can produce: functions of a table and of the width to fit, which only a terminal has."""
+"""What ``render`` can produce: functions of a report and of the width to fit, which only a terminal has."""
 
 
 def render(
@@ -218,8 +257,8 @@ def render(
     format: str,  # noqa: A002 - the command's own word
     width: int | None = None,
     source: Path | None = None,
-) -> str:
-    """The table of the latest run among the records, as text without a final newline.
+) -> str | bytes:
+    """The report of the latest run among the records, as text without a final newline, or as bytes.
 
     Args:
         records: in the order of the file.
@@ -232,4 +271,4 @@ def render(
     """
     if format not in FORMATS:
         raise UsageError(f"unknown format {format!r}: {nearest(format, FORMATS)}")
-    return FORMATS[format](make_table(records, source), width)
+    return FORMATS[format](make_report(records, source), width)

@@ -141,13 +141,13 @@ class TestNumbers:
         data = json.loads(render(records, "json"), parse_constant=pytest.fail)
         flat = [
             (arm["arm"], key, values["mean"], values["diff"])
-            for arm in data["arms"]
+            for arm in data["tables"][0]["arms"]
             for key, values in arm["quantities"].items()
         ]
         rows = csv.DictReader(io.StringIO(render(records, "csv")))
         number = lambda text: float(text) if text else None  # noqa: E731
         assert flat == [(r["arm"], r["quantity"], number(r["mean"]), number(r["diff"])) for r in rows]
-        assert [arm["statuses"] for arm in data["arms"] if arm["arm"] == "int8"] == [{"skipped": 3, "ok": 2}]
+        assert [arm["statuses"] for arm in data["tables"][0]["arms"] if arm["arm"] == "int8"] == [{"skipped": 3, "ok": 2}]
 
     def test_what_seeds_do_not_change_has_no_interval(self) -> None:
         text = squeezed(render(sample(), "markdown"))
@@ -277,7 +277,7 @@ class TestReferences:
 
     def test_all_formats_name_them(self) -> None:
         records = timed(sample(), {"distill": "group norm", "int8": "group norm", "mixup": "silu"})
-        found = {arm["arm"]: arm["reference"] for arm in json.loads(render(records, "json"))["arms"]}
+        found = {arm["arm"]: arm["reference"] for arm in json.loads(render(records, "json"))["tables"][0]["arms"]}
         assert (found["baseline"], found["distill"], found["silu"]) == (None, "group norm", "baseline")
         assert {row["reference"] for row in data(records).values()} == {"", "group norm", "silu", "baseline"}
         notes = make_table(records).notes
@@ -482,7 +482,7 @@ class TestMethods:
 
     @staticmethod
     def flat(exported: dict[str, Any]) -> list[dict[str, Any]]:
-        return [values for arm in exported["arms"] for values in arm["quantities"].values()]
+        return [values for arm in exported["tables"][0]["arms"] for values in arm["quantities"].values()]
 
     def test_one_estimated_seed_among_measured_ones_marks_the_mean(self) -> None:
         records = self.run(["measured", "measured"], "energy", "energy_inference_mj", "energy")
@@ -528,7 +528,7 @@ class TestMemory:
             assert f"oom: silu: {reason}" in text
             assert cells(records, "ok")["silu"] == "0/5"
         elif name == "json":
-            statuses = {arm["arm"]: arm["statuses"] for arm in json.loads(text)["arms"]}
+            statuses = {arm["arm"]: arm["statuses"] for arm in json.loads(text)["tables"][0]["arms"]}
             assert statuses["silu"] == {"oom": 5}
         else:
             assert data(records)["silu", "accuracy"]["ok"] == "0"
@@ -603,7 +603,7 @@ class TestCasesAtTheEdge:
         records = renamed(sample(), "silu", name)
         text = render(records, "csv")
         assert name in {row["arm"] for row in csv.DictReader(io.StringIO(text, newline=""))}
-        assert name in {arm["arm"] for arm in json.loads(render(records, "json"))["arms"]}
+        assert name in {arm["arm"] for arm in json.loads(render(records, "json"))["tables"][0]["arms"]}
 
     @pytest.mark.parametrize("name", FORMATS)
     def test_hundreds_of_arms(self, name: str) -> None:
