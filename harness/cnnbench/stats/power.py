@@ -1,0 +1,170 @@
+"""Seed arithmetic before anything runs: what a number of paired seeds can show, and how many an effect needs.
+
+All of it is for the paired t test at level alpha / m, the first step of Holm's procedure with m comparisons: what is
+detected there is detected whatever the other comparisons come to. Effects and spreads are in one unit, any.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cnnbench.stats.student import CONFIDENCE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import ArrayLike
+
+ALPHA = 0.05
+"""Chance of even one false verdict in a family of comparisons."""
+POWER = 0.8
+"""Chance of seeing an effect of the stated size, by convention (Cohen 1988)."""
+MOST = 10_000
+"""More seeds than that are told as such, not counted."""
+_SHARED = 0.5
+"""Correlation of two arms' differences from one reference, where all arms are as noisy and as alike as each other."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The standard deviation of paired differences, and how well it is known.
+
+    Attributes:
+        sd: pooled over the comparisons.
+        low, high: its 95 % interval.
+        differences: number of paired differences that it comes from.
+        comparisons: number of arms or contrasts that these belong to.
+    """
+
+    sd: float
+    low: float
+    high: float
+    differences: int
+    comparisons: int
+
+
+def power_of(effect: float, sd: float, n: int, comparisons: int = 1, alpha: float = ALPHA) -> float:
+    """Power of the two-sided paired t test at level ``alpha / comparisons``, from the noncentral t distribution.
+
+    Args:
+        effect: true mean difference.
+        sd: of the paired differences; at least 0.
+        n: paired seeds; fewer than two show nothing.
+        comparisons: in the family, at least 1.
+        alpha: level of the family.
+    """
+    from scipy.special import stdtrit
+    from scipy.stats import nct
+
+    if n < 2:
+        return 0.0
+    if sd == 0:
+        return 1.0 if effect else 0.0
+    shift = abs(effect) / sd * math.sqrt(n)
+    critical = float(stdtrit(n - 1, 1 - alpha / comparisons / 2))
+    # The far tail is computed by reflection: scipy's nct loses it where the shift is large.
+    return float(nct.sf(critical, n - 1, shift) + nct.sf(critical, n - 1, -shift))
+
+
+def smallest_effect(sd: float, n: int, comparisons: int = 1, power: float = POWER, alpha: float = ALPHA) -> float:
+    """The true mean difference that the paired t test finds with the given power; infinite for fewer than two seeds.
+
+    Takes what ``power_of`` does.
+    """
+    from scipy.optimize import brentq
+
+    if n < 2:
+        return math.inf
+    highest = 1.0
+    while power_of(highest, 1.0, n, comparisons, alpha) < power:
+        highest *= 2
+    found = brentq(lambda effect: power_of(effect, 1.0, n, comparisons, alpha) - power, 0.0, highest, xtol=1e-9)
+    return sd * float(found)
+
+
+def seeds_needed(
+    effect: float, sd: float, comparisons: int = 1, power: float = POWER, alpha: float = ALPHA
+) -> int | None:
+    """The fewest paired seeds with which the paired t test finds a true mean difference with the given power.
+
+    Takes what ``power_of`` does.
+
+    Returns:
+        At least 2; None for an effect of zero, and where more than ``MOST`` are needed.
+    """
+
+    def enough(n: int) -> bool:
+        return power_of(effect, sd, n, comparisons, alpha) >= power
+
+    if effect == 0 or not enough(MOST):
+        return None
+    low, high = 1, 2  # power grows with n: double until it is enough, then halve the bracket
+    while not enough(high):
+        low, high = high, min(2 * high, MOST)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
+
+
+def smallest_p(n: int) -> float:
+    """The smallest two-sided p that an exact sign-flip test of n paired seeds can come to: 2 of its 2^n flips."""
+    return min(1.0, 2.0 ** (1 - n))
+
+
+def seeds_for_sign_flip(comparisons: int, alpha: float = ALPHA) -> int:
+    """The fewest paired seeds with which the exact sign-flip test can reach ``alpha / comparisons`` at all."""
+    return math.ceil(1 + math.log2(comparisons / alpha))
+
+
+def pooled_spread(differences: Sequence[ArrayLike], *, shared: bool = True) -> Spread | None:
+    """The standard deviation of paired differences, pooled over comparisons, with its chi-square interval.
+
+    Comparisons that share a reference also share its noise, which makes the pooled variance less certain than as many
+    independent differences would. Where all arms are equally noisy and equally alike, two of their differences from one
+    reference correlate by 1/2, so k comparisons of n seeds count (n - 1) k / (1 + (k - 1) / 4) degrees of freedom
+    (Box 1954: the mean variance of equally correlated variables). Arms that are noisier than others keep a larger
+    spread than the pooled one.
+
+    Args:
+        differences: for each comparison one value a seed; those not finite are left out.
+        shared: the comparisons share a reference; else they count as independent.
+
+    Returns:
+        None where no comparison has two values, or where all differences agree.
+    """
+    from scipy.special import chdtri
+
+    known = [row[np.isfinite(row)] for row in (np.asarray(each, dtype=np.float64) for each in differences)]
+    known = [row for row in known if row.size >= 2]
+    df = sum(row.size - 1 for row in known)
+    if df == 0:
+        return None
+    squares = math.fsum(float(((row - row.mean()) ** 2).sum()) for row in known)
+    sd = math.sqrt(squares / df)
+    if sd <= 1e-12 * max(float(np.abs(row).max()) for row in known):
+        return None
+    low, high = sd_interval(sd, effective_df(df, len(known)) if shared else df)
+    return Spread(sd, low, high, sum(row.size for row in known), len(known))
+
+
+def effective_df(df: float, comparisons: int) -> float:
+    """Degrees of freedom of a variance pooled over comparisons that share a reference, see ``pooled_spread``.
+
+    Args:
+        df: sum of the comparisons' own.
+        comparisons: their number.
+    """
+    return df / (1 + (comparisons - 1) * _SHARED**2)
+
+
+def sd_interval(sd: float, df: float, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """The chi-square interval of a standard deviation; exact for independent normal values."""
+    from scipy.special import chdtri
+
+    tail = (1 - confidence) / 2
+    return sd * math.sqrt(df / float(chdtri(df, tail))), sd * math.sqrt(df / float(chdtri(df, 1 - tail)))
