@@ -21,7 +21,7 @@ from cnnbench.errors import UsageError
 from cnnbench.evidence import Evidence, gather
 from cnnbench.pairs import Pair, pairs
 from cnnbench.quantities import METRICS, quantities
-from cnnbench.shifts import holm
+from cnnbench.stats.multiplicity import holm
 from cnnbench.tolerances import DEFAULTS, DRIFTING, EXACT, OF_THE_MACHINE, Tolerance
 
 if TYPE_CHECKING:

@@ -110,17 +110,3 @@ def own_error(low: float, high: float) -> float:
 def exactly(shift: Shift) -> Shift:
     """The same shift of a quantity that has no noise."""
     return replace(shift, error=0.0, df=None)
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjusted p-values, in the order given (Holm 1979): the family's chance of a false call is below each level.
-
-    Valid however the tests depend on each other.
-    """
-    order = sorted(range(len(p_values)), key=p_values.__getitem__)
-    adjusted = [1.0] * len(p_values)
-    highest = 0.0
-    for rank, place in enumerate(order):
-        highest = max(highest, min(1.0, (len(order) - rank) * p_values[place]))
-        adjusted[place] = highest
-    return adjusted

@@ -26,7 +26,8 @@ from cnnbench.errors import UsageError
 from cnnbench.frame import current
 from cnnbench.pairs import Pair
 from cnnbench.quantities import METRICS, quantities
-from cnnbench.shifts import Shift, holm, interval_shift, own_error, paired_shift
+from cnnbench.shifts import Shift, interval_shift, own_error, paired_shift
+from cnnbench.stats.multiplicity import holm
 from cnnbench.tolerances import DEFAULTS, EXACT, OF_THE_MACHINE, parse_tolerances
 
 _spec = importlib.util.spec_from_file_location("synthetic_records", Path(__file__).with_name("synthetic_records.py"))

@@ -19,13 +19,15 @@ ROOT = Path(cnnbench.__file__).parent
 LAYERS = """
 errors hookspecs lazy quiet text xla
 types execute.interface
-design locate plain quantities seeds stats.student
-stats.intervals stats.rounds
+design locate plain quantities seeds stats.multiplicity stats.signflip stats.student
+stats.intervals stats.paired stats.rounds
+stats.effects stats.equivalence stats.resampling
 slots
 technique
 registry
 expect toml devices environment meters.base meters.counters meters.rapl
 options plugins carbon inference sheets
+stats.verdicts
 reader
 references datasets
 draft measuring

@@ -15,7 +15,7 @@ import numpy as np
 from cnnbench.stats.student import CONFIDENCE, t_quantile
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
 
 
 @dataclass(frozen=True)
@@ -65,16 +65,12 @@ def mean_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Estimate
     return Estimate(mean, mean - half, mean + half, n)
 
 
-def paired_difference(arm: ArrayLike, baseline: ArrayLike, confidence: float = CONFIDENCE) -> Estimate | None:
-    """Mean of ``arm - baseline`` over the seeds that both have, with its paired t interval.
+def paired_differences(arm: ArrayLike, baseline: ArrayLike) -> NDArray[np.float64]:
+    """``arm - baseline`` over the seeds that both have, [n]; those equal to each other but for rounding are made equal.
 
     Args:
-        arm: one value a seed, [n]; not finite where a seed has none.
+        arm: one value a seed; not finite where a seed has none.
         baseline: likewise, in the same order of seeds.
-        confidence: coverage, between 0 and 1.
-
-    Returns:
-        None where they have no seed in common.
 
     Raises:
         ValueError: the arrays differ in length.
@@ -89,5 +85,23 @@ def paired_difference(arm: ArrayLike, baseline: ArrayLike, confidence: float = C
         # A shift equal in all seeds differs in its last bits with the values that it was taken from.
         rounding = 4 * np.finfo(np.float64).eps * max(np.abs(left).max(), np.abs(right).max())
         if np.ptp(difference) <= rounding:
-            difference[:] = np.median(difference)
-    return mean_interval(difference, confidence)
+            middle = np.median(difference)
+            difference[:] = 0.0 if abs(middle) <= rounding else middle
+    return difference
+
+
+def paired_difference(arm: ArrayLike, baseline: ArrayLike, confidence: float = CONFIDENCE) -> Estimate | None:
+    """Mean of ``arm - baseline`` over the seeds that both have, with its paired t interval.
+
+    Args:
+        arm: one value a seed, [n]; not finite where a seed has none.
+        baseline: likewise, in the same order of seeds.
+        confidence: coverage, between 0 and 1.
+
+    Returns:
+        None where they have no seed in common.
+
+    Raises:
+        ValueError: the arrays differ in length.
+    """
+    return mean_interval(paired_differences(arm, baseline), confidence)

@@ -1,0 +1,80 @@
+"""One-sided and two-sided tests of a mean paired difference, with spread or without."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from cnnbench.stats.signflip import sign_flip
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+Test = Literal["t", "sign-flip"]
+
+
+def p_above(
+    differences: ArrayLike, limit: float = 0.0, *, test: Test, resolution: float = 0.0, rng: np.random.Generator
+) -> float:
+    """One-sided p of "the true mean difference is at most ``limit``".
+
+    The paired t test is exact for independent normal differences, the sign-flip test for ones symmetric about the
+    limit. Differences that agree in all seeds tell no spread. The t test then has the standard error of rounding to
+    the resolution, step / sqrt(12 n) (Sheppard 1898), and its p is at least 2^-n, that of the sign-flip test: two or
+    three seeds that agree by chance prove nothing, and without a resolution no t could be had at all.
+
+    Args:
+        differences: one a seed, [n], finite, at least two; those equal but for rounding made equal, as
+            ``intervals.paired_differences`` does.
+        limit: in the unit of the differences.
+        test: which.
+        resolution: the step in which values move, such as one image's share of the test split; 0 for none.
+        rng: for sign-flip tests of more than 20 pairs.
+
+    Raises:
+        ValueError: fewer than two differences.
+    """
+    data = np.asarray(differences, dtype=np.float64)
+    n = data.size
+    if n < 2:
+        raise ValueError(f"a test needs two differences or more, found {n}")
+    if test == "sign-flip":
+        return sign_flip(data - limit, rng, "greater")
+    return _t_above(data, limit, resolution)
+
+
+def p_below(
+    differences: ArrayLike, limit: float = 0.0, *, test: Test, resolution: float = 0.0, rng: np.random.Generator
+) -> float:
+    """One-sided p of "the true mean difference is at least ``limit``"; else as ``p_above``."""
+    data = np.asarray(differences, dtype=np.float64)
+    return p_above(-data, -limit, test=test, resolution=resolution, rng=rng)
+
+
+def p_different(differences: ArrayLike, *, test: Test, resolution: float = 0.0, rng: np.random.Generator) -> float:
+    """Two-sided p of "the true mean difference is zero"; else as ``p_above``.
+
+    It is twice the smaller of the one-sided ones.
+    """
+    data = np.asarray(differences, dtype=np.float64)
+    if test == "sign-flip" and data.size >= 2:
+        return sign_flip(data, rng)
+    up = p_above(data, test=test, resolution=resolution, rng=rng)
+    down = p_below(data, test=test, resolution=resolution, rng=rng)
+    return min(1.0, 2 * min(up, down))
+
+
+def _t_above(data: np.ndarray, limit: float, resolution: float) -> float:
+    from scipy.special import stdtr
+
+    n = data.size
+    agree = bool(np.all(data == data[0]))
+    mean = float(data[0] if agree else data.mean())
+    error = max(0.0 if agree else float(data.std(ddof=1)), resolution / math.sqrt(12)) / math.sqrt(n)
+    beyond = mean - limit
+    if abs(beyond) <= 1e-9 * max(abs(limit), abs(mean)):  # on the limit but for rounding
+        beyond = 0.0
+    p = float(stdtr(n - 1, -beyond / error)) if error else float(beyond <= 0)
+    return max(p, 2.0**-n) if agree else p
