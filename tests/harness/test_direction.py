@@ -53,6 +53,7 @@ execute.inline execute.local execute.perform execute.worker
 store
 frame
 numerals ratios own_intervals columns notices conditions footnotes table_data table_formats tables samples
+answer report_html
 tolerances
 pairs shifts
 evidence
