@@ -154,6 +154,7 @@ def run_suite(suite: Suite, host: PluginHost, options: RunOptions, progress: Pro
     cache.prepare()
     with closing(make_executor(options, place, host)) as executor, store.exclusive():
         environment = {**manifest(place.device, Path(suite.file).parent), **host.describe_environment()}
+        store.keep(Path(suite.file).name, suite.content)
         ledger = Ledger(suite, plan, place, environment, store)
         done = ledger.recall(fresh=options.fresh or options.remeasure)
         scheduler = Scheduler(
@@ -207,6 +208,7 @@ def _execute(
 ) -> None:
     """Drive the scheduler to its end, recording trials and telling everyone who listens."""
     first = {key: t for t in reversed(to_run) for key in t.stages.values()}
+    several = len({t.trial.dataset for t in to_run}) > 1
     begun: set[str] = set()
     labels: dict[str, str] = {}
     progress.start(scheduler.pending(), workers)
@@ -229,12 +231,12 @@ def _execute(
                 record = ledger.enter(event.planned, scheduler.outcomes)
                 host.trial_finished(record)
                 done, planned = ledger.count()
-                progress.trial_finished(
-                    record["arm"], record["seed"], record["status"], record["reason"], done, planned
-                )
+                arm = f"{record['dataset']}, {record['arm']}" if several else record["arm"]
+                progress.trial_finished(arm, record["seed"], record["status"], record["reason"], done, planned)
     finally:
         progress.finish()
 
 
 def _brief(planned: PlannedTrial) -> dict[str, Any]:
-    return {"key": planned.key, "arm": planned.trial.arm.name, "seed": planned.trial.seed}
+    trial = planned.trial
+    return {"key": planned.key, "dataset": trial.dataset, "arm": trial.arm.name, "seed": trial.seed}

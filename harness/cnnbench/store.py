@@ -87,9 +87,7 @@ class Store:
         fault = _fault(record)
         if fault or record["schema"] != SCHEMA:
             raise ValueError(f"not a record of schema {SCHEMA}: {fault or record['schema']}")
-        line = json.dumps(_strict(record), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        # A lone surrogate (from an undecodable path in an error message) has no UTF-8 form.
-        data = line.encode("utf-8", "replace") + b"\n"
+        data = as_line(record)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with self.path.open("ab+", buffering=0) as file, _locked(file):
@@ -97,6 +95,14 @@ class Store:
                 os.fsync(file.fileno())
         except OSError as error:
             raise StoreError(f"{self.path}: can't be written: {error.strerror or error}") from error
+
+    def keep(self, name: str, content: bytes) -> None:
+        """Put a file beside the records, such as the suite that they come from; an earlier one of its name goes.
+
+        Raises:
+            StoreError: it can't be written.
+        """
+        write(self.folder / name, content)
 
     def read(self) -> Records:
         """All records; none where the file does not exist yet.
@@ -134,6 +140,28 @@ class Store:
             with suppress(OSError):  # elsewhere than on POSIX an open file can't be removed; it does no harm
                 path.unlink()
             file.close()
+
+
+def as_line(record: Mapping[str, Any]) -> bytes:
+    """A record as its line in the file; numbers that are not finite are null."""
+    text = json.dumps(_strict(record), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    # A lone surrogate (from an undecodable path in an error message) has no UTF-8 form.
+    return text.encode("utf-8", "replace") + b"\n"
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all, and its folder where there is none.
+
+    Raises:
+        StoreError: it can't be written.
+    """
+    scratch = path.with_name(f".{path.name}-{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch.write_bytes(content)
+        scratch.replace(path)
+    except OSError as error:
+        raise StoreError(f"{path}: can't be written: {error.strerror or error}") from error
 
 
 def open_results(path: Path, *, every: bool = False) -> Records:

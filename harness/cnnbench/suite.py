@@ -6,6 +6,7 @@ here imports torch: a mistake in a suite shows at once.
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
 from dataclasses import dataclass, field
@@ -132,6 +133,12 @@ class Suite:
     time_limit: float | None
     measure: Measure
     inference: Inference = field(default_factory=Inference)
+
+    @property
+    def content(self) -> bytes:
+        """The file's bytes, as ``sha256`` is of them; the text lacks the mark that some editors put at a file's start."""
+        plain = self.text.encode()
+        return plain if hashlib.sha256(plain).hexdigest() == self.sha256 else codecs.BOM_UTF8 + plain
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import subprocess
 import sys
@@ -105,6 +106,15 @@ def test_what_is_on_record_neither_runs_nor_starts_a_worker_and_the_table_is_the
     code, again, err = place.run("--executor", "local")
     assert (code, again, RAN, err) == (0, table, [], "")
     assert (place.folder / "results" / "tiny" / "records.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_the_suite_file_lies_beside_its_records_byte_by_byte(place, mark):
+    place.suite.write_bytes(mark + place.suite.read_bytes().replace(b"\n", b"\r\n"))
+    place.run()
+    kept = (place.folder / "results" / "tiny" / "tiny.toml").read_bytes()
+    assert kept == place.suite.read_bytes()
+    assert {r["suite"]["sha256"] for r in place.records()} == {hashlib.sha256(kept).hexdigest()}
 
 
 def test_report_prints_the_table_of_the_run(place):
@@ -413,7 +423,7 @@ def test_a_second_run_on_the_same_results_is_refused_in_one_line(place):
     finally:
         other.communicate(b"", timeout=30)
     assert place.run()[0] == 0
-    assert [path.name for path in Path("results/tiny").iterdir()] == ["records.jsonl"]
+    assert {path.name for path in Path("results/tiny").iterdir()} == {"records.jsonl", "tiny.toml"}
 
 
 @pytest.mark.parametrize(

@@ -252,3 +252,13 @@ class TestOpenResults:
 def test_reading_needs_neither_torch_nor_pandas() -> None:
     code = "import sys, cnnbench.store; sys.exit(bool({'torch', 'pandas', 'pydantic'} & set(sys.modules)))"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_file_is_kept_whole_beside_the_records_and_replaces_an_earlier_one(tmp_path):
+    store = Store(tmp_path / "new")
+    store.keep("norms.toml", b"one")
+    store.keep("norms.toml", b"two")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "new").iterdir()} == {"norms.toml": b"two"}
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(StoreError, match="taken"):
+        Store(tmp_path / "taken").keep("norms.toml", b"one")
