@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from cnnbench.options import label, options_of
+from cnnbench.options import format_value, options_of
 from cnnbench.types import Choice, DataOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from cnnbench.locate import Place
     from cnnbench.reader import Reader
@@ -90,18 +89,24 @@ def _read(value: Any, place: Place, reader: Reader) -> DatasetDraft:
 
 
 def _labelled(found: Sequence[DatasetDraft], registry: Registry) -> tuple[DatasetDraft, ...]:
-    """With the shortest labels that tell them apart: the name; with its own options; with what is asked of it too."""
-    names = [one.choice.name if one.choice else "" for one in found]
-    own = [label(one.choice, registry) if one.choice else "" for one in found]
-    whole = [f"{text} {_asked(one.data)}".strip() for text, one in zip(own, found, strict=True)]
-    counts = [Counter(names), Counter(own)]
-    labels = [
-        name if counts[0][name] == 1 else text if counts[1][text] == 1 else every
-        for name, text, every in zip(names, own, whole, strict=True)
-    ]
-    return tuple(replace(one, label=text) for text, one in zip(labels, found, strict=True))
+    """Labelled by name; those of one name also by what they have in other ways than each other."""
+    labels = []
+    for one in found:
+        name = one.choice.name if one.choice else ""
+        others = [other for other in found if other.choice and other.choice.name == name]
+        labels.append(" ".join([name, *(_differing(one, others, registry) if len(others) > 1 else ())]))
+    return tuple(replace(one, label=text) for one, text in zip(found, labels, strict=True))
 
 
-def _asked(data: DataOptions) -> str:
+def _differing(one: DatasetDraft, others: Sequence[DatasetDraft], registry: Registry) -> Iterator[str]:
+    """Options of a dataset that are not the same in all ``others``, itself among them; defaults go without saying."""
+    assert one.choice is not None
+    for key, option in options_of(registry.get("dataset", one.choice.name).cls).items():
+        values = [other.choice.options[key] for other in others if other.choice]
+        mine = one.choice.options[key]
+        if any(value != mine for value in values) and (option.required or mine != option.plain(option.default)):
+            yield f"{key}={format_value(mine, option, registry)}"
     plain = DataOptions()
-    return ", ".join(f"{key}={value}" for key, value in vars(data).items() if value != getattr(plain, key))
+    for key, mine in vars(one.data).items():
+        if any(getattr(other.data, key) != mine for other in others) and mine != getattr(plain, key):
+            yield f"{key}={mine}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cnnbench.errors import UsageError
+from cnnbench.registry import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -87,6 +88,24 @@ def by_dataset(records: Sequence[Mapping[str, Any]]) -> dict[str, TrialSet]:
         label: _trials(label, [record for record in mine if (record.get("dataset") or "") == label], mine, left_out)
         for label in labels
     }
+
+
+def on_dataset(records: Sequence[Mapping[str, Any]], label: str | None) -> TrialSet:
+    """The trials of ``current`` on one dataset.
+
+    Args:
+        records: in the order of the file.
+        label: of the dataset; None where the run has only one.
+
+    Raises:
+        UsageError: there are no records, no such dataset, or several to choose from.
+    """
+    found = by_dataset(records)
+    if label is None and len(found) > 1:
+        raise UsageError(f"--dataset: this run has several: expected one of {', '.join(map(repr, found))}")
+    if label is not None and label not in found:
+        raise UsageError(f"--dataset: no dataset {label!r} in this run: {nearest(label, list(found))}".rstrip(": "))
+    return next(iter(found.values())) if label is None else found[label]
 
 
 def _trials(

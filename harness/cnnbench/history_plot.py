@@ -1,4 +1,4 @@
-"""A history as a picture, by matplotlib, which is optional. Equal histories give equal SVG files."""
+"""A history as a picture, by matplotlib. Equal histories give equal SVG files."""
 
 from __future__ import annotations
 

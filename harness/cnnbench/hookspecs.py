@@ -95,7 +95,7 @@ def cnnbench_trial_started(trial: Mapping[str, Any]) -> None:
     """A trial's first stage was handed to a worker.
 
     Args:
-        trial: ``{"key": str, "arm": str, "seed": int}``.
+        trial: ``{"key": str, "dataset": label, "arm": str, "seed": int}``.
     """
 
 
@@ -104,7 +104,7 @@ def cnnbench_epoch_finished(trial: Mapping[str, Any], progress: Mapping[str, Any
     """A training epoch ended in a worker.
 
     Args:
-        trial: ``{"key": str, "arm": str, "seed": int}``; of several trials that share the training, the first.
+        trial: ``{"key": str, "dataset": label, "arm": str, "seed": int}``; of several trials that share the training, the first.
         progress: the fields of ``cnnbench.types.Progress``.
     """
 

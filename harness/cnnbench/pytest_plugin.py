@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from _pytest._code.code import ExceptionInfo, TerminalRepr
 
+    from cnnbench.matrix import Trial
     from cnnbench.plugins import PluginHost
     from cnnbench.run import RunOptions
     from cnnbench.suite import Suite
@@ -126,11 +127,13 @@ class SuiteFile(pytest.File):
     """A suite file; makes its items, and runs those that are left after selection together."""
 
     suite: Suite
-    _ended: Mapping[tuple[str, int], Record] | None = None
+    _ended: Mapping[tuple[str, str, int], Record] | None = None
     _fault: Exception | None = None
 
     def collect(self) -> Iterator[SuiteTrial]:
         """An item for each trial, arm by arm: ``group norm[0]`` is arm ``group norm`` under seed 0.
+
+        Of a suite over several datasets ``group norm[digits, 0]``.
 
         Raises:
             CollectError: the suite has mistakes; each with file and line.
@@ -147,12 +150,13 @@ class SuiteFile(pytest.File):
         seeds = self.config.getoption("cnnbench_seeds")
         self.suite = suite if seeds is None else replace(suite, seeds=tuple(range(seeds)))
         for trial in trials(self.suite):
-            name = f"{trial.arm.name}[{trial.seed}]"
+            where = f"{trial.dataset}, " if len(self.suite.datasets) > 1 else ""
+            name = f"{trial.arm.name}[{where}{trial.seed}]"
             # The id is given as text, as --lf reads it from its file: made from the name it would not be equal to that.
             nodeid = f"{self.nodeid}::{name}"
-            yield SuiteTrial.from_parent(self, name=name, nodeid=nodeid, arm=trial.arm.name, seed=trial.seed)
+            yield SuiteTrial.from_parent(self, name=name, nodeid=nodeid, trial=trial)
 
-    def record(self, arm: str, seed: int) -> Record:
+    def record(self, trial: Trial) -> Record:
         """How a trial ended; runs the file's selected items if that has not been done."""
         if self._fault is not None:
             raise self._fault
@@ -162,30 +166,36 @@ class SuiteFile(pytest.File):
             except Exception as error:
                 self._fault = error  # it costs hours to hear it again from the next item
                 raise
-        return self._ended[arm, seed]
+        return self._ended[trial.dataset, trial.arm.name, trial.seed]
 
     def notes(self) -> list[str]:
         """What is to be said of the latencies of the file's run."""
-        from cnnbench.frame import current
+        from cnnbench.frame import by_dataset
         from cnnbench.notices import latency_notes
         from cnnbench.quantities import quantities
 
         measure = self.suite.measure
         shown = quantities(measure.metrics, measure.latency.batch_sizes)
         # Without rows: what is said of a table's ratios has no place beside pytest-benchmark's.
-        return list(latency_notes(current(list((self._ended or {}).values())), (), shown))
+        runs = by_dataset(list((self._ended or {}).values())).values()
+        return list(dict.fromkeys(note for trials in runs for note in latency_notes(trials, (), shown)))
 
-    def _run(self) -> Mapping[tuple[str, int], Record]:
+    def _run(self) -> Mapping[tuple[str, str, int], Record]:
         from cnnbench.progress import make_progress
         from cnnbench.run import run_suite
 
         chosen = [item for item in self.session.items if isinstance(item, SuiteTrial) and item.parent is self]
-        arms, seeds = {item.arm for item in chosen}, {item.seed for item in chosen}
-        suite = replace(self.suite, seeds=tuple(seed for seed in self.suite.seeds if seed in seeds))
+        arms, seeds = {item.trial.arm.name for item in chosen}, {item.trial.seed for item in chosen}
+        datasets = {item.trial.dataset for item in chosen}
+        suite = replace(
+            self.suite,
+            seeds=tuple(seed for seed in self.suite.seeds if seed in seeds),
+            datasets=tuple(one for one in self.suite.datasets if one.label in datasets),
+        )
         progress = make_progress(quiet=self.config.getoption("capture") != "no")
         records = run_suite(suite, self._host(), self._options(arms), progress).records
         self.config.stash.setdefault(_RAN, []).append(self)
-        return {(record["arm"], record["seed"]): record for record in records}
+        return {(record["dataset"], record["arm"], record["seed"]): record for record in records}
 
     def _options(self, arms: set[str]) -> RunOptions:
         from cnnbench.execute.cache import default_cache
@@ -218,16 +228,14 @@ class SuiteTrial(pytest.Item):
     """One trial: passes if its record is ok, is skipped if that is.
 
     Attributes:
-        arm: name of the arm.
-        seed: the seed.
+        trial: which one.
     """
 
     fixturenames: ClassVar = ["benchmark"]  # what pytest-benchmark knows its own by, for --benchmark-only and -skip
 
-    def __init__(self, *, arm: str, seed: int, **more: Any) -> None:
+    def __init__(self, *, trial: Trial, **more: Any) -> None:
         super().__init__(**more)
-        self.arm = arm
-        self.seed = seed
+        self.trial = trial
         if any(map(self.config.pluginmanager.hasplugin, ("timeout", "pytest_timeout"))):
             self.add_marker(pytest.mark.timeout(0))  # the first item takes the time of all; suites have time_limit
 
@@ -236,11 +244,11 @@ class SuiteTrial(pytest.Item):
         from cnnbench.samples import benchmarks
 
         assert isinstance(self.parent, SuiteFile)
-        record = self.parent.record(self.arm, self.seed)
+        record = self.parent.record(self.trial)
         if record["status"] == "skipped":
             pytest.skip(record["reason"])
         if record["status"] != "ok":
-            head = f"{self.arm}, seed {self.seed}: {record['status']}: {record['reason']}"
+            head = f"{self.trial.arm.name}, seed {self.trial.seed}: {record['status']}: {record['reason']}"
             raise TrialFailed("\n".join(filter(None, (head, record["trace"]))))
         session = getattr(self.config, "_benchmarksession", None)
         if session is not None and not session.disabled:

@@ -15,7 +15,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from cnnbench.errors import StoreError
-from cnnbench.frame import current
+from cnnbench.frame import by_dataset
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -80,13 +80,14 @@ def benchmark_json(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     Raises:
         UsageError: there are no records.
     """
-    trials = current(records)
-    mine = [record for arm in trials.arms for record in trials.of(arm)]
+    runs = list(by_dataset(records).values())
+    mine = [record for trials in runs for arm in trials.arms for record in trials.of(arm)]
+    heading = runs[0].heading
     finished = [record["finished"] for record in mine if record.get("finished")]
-    environment: Mapping[str, str] = trials.heading.get("environment") or {}
+    environment: Mapping[str, str] = heading.get("environment") or {}
     return {
         "machine_info": _machine(environment),
-        "commit_info": _commit(environment, (trials.heading.get("suite") or {}).get("name", "")),
+        "commit_info": _commit(environment, (heading.get("suite") or {}).get("name", "")),
         "benchmarks": [made.as_dict(include_data=True) for record in mine for made in benchmarks(record)],
         "datetime": max(finished, default=datetime.now(UTC).isoformat(timespec="seconds")),
         "version": version("pytest-benchmark"),
@@ -123,7 +124,9 @@ def _benchmark(record: Mapping[str, Any], size: int, sampled: Mapping[str, Any])
     from pytest_benchmark.stats import Metadata
 
     suite, environment = record.get("suite") or {}, record.get("environment") or {}
-    param = f"seed {record['seed']}, batch {size}"
+    several = (record.get("planned") or {}).get("datasets")
+    where = f"{record['dataset']}, " if several else ""
+    param = f"{where}seed {record['seed']}, batch {size}"
     name = f"{record['arm']}[{param}]"
     extra = {
         "arm": record["arm"],
@@ -139,7 +142,7 @@ def _benchmark(record: Mapping[str, Any], size: int, sampled: Mapping[str, Any])
     named = _Benchmark(
         name=name,
         fullname=f"{suite.get('file') or suite.get('name')}::{name}",
-        group=f"{suite.get('name')}, batch {size}",
+        group=f"{suite.get('name')}, {where}batch {size}",
         param=param,
         params={"seed": record["seed"], "batch": size},
         extra_info=extra,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import importlib.util
 import io
+import json
 import re
 import sys
 from pathlib import Path
@@ -190,15 +191,27 @@ def test_another_ending_is_refused(folder, capsys, name):
     assert "--output: expected a name that ends in .svg, .png or .csv" in capsys.readouterr().err
 
 
-def test_without_matplotlib_the_plot_says_what_to_install_and_the_rest_works(folder, capsys, monkeypatch):
-    monkeypatch.setattr("cnnbench.commands.history.find_spec", lambda name: None)
-    assert main(["history", str(folder), "--output", "x.svg"]) == 2
-    assert "pip install 'cnnbench[plot]'" in capsys.readouterr().err
+def test_runs_on_several_datasets_are_shown_one_by_one(folder, tmp_path, capsys):
+    lines = [json.loads(line) for line in (folder / "records.jsonl").read_text("utf-8").splitlines()]
+    both = tmp_path / "both"
+    both.mkdir()
+    text = "".join(
+        json.dumps({**line, "dataset": label, "key": f"{label} {line['key']}"}) + "\n"
+        for label in ("digits", "shapes")
+        for line in lines
+    )
+    (both / "records.jsonl").write_text(text, "utf-8")
+    assert main(["history", str(both)]) == 2
+    assert "--dataset: these runs have several: expected one of 'digits', 'shapes'" in capsys.readouterr().err
+    assert main(["history", str(both), "--dataset", "shape"]) == 2
+    assert "did you mean 'shapes'?" in capsys.readouterr().err
     assert main(["history", str(folder)]) == 0
+    alone = capsys.readouterr().out
+    assert main(["history", str(both), "--dataset", "shapes"]) == 0
+    assert capsys.readouterr().out == alone
 
 
 def test_equal_histories_give_equal_pictures_with_labelled_axes(folder, tmp_path):
-    pytest.importorskip("matplotlib")
     files = [tmp_path / "one.svg", tmp_path / "two.svg"]
     for file in files:
         assert main(["history", str(folder), "--metric", "latency", "--output", str(file)]) == 0
@@ -210,7 +223,6 @@ def test_equal_histories_give_equal_pictures_with_labelled_axes(folder, tmp_path
 
 
 def test_a_picture_takes_any_name_and_hides_no_arm(tmp_path):
-    pytest.importorskip("matplotlib")
     names = ["_hidden", "$\\alpha$ & <b>", "$\\nope{$", "日本", "x" * 90, *(f"arm {n}" for n in range(8))]
     for day in (1, 2):
         arms = {name: {"accuracy": wobble(0.9, 0.01, day)} for name in names}

@@ -63,6 +63,7 @@ class FakeRun:
             "key": f"{arm}{seed}",
             "suite": {"name": suite.name, "file": f"{suite.name}.toml"},
             "arm": arm,
+            "dataset": trial.dataset,
             "role": trial.arm.role,
             "seed": seed,
             "device": "cpu",

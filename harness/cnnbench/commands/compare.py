@@ -23,6 +23,7 @@ def add(command: AddCommand) -> None:
         "before", metavar="BEFORE", type=Path, help="results to compare with: a folder or records.jsonl"
     )
     compare.add_argument("after", metavar="AFTER", type=Path, help="results in question")
+    compare.add_argument("--dataset", metavar="LABEL", help="of runs on several datasets, the one to compare on")
     compare.add_argument(
         "--fail-on",
         action="append",
@@ -42,18 +43,18 @@ def _compare(given: argparse.Namespace) -> int:
 
     if given.format not in FORMATS:
         raise UsageError(f"--format: unknown format {given.format!r}: {nearest(given.format, FORMATS)}")
-    before, after = _read(given.before), _read(given.after)
+    before, after = _read(given.before, given.dataset), _read(given.after, given.dataset)
     tolerances = parse_tolerances(given.fail_on, metrics_of(before, after)) if given.fail_on else DEFAULTS
     result = compare(before, after, tolerances)
     put(FORMATS[given.format](result, (str(given.before), str(given.after))), given.output)
     return REGRESSION if result.regressions else OK
 
 
-def _read(path: Path) -> TrialSet:
-    from cnnbench.frame import current
+def _read(path: Path, dataset: str | None) -> TrialSet:
+    from cnnbench.frame import on_dataset
     from cnnbench.store import open_results
 
     found = open_results(path)
     for problem in found.problems:
         print(f"cnnbench: warning: {found.path}: {problem}", file=sys.stderr)
-    return current(found.records)
+    return on_dataset(found.records, dataset)

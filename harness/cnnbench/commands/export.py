@@ -20,6 +20,7 @@ def add(command: AddCommand) -> None:
     export = command("export", _export, "hand over a trained network with its model card")
     export.add_argument("results", metavar="RESULTS", type=Path, help="a folder with records.jsonl, or such a file")
     export.add_argument("--arm", metavar="ARM", help="the arm, by its name in the table")
+    export.add_argument("--dataset", metavar="LABEL", help="of a run on several datasets, the one that it learned")
     export.add_argument("--seed", type=int, metavar="S", help="its seed (default: the first that is ok)")
     export.add_argument("--format", default="onnx", metavar="NAME", help="onnx (default), pt2 or state_dict")
     export.add_argument("--output", type=Path, metavar="DIR", help="folder (default: exports/<suite>/<arm and seed>)")
@@ -29,14 +30,14 @@ def add(command: AddCommand) -> None:
 def _export(given: argparse.Namespace) -> int:
     from cnnbench.execute.cache import StageCache, default_cache
     from cnnbench.export import FORMATS, choose, default_folder, hand_over, model_file
-    from cnnbench.frame import current
+    from cnnbench.frame import on_dataset
     from cnnbench.registry import nearest
     from cnnbench.store import open_results
 
     form = next((name for name in FORMATS if name == given.format), None)
     if form is None:
         raise UsageError(f"--format: unknown format {given.format!r}: {nearest(given.format, FORMATS)}")
-    trials = current(open_results(given.results).records)
+    trials = on_dataset(open_results(given.results).records, given.dataset)
     record = choose(trials, given.arm, given.seed)
     model = model_file(record, StageCache(given.cache or default_cache()))
     folder = given.output or default_folder(record, form)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnbench.commands.common import OK, put
-from cnnbench.errors import MissingDependency, UsageError
+from cnnbench.errors import UsageError
+from cnnbench.registry import nearest
 
 if TYPE_CHECKING:
     import argparse
@@ -26,6 +26,7 @@ def add(command: AddCommand) -> None:
     )
     history.add_argument("--metric", metavar="NAME", help="what to show (default: the suite's primary metric)")
     history.add_argument("--arm", action="append", default=[], metavar="ARM", help="only this arm (may be repeated)")
+    history.add_argument("--dataset", metavar="LABEL", help="of a suite over several datasets, the one to show")
     history.add_argument("--output", type=Path, metavar="FILE", help="write .svg, .png or .csv instead of printing")
 
 
@@ -36,9 +37,7 @@ def _history(given: argparse.Namespace) -> int:
     kind = output.suffix.lower() if output else ""
     if output is not None and kind not in {".csv", *_PICTURES}:
         raise UsageError(f"--output: expected a name that ends in .svg, .png or .csv, got {output.name!r}")
-    if kind in _PICTURES and find_spec("matplotlib") is None:
-        raise UsageError(f"--output: a plot {MissingDependency('matplotlib', 'plot')}; .csv needs nothing more")
-    found = history(_records(given.results), given.metric, given.arm)
+    found = history(_on(_records(given.results), given.dataset), given.metric, given.arm)
     if output is not None and kind in _PICTURES:
         from cnnbench.history_plot import draw
 
@@ -58,6 +57,16 @@ def _records(paths: list[Path]) -> list[dict[str, Any]]:
             print(f"cnnbench: warning: {found.path}: {problem}", file=sys.stderr)
         records += found.records
     return records
+
+
+def _on(records: list[dict[str, Any]], dataset: str | None) -> list[dict[str, Any]]:
+    """The records on one dataset, where they know of several."""
+    known = list(dict.fromkeys(record["dataset"] for record in records if record.get("dataset")))
+    if dataset is None and len(known) > 1:
+        raise UsageError(f"--dataset: these runs have several: expected one of {', '.join(map(repr, known))}")
+    if dataset is not None and dataset not in known:
+        raise UsageError(f"--dataset: no dataset {dataset!r} in these records: {nearest(dataset, known)}".rstrip(": "))
+    return [record for record in records if dataset is None or record.get("dataset") == dataset]
 
 
 def _write(output: Path, data: bytes) -> None:
