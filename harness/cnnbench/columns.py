@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cnnbench.numerals import (
     MISSING,
@@ -15,16 +15,19 @@ from cnnbench.numerals import (
     significant,
     with_interval,
 )
-from cnnbench.quantities import is_ratio
+from cnnbench.quantities import is_ratio, ratio_beside
 from cnnbench.sheets import Cell, Column, Sheet
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from cnnbench.quantities import Quantity
     from cnnbench.stats.intervals import Estimate
+    from cnnbench.stats.verdicts import Verdict
     from cnnbench.tables import Measured, Row, Table
 
+SIGNS: Final[Mapping[Verdict, str]] = {"better": "▲", "worse": "▼", "equivalent": "≈", "unresolved": ""}
+_ORDER: Final[Mapping[Verdict, float]] = {"better": 3, "equivalent": 2, "unresolved": 1, "worse": 0}
 _NOISE = 1e-9
 """Spread below this share of the mean is rounding, not variation."""
 _TINY = 1e-4
@@ -48,34 +51,80 @@ def arms_sheet(table: Table, number: int = 1) -> Sheet:
 
 
 def text_columns(table: Table) -> list[Column]:
-    """``arm``, ``ok``, then each quantity's value and, where it is compared, its difference or ratio beside it."""
+    """``arm``, ``ok``, ``verdict``, then each quantity's value and, where it is compared, its difference or ratio.
+
+    The verdict is that of the primary quantity, in words. Others are signs: beside the difference or the ratio, and
+    beside the value where there is neither.
+    """
     columns = [
         Column("arm", "", tuple(Cell(_named(row)) for row in table.rows)),
-        Column("ok", "", tuple(Cell(f"{row.ok}/{row.planned}", order=row.ok) for row in table.rows)),
+        Column(
+            "ok",
+            "",
+            tuple(Cell(f"{row.ok}/{row.planned}", order=row.ok) for row in table.rows),
+            hint="trials that are ok, of those planned",
+        ),
+        *_verdicts(table),
     ]
     for quantity in table.quantities:
         measured = [row.measured[quantity.key] for row in table.rows]
         shown = scale(quantity, (m.value.mean for m in measured if m.value))
         values = [m.value.mean * shown.factor if m.value else None for m in measured]
         if is_ratio(quantity):
-            texts = _ratios(table, measured)
-            columns.append(Column(quantity.label, quantity.unit, _cells(texts, values, measured), True))
+            cells = _cells(_ratios(table, quantity, measured), values)
+            columns.append(Column(quantity.label, quantity.unit, cells, True, "time over that of the reference"))
             continue
-        texts = _values(table, quantity, shown, measured)
-        columns.append(Column(quantity.label, shown.unit, _cells(texts, values, measured)))
-        if compared(table, quantity):
+        beside = compared(table, quantity)
+        texts: Sequence[str] = _values(table, quantity, shown, measured)
+        if not beside and ratio_beside(quantity) not in table.quantities:
+            texts = [_signed(text, row, quantity) for text, row in zip(texts, table.rows, strict=True)]
+        columns.append(Column(quantity.label, shown.unit, _cells(texts, values, [m.strong for m in measured])))
+        if beside:
             unit = "pp" if shown.unit == "%" else shown.unit
-            texts = _differences(table, quantity, shown, measured)
-            order = [m.difference.mean * shown.factor if m.difference else None for m in measured]
-            columns.append(Column(f"Δ {quantity.label}", unit, _cells(texts, order), True))
+            differences = [m.difference.mean * shown.factor if m.difference else None for m in measured]
+            cells = _cells(_differences(table, quantity, shown, measured), differences)
+            hint = "difference from the reference in the same seeds"
+            columns.append(Column(f"Δ {quantity.label}", unit, cells, True, hint))
     return columns
 
 
 def _cells(
-    texts: Sequence[str], order: Sequence[float | None], strong: Sequence[Measured] | None = None
+    texts: Sequence[str], order: Sequence[float | None], strong: Sequence[bool] | None = None
 ) -> tuple[Cell, ...]:
-    best = [m.strong for m in strong] if strong else [False] * len(texts)
-    return tuple(Cell(*given) for given in zip(texts, best, order, strict=True))
+    given = zip(texts, strong or [False] * len(texts), order, strict=True)
+    return tuple(Cell(text, best, number) for text, best, number in given)
+
+
+def _verdicts(table: Table) -> list[Column]:
+    """The primary quantity's verdict in words; no column where none is judged."""
+    primary = next(q for q in table.quantities if q.key == table.primary)
+    cells = []
+    for row in table.rows:
+        judgement = row.measured[primary.key].judgement
+        if row.role != "arm":
+            cells.append(Cell(""))
+        elif judgement is None:
+            cells.append(Cell(MISSING))
+        else:
+            few = f" (n={judgement.n})" if judgement.verdict == "unresolved" else ""
+            cells.append(Cell(f"{judgement.verdict}{few}", order=_ORDER[judgement.verdict]))
+    if all(cell.order is None for cell in cells):
+        return []
+    return [Column("verdict", "", tuple(cells), hint=f"what the seeds decide of {primary.label}")]
+
+
+def _signed(text: str, row: Row, quantity: Quantity) -> str:
+    """A value's text with its verdict's sign; that equal values are equal needs none."""
+    judgement = row.measured[quantity.key].judgement
+    if judgement is None or judgement.difference is None or judgement.difference.mean == 0:
+        return text
+    return f"{text} {verdict_sign(row, quantity)}".rstrip()
+
+
+def verdict_sign(row: Row, quantity: Quantity) -> str:
+    """``▲`` better, ``▼`` worse, ``≈`` equivalent; empty where the verdict is open, and for a placebo."""
+    judgement = row.measured[quantity.key].judgement
+    return SIGNS[judgement.verdict] if judgement and row.role != "placebo" else ""
 
 
 def compared(table: Table, quantity: Quantity) -> bool:
@@ -142,11 +191,12 @@ def _differences(table: Table, quantity: Quantity, shown: Scale, measured: list[
             words.append(f"(n={m.difference.n})")  # the reference lacks some of this arm's seeds
         elif not single(table.rows, quantity):
             words.append(_lone(m.difference))
+        words.append(verdict_sign(row, quantity))
         cells.append(" ".join(filter(None, words)))
     return tuple(cells)
 
 
-def _ratios(table: Table, measured: list[Measured]) -> tuple[str, ...]:
+def _ratios(table: Table, quantity: Quantity, measured: list[Measured]) -> tuple[str, ...]:
     cells = []
     for row, m in zip(table.rows, measured, strict=True):
         if m.value is None:
@@ -154,7 +204,7 @@ def _ratios(table: Table, measured: list[Measured]) -> tuple[str, ...]:
             continue
         half = spread(m.value)
         text = with_interval(m.value.mean, half) if half else factor(m.value.mean)
-        cells.append(f"{text} {m.sign}".rstrip())
+        cells.append(" ".join(filter(None, (text, verdict_sign(row, quantity), m.sign))))
     return tuple(cells)
 
 

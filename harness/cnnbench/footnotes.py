@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 from cnnbench.columns import compared, mark, single, spread
 from cnnbench.conditions import condition_notes, ends, origin_notes
 from cnnbench.frame import PENDING
+from cnnbench.inference import Inference
 from cnnbench.notices import co2_notes, energy_notes, latency_notes, training_notes
 from cnnbench.own_intervals import has_own, of_measuring
 from cnnbench.quantities import is_ratio
 from cnnbench.text import listed, printable
+from cnnbench.verdict_notes import placebo_notes, verdict_notes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -36,7 +38,8 @@ def footnotes(trials: TrialSet, table: Table, source: Path | None) -> Iterator[s
     rows, columns = table.rows, table.quantities
     yield from _intervals(trials, table)
     yield from _references(trials, rows)
-    yield from _placebos(table)
+    yield from verdict_notes(trials, table)
+    yield from placebo_notes(table)
     yield from _methods(rows)
     yield from training_notes(trials, columns)
     yield from co2_notes(trials, columns)
@@ -102,14 +105,6 @@ def _any_spread(table: Table, quantity: Quantity) -> bool:
     return any(value and spread(value) for value in (row.measured[quantity.key].value for row in table.rows))
 
 
-def _placebos(table: Table) -> Iterator[str]:
-    for row in table.rows:
-        if row.role == "placebo":
-            ratios = any(row.measured[q.key].value for q in table.quantities if is_ratio(q))
-            own = "Δ and ratio are" if ratios else "Δ is"
-            yield f"{printable(row.arm)}: the baseline again with other random numbers; its {own} the run's own noise."
-
-
 def _references(trials: TrialSet, rows: Sequence[Row]) -> Iterator[str]:
     """What differences are from, where it is not the baseline, and where it has nothing to compare with."""
     by_name = {row.arm: row for row in rows}
@@ -121,10 +116,12 @@ def _references(trials: TrialSet, rows: Sequence[Row]) -> Iterator[str]:
         yield f"No baseline in this run: there are no differences{' from it' if compared else ''}."
     there = {name: arms for name, arms in compared.items() if name in by_name and by_name[name].ok}
     if there:
+        asked = Inference.from_plain(trials.heading.get("statistics")).interval
+        interval = "paired t interval" if asked == "t" else "BCa bootstrap interval"
         whose = printable(next(iter(there))) if list(there) == [trials.baseline] else "an arm's reference"
         yield (
-            f"Δ: difference from {whose} in the same seeds, ± its 95 % paired t interval; not corrected for the number "
-            "of arms."
+            f"Δ: difference from {whose} in the same seeds, ± its 95 % {interval}, which is not corrected for the "
+            "number of arms."
         )
     others = [f"{listed(arms)} with {printable(name)}" for name, arms in there.items() if name != trials.baseline]
     if others:

@@ -43,7 +43,7 @@ CLOCK_FALL = 0.10
 
 def latency_notes(trials: TrialSet, rows: Sequence[Row], columns: Sequence[Quantity]) -> Iterator[str]:
     """All that is to be said where a column shows latency."""
-    yield from _ratios(trials, rows, columns)
+    yield from _ratios(rows, columns)
     yield from _without_interval(trials, rows, columns)
     yield from _not_faster(rows, columns)
     if any(q.key.startswith(("latency_b", "throughput_b")) for q in columns):
@@ -82,7 +82,7 @@ def co2_notes(trials: TrialSet, columns: Sequence[Quantity]) -> Iterator[str]:
         yield printable(f"CO2: energy × {listed(list(found))}; as good as the energy that it is worked out from.")
 
 
-def _ratios(trials: TrialSet, rows: Sequence[Row], columns: Sequence[Quantity]) -> Iterator[str]:
+def _ratios(rows: Sequence[Row], columns: Sequence[Quantity]) -> Iterator[str]:
     shown = [row.measured[q.key] for q in columns if is_ratio(q) for row in rows]
     values = [m.value for m in shown if m.value is not None]
     if not values:
@@ -94,8 +94,6 @@ def _ratios(trials: TrialSet, rows: Sequence[Row], columns: Sequence[Quantity]) 
         parts.append("geometric mean over seeds, ± its 95 % t interval (of logarithms)")
     if any(value.n < FEWEST_SEEDS and spread(value) for value in values):
         parts.append(f"with fewer than {FEWEST_SEEDS} seeds ± is that of measuring alone, not of training")
-    if any(set(m.sign) & set("↓↑") for m in shown):
-        parts.append(f"↓ ↑: all of the interval is more than {100 * resolution(trials.heading):g} % faster or slower")
     yield "; ".join(parts) + "."
 
 

@@ -11,7 +11,6 @@ import numpy as np
 
 from cnnbench.quantities import ratio_key
 from cnnbench.stats.intervals import Estimate, mean_interval
-from cnnbench.stats.rounds import Ratio, called_different
 from cnnbench.types import LatencyOptions
 
 if TYPE_CHECKING:
@@ -23,7 +22,6 @@ FEWEST_SEEDS = 3
 """With two seeds a t interval is 12.7 standard errors wide to each side and says nothing."""
 FEWER = 0.95
 """Multiply-adds below this share of the reference's are fewer; what is above is a rounding of channels."""
-SIGNS = {"faster": "↓", "slower": "↑", "same": ""}
 
 
 @dataclass(frozen=True)
@@ -77,11 +75,6 @@ def resolution(heading: Mapping[str, Any]) -> float:
     """The relative difference in latency that a run did not try to tell apart, from a record of it."""
     asked = (heading.get("measure") or {}).get("latency") or {}
     return float(asked.get("precision", LatencyOptions.precision))
-
-
-def sign(ratio: Estimate, smallest: float) -> str:
-    """``↓`` for faster, ``↑`` for slower; empty where not all of the interval is beyond the resolution ``smallest``."""
-    return SIGNS[called_different(Ratio(ratio.mean, ratio.low, ratio.high, ratio.n), smallest)]
 
 
 def not_faster(flops: ArrayLike, reference: ArrayLike, ratios: Mapping[int, Estimate]) -> NotFaster | None:

@@ -19,8 +19,17 @@ if TYPE_CHECKING:
 _ARM_FIELDS = ("arm", "role", "changes", "reference", "ok", "planned")
 _METHOD_FIELDS = ("method", "diff_method")
 _NUMBER_FIELDS = ("mean", "low", "high", "n", "diff", "diff_low", "diff_high", "diff_n")
-_JUDGED_FIELDS = ("p", "p_adjusted", "p_sign_flip", "p_equivalence", "effect_size", "improvement")
-FIELDS = ("dataset", *_ARM_FIELDS, "quantity", *_NUMBER_FIELDS, *_METHOD_FIELDS, "verdict", *_JUDGED_FIELDS)
+_JUDGED_FIELDS = ("verdict", "p", "p_adjusted", "p_sign_flip", "p_equivalence", "effect_size")
+_IMPROVEMENT_FIELDS = ("improvement", "improvement_low", "improvement_high")
+FIELDS = (
+    "dataset",
+    *_ARM_FIELDS,
+    "quantity",
+    *_NUMBER_FIELDS,
+    *_METHOD_FIELDS,
+    *_JUDGED_FIELDS,
+    *_IMPROVEMENT_FIELDS,
+)
 """Columns of ``flat``."""
 
 
@@ -123,4 +132,10 @@ def _numbers(measured: Measured) -> dict[str, Any]:
 
 
 def _judged(judgement: Judgement | None) -> dict[str, Any]:
-    return {name: getattr(judgement, name) if judgement else None for name in ("verdict", *_JUDGED_FIELDS)}
+    """A judgement's figures; its difference stands among the numbers."""
+    wins = judgement.improvement if judgement else None
+    ends = (wins.mean, wins.low, wins.high) if wins else (None, None, None)
+    return {
+        **{name: getattr(judgement, name) if judgement else None for name in _JUDGED_FIELDS},
+        **dict(zip(_IMPROVEMENT_FIELDS, ends, strict=True)),
+    }

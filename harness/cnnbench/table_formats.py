@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _GAP = "  "
 _WIDEST_NAME = 28
 """Terminal cells; longer names go on in the next line."""
+_WIDEST_PAGE = 100
+"""Characters of a row that a page of Markdown shows beside each other; what is wider has to be scrolled."""
 
 
 def terminal(report: Report, width: int | None) -> str:
@@ -33,7 +35,7 @@ def _in_terminal(sheet: Sheet, width: int) -> str:
     names, *others = sheet.columns
     wraps = ["\n".join(wrapped(printable(cell.text), _WIDEST_NAME, "  ")) for cell in names.cells]
     names = _with_texts(names, wraps)
-    columns = [_with_texts(column, _aligned([printable(cell.text) for cell in column.cells])) for column in others]
+    columns = [_with_texts(column, _aligned([_starred(cell) for cell in column.cells])) for column in others]
     lines = wrapped(f"{printable(sheet.title)}: {printable(sheet.caption)}".removesuffix(": "), width)
     for block in _blocks(names, columns, width):
         lines += ["", *_grid(block)]
@@ -41,6 +43,10 @@ def _in_terminal(sheet: Sheet, width: int) -> str:
     for note in sheet.notes:
         lines += wrapped(printable(note), width, "  ")
     return "\n".join(line.rstrip() for line in lines).rstrip("\n")
+
+
+def _starred(cell: Cell) -> str:
+    return f"{printable(cell.text)} *" if cell.strong else printable(cell.text)
 
 
 def _with_texts(column: Column, texts: Sequence[str]) -> Column:
@@ -120,21 +126,25 @@ _NUMBER = re.compile(r"([+−]?\d+)(\.\d+(?:e−?\d+)?)?(?:( ± \d+)(\.\d+)?)?( 
 
 
 def markdown(report: Report, _width: int | None = None) -> str:
-    """Each sheet under a heading: its caption, a pipe table and the notes as a list."""
+    """Each sheet under a heading: its caption, a pipe table and the notes as a list.
+
+    A sheet that is too wide to be read on a page is several tables, each beginning with the names.
+    """
     return "\n\n".join(_in_markdown(sheet) for sheet in report.sheets)
 
 
 def _in_markdown(sheet: Sheet) -> str:
-    columns = sheet.columns
-    heads = [escaped(column.label) + (f" [{column.unit}]" if column.unit else "") for column in columns]
+    names, *others = sheet.columns
     lines = [f"### {escaped(sheet.title)}", ""]
     if sheet.caption:
         lines += [escaped(sheet.caption), ""]
-    rows = [[_bold(cell) for cell in cells] for cells in zip(*(c.cells for c in columns), strict=True)]
-    sides = ["left", *["right"] * (len(columns) - 1)]
-    # tabulate would take "1e3" or "007" as an arm's name for a number.
-    lines.append(tabulate(rows, heads, tablefmt="pipe", colalign=sides, disable_numparse=True))
-    lines += ["", *(f"- {escaped(note)}" for note in sheet.notes)]
+    for columns in _blocks(names, others, _WIDEST_PAGE):
+        heads = [escaped(column.label) + (f" [{column.unit}]" if column.unit else "") for column in columns]
+        rows = [[_bold(cell) for cell in cells] for cells in zip(*(c.cells for c in columns), strict=True)]
+        sides = ["left", *["right"] * (len(columns) - 1)]
+        # tabulate would take "1e3" or "007" as an arm's name for a number.
+        lines += [tabulate(rows, heads, tablefmt="pipe", colalign=sides, disable_numparse=True), ""]
+    lines += [f"- {escaped(note)}" for note in sheet.notes]
     return "\n".join(lines).rstrip("\n")
 
 

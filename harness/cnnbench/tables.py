@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -10,17 +11,17 @@ from cnnbench import table_data, table_formats
 from cnnbench.columns import arms_sheet
 from cnnbench.errors import UsageError
 from cnnbench.footnotes import footnotes
-from cnnbench.frame import TrialSet, current, to_frame
+from cnnbench.frame import PENDING, TrialSet, by_dataset
 from cnnbench.own_intervals import of_measuring, over_sessions
-from cnnbench.quantities import Quantity, quantities, ratio_beside, ratio_key
-from cnnbench.ratios import NotFaster, batch_sizes, not_faster, over_seeds, resolution, sign
+from cnnbench.quantities import Quantity, is_ratio, quantities, ratio_beside, ratio_key
+from cnnbench.ratios import NotFaster, batch_sizes, not_faster, over_seeds
 from cnnbench.registry import nearest
+from cnnbench.series import series
 from cnnbench.stats.intervals import Estimate, mean_interval, paired_difference
+from cnnbench.verdicts import Verdicts, kind_of, verdicts
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pandas as pd
 
     from cnnbench.sheets import Sheet
     from cnnbench.stats.verdicts import Judgement
@@ -38,9 +39,9 @@ class Measured:
         difference: from the reference, over the seeds that both have; None for the baseline itself and for ratios.
         method: how it was obtained, where the records say: ``measured``, ``estimated``, ``nominal`` ...
         difference_method: how the difference was obtained: an estimate on either side makes it one.
-        sign: beside a ratio: ``↓`` or ``↑`` for faster or slower, ``‡`` for fewer multiply-adds and not faster.
+        sign: beside a ratio: ``‡`` for fewer multiply-adds and not faster.
         judgement: what may be concluded of the difference, see ``verdicts``; None where nothing is. A latency's stands
-            at its ratio too.
+            at its ratio too; the difference in it is one of logarithms.
         strong: the best value of its column, or not to be told from the best.
     """
 
@@ -99,6 +100,8 @@ class Table:
         rows: arms in the planned order, the baseline first.
         notes: footnotes, a sentence or a list each.
         dataset: label of the dataset that it is of, where the run has several; else empty.
+        margins: by quantity key, the difference that would not matter, where one is judged by; in the recorded unit, of
+            times relative to the reference's, see ``verdicts``.
     """
 
     name: str
@@ -109,6 +112,7 @@ class Table:
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
     dataset: str = ""
+    margins: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -135,71 +139,73 @@ def make_report(records: Sequence[Mapping[str, Any]], source: Path | None = None
     Raises:
         UsageError: there are no records.
     """
-    tables = (make_table(records, source),)
+    tables = _tables(records, source)
     return Report(tables, tuple(arms_sheet(table, number) for number, table in enumerate(tables, 1)))
 
 
 def make_table(records: Sequence[Mapping[str, Any]], source: Path | None = None) -> Table:
-    """The table of the latest run among the records; of several datasets, of the first.
+    """The table of the latest run among the records; of several datasets, of the first. Else as ``make_report``."""
+    return next(iter(_tables(records, source)))
 
-    Args:
-        records: in the order of the file.
-        source: the file or folder that they came from, for the footnotes.
 
-    Raises:
-        UsageError: there are no records.
-    """
-    trials = current(records)
-    frame = to_frame(trials)
-    primary, columns = _columns(trials.heading.get("measure") or {}, frame)
-    by_arm = {str(arm): rows for arm, rows in frame.groupby("arm", sort=False)}
+def _tables(records: Sequence[Mapping[str, Any]], source: Path | None) -> tuple[Table, ...]:
+    found = by_dataset(records)
+    return tuple(_table(trials, label if len(found) > 1 else "", source) for label, trials in found.items())
+
+
+def _table(trials: TrialSet, dataset: str, source: Path | None) -> Table:
+    primary, columns = _columns(trials)
     suite = trials.heading.get("suite") or {}
-    rows = tuple(_row(trials, arm, by_arm, columns) for arm in trials.arms)
+    found = verdicts(trials, columns)
     table = Table(
         name=str(suite.get("name") or "results"),
         question=str(suite.get("question") or ""),
         quantities=columns,
         primary=primary,
         seeds=trials.seeds,
-        rows=rows,
+        rows=tuple(_row(trials, arm, columns, found) for arm in trials.arms),
         notes=(),
+        dataset=dataset,
+        margins=found.margins,
     )
     return replace(table, notes=tuple(footnotes(trials, table, source)))
 
 
-def _row(trials: TrialSet, arm: str, by_arm: Mapping[str, pd.DataFrame], columns: Sequence[Quantity]) -> Row:
-    mine = by_arm[arm]
+def _row(trials: TrialSet, arm: str, columns: Sequence[Quantity], found: Verdicts) -> Row:
     reference = trials.references[arm]
-    base = by_arm.get(reference) if reference is not None else None
-    measured: dict[str, Measured] = {}
-    for key in (column.key for column in columns):
-        value = difference = None
-        method, other = _method(trials, arm, key), ""
-        if key in mine:
-            value = mean_interval(mine[key].to_numpy())
-            if value is not None and of_measuring(key, value):
-                value = over_sessions(_ok(trials, arm), key)
-            if base is not None and reference is not None:
-                difference = paired_difference(mine[key].to_numpy(), base[key].to_numpy())
-                other = _method(trials, reference, key)
-        measured[key] = Measured(value, difference, method, _combined(method, other) if difference else "")
-    sizes = batch_sizes(mine.columns)
-    ratios = {size: ratio for size in sizes if (ratio := over_seeds(_ok(trials, arm), size))}
+    ok = [record for record in trials.of(arm) if record["status"] == "ok"]
+    ratios = {size: ratio for size in batch_sizes(_recorded(ok)) if (ratio := over_seeds(ok, size))}
     slow = None
-    if base is not None and "flops" in mine:
-        slow = not_faster(mine["flops"].to_numpy(), base["flops"].to_numpy(), ratios)
-    for size in sizes:
-        if ratio_key(size) in measured:
-            ratio = ratios.get(size)
-            signs = sign(ratio, resolution(trials.heading)) if ratio else ""
-            signs += "‡" if slow and size in slow.ratios else ""
-            measured[ratio_key(size)] = Measured(ratio, None, "measured" if ratio else "", sign=signs)
-    statuses = {str(status): int(count) for status, count in mine["status"].value_counts().items()}
-    return Row(arm, trials.roles[arm], max(mine["changes"]), reference, statuses, measured, slow)
+    if reference is not None:
+        slow = not_faster(series(trials, arm, "flops"), series(trials, reference, "flops"), ratios)
+    measured: dict[str, Measured] = {}
+    for quantity in columns:
+        key = quantity.key
+        judgement = found.judgements.get(key, {}).get(arm)
+        if is_ratio(quantity):
+            size = next((size for size in ratios if ratio_key(size) == key), None)
+            value = None if size is None else ratios[size]
+            sign = "‡" if slow and size in slow.ratios else ""
+            measured[key] = Measured(value, None, "measured" if value else "", sign=sign, judgement=judgement)
+        else:
+            plain = _measured(trials, arm, reference, key)
+            difference = judgement.difference if judgement and kind_of(quantity) in _AS_JUDGED else plain.difference
+            strong = arm in found.best.get(key, ())
+            measured[key] = replace(plain, difference=difference, judgement=judgement, strong=strong)
+    statuses = Counter(trials.records.get((arm, seed), {}).get("status", PENDING) for seed in trials.seeds_of(arm))
+    changes = max((str(record.get("changes") or "") for record in trials.of(arm)), default="")
+    return Row(arm, trials.roles[arm], changes, reference, statuses, measured, slow)
 
 
-def _ok(trials: TrialSet, arm: str) -> list[Mapping[str, Any]]:
-    return [record for record in trials.of(arm) if record["status"] == "ok"]
+def _measured(trials: TrialSet, arm: str, reference: str | None, key: str) -> Measured:
+    own = series(trials, arm, key)
+    value, difference, method = mean_interval(own), None, _method(trials, arm, key)
+    if value is not None and of_measuring(key, value):
+        value = over_sessions((record for record in trials.of(arm) if record["status"] == "ok"), key)
+    if reference is not None:
+        difference = paired_difference(own, series(trials, reference, key))
+    other = _method(trials, reference, key) if reference is not None and difference else ""
+    return Measured(value, difference, method, _combined(method, other) if difference else "")
 
 
 def _method(trials: TrialSet, arm: str, key: str) -> str:
@@ -207,9 +213,9 @@ def _method(trials: TrialSet, arm: str, key: str) -> str:
 
     Energy whose record does not say is ``unknown``: without any mark it would pass for a measurement.
     """
-    ok = [record for record in _ok(trials, arm) if (record.get("metrics") or {}).get(key) is not None]
+    has = [r for r in trials.of(arm) if r["status"] == "ok" and (r.get("metrics") or {}).get(key) is not None]
     silent = "unknown" if key.startswith(_NEVER_UNMARKED) else ""
-    ways = {str((record.get("methods") or {}).get(key) or silent) for record in ok}
+    ways = {str((record.get("methods") or {}).get(key) or silent) for record in has}
     return ", ".join(sorted(ways - {""}))
 
 
@@ -220,13 +226,17 @@ def _combined(own: str, other: str) -> str:
 
 
 _NEVER_UNMARKED = ("energy_", "co2_")
+_AS_JUDGED = ("plain", "exact")
+"""Kinds that are judged by the very differences that the table shows, and so have the interval that was asked for."""
 
 
-def _columns(measure: Mapping[str, Any], recorded: Container[str]) -> tuple[str, tuple[Quantity, ...]]:
+def _columns(trials: TrialSet) -> tuple[str, tuple[Quantity, ...]]:
     """The primary quantity's key, and the quantities to show; an unlisted primary metric leads them.
 
     Beside each latency stands its ratio to the reference's, if any record has one.
     """
+    measure = trials.heading.get("measure") or {}
+    recorded = _recorded(record for record in trials.records.values() if record["status"] == "ok")
     primary = str(measure.get("primary") or "accuracy")
     names = list(measure.get("metrics") or [primary])
     sizes = (measure.get("latency") or {}).get("batch_sizes") or [1]
@@ -239,6 +249,16 @@ def _columns(measure: Mapping[str, Any], recorded: Container[str]) -> tuple[str,
         shown = [quantity] if ratio is None or ratio.key not in recorded else [quantity, ratio]
         columns |= dict.fromkeys(shown)
     return found[primary][0].key, tuple(columns)
+
+
+def _recorded(records: Iterable[Mapping[str, Any]]) -> set[str]:
+    """Keys of all quantities that any of the records has a number for."""
+    return {
+        key
+        for record in records
+        for key, value in (record.get("metrics") or {}).items()
+        if isinstance(value, int | float)
+    }
 
 
 Format = Callable[[Report, int | None], str | bytes]

@@ -21,7 +21,7 @@ errors hookspecs lazy quiet text xla
 types execute.interface
 design locate plain quantities seeds stats.multiplicity stats.signflip stats.student
 stats.intervals stats.paired stats.rounds
-stats.effects stats.equivalence stats.resampling
+stats.aggregate stats.designs stats.effects stats.equivalence stats.power stats.resampling
 slots
 technique
 registry
@@ -52,7 +52,7 @@ execute.scheduler
 execute.inline execute.local execute.perform execute.worker
 store
 frame
-numerals ratios own_intervals columns notices conditions footnotes table_data table_formats tables samples
+series numerals ratios own_intervals verdicts judged contrasts effects aggregate columns notices conditions verdict_notes footnotes table_data table_formats tables samples
 answer report_html
 tolerances
 pairs shifts
