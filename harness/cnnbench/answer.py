@@ -28,19 +28,18 @@ _COSTS: Final = ("size_bytes", "latency_b", "energy_inference")
 """Beginnings of keys; the first column of each counts."""
 
 
-def answer(table: Table, margin: float | None = None) -> str:
+def answer(table: Table) -> str:
     """What the verdicts on the primary quantity say, in a sentence, and in a second one which arms also cost less.
 
     The placebo is the run's noise and no part of the answer.
 
     Args:
         table: with judgements.
-        margin: of the primary quantity, in the recorded unit; None where the suite states none.
     """
     pending = sum(row.statuses.get("pending", 0) for row in table.rows)
     planned = sum(row.planned for row in table.rows)
     unfinished = f"{pending} of {planned} trials have not run yet." if pending else ""
-    return " ".join(filter(None, (*_sentences(table, margin), unfinished)))
+    return " ".join(filter(None, (*_sentences(table), unfinished)))
 
 
 def judgement(row: Row, table: Table) -> Judgement | None:
@@ -57,7 +56,7 @@ def change(row: Row, table: Table) -> str:
     return _change(table, row, signed=True)
 
 
-def _sentences(table: Table, margin: float | None) -> tuple[str, ...]:
+def _sentences(table: Table) -> tuple[str, ...]:
     primary = _primary(table)
     arms = [row for row in table.rows if row.role == "arm"]
     there = {row.arm for row in table.rows if row.ok}
@@ -69,11 +68,11 @@ def _sentences(table: Table, margin: float | None) -> tuple[str, ...]:
         return (_incomparable(arms),)
     if not any(_judged(row, primary) for row in arms):
         return (f"There is no verdict on {primary.label}: the table has values and differences alone.",)
-    said = _one(table, primary, arms[0], margin) if len(arms) == 1 else _many(table, primary, arms, margin)
+    said = _one(table, primary, arms[0]) if len(arms) == 1 else _many(table, primary, arms)
     return said, _savings(table, primary, arms)
 
 
-def _many(table: Table, primary: Quantity, arms: Sequence[Row], margin: float | None) -> str:
+def _many(table: Table, primary: Quantity, arms: Sequence[Row]) -> str:
     """``Of 9 arms, 2 raise accuracy (...), 1 lowers it (...), and 6 stay undecided with 10 seeds (...)``."""
     groups: dict[str, list[Row]] = {}
     for row in arms:
@@ -83,13 +82,11 @@ def _many(table: Table, primary: Quantity, arms: Sequence[Row], margin: float | 
         rows = groups.get(verdict, [])
         if rows:
             count = "all" if len(rows) == len(arms) else str(len(rows))
-            parts.append(f"{count} {_group(table, primary, verdict, rows, margin, named=bool(parts))}")
+            parts.append(f"{count} {_group(table, primary, verdict, rows, named=bool(parts))}")
     return f"Of {len(arms)} arms, {_and(parts)}."
 
 
-def _group(
-    table: Table, primary: Quantity, verdict: str, rows: Sequence[Row], margin: float | None, *, named: bool
-) -> str:
+def _group(table: Table, primary: Quantity, verdict: str, rows: Sequence[Row], *, named: bool) -> str:
     """What the arms of one verdict do, from the verb on; ``named``: the quantity was named before."""
     plural = len(rows) > 1
     of = "" if named else f" in {primary.label}"
@@ -97,8 +94,10 @@ def _group(
         what = "it" if named else primary.label
         return f"{_verb(primary, verdict, plural=plural)} {what} ({_moved(table, rows)})"
     if verdict == "equivalent":
-        within = f"{_within(primary, margin)}: " if margin else ""
-        return f"{'make' if plural else 'makes'} no difference{of} that matters ({within}{_names(rows)})"
+        within = _within(table, primary)
+        return (
+            f"{'make' if plural else 'makes'} no difference{of} that matters ({within and f'{within}: '}{_names(rows)})"
+        )
     if verdict == "unresolved":
         return f"{'stay' if plural else 'stays'} undecided{of} {_seeds(primary, rows)} ({_names(rows)})"
     if verdict == "silent":
@@ -106,13 +105,13 @@ def _group(
     return f"{'have' if plural else 'has'} no trial that is ok ({_names(rows)})"
 
 
-def _one(table: Table, primary: Quantity, row: Row, margin: float | None) -> str:
+def _one(table: Table, primary: Quantity, row: Row) -> str:
     verdict, name = _verdict(row, primary), _name(row)
     if verdict in {"better", "worse"}:
         return f"{name} {_verb(primary, verdict, plural=False)} {primary.label}{_by(table, row)}."
     if verdict == "equivalent":
-        within = f" ({_within(primary, margin)})" if margin else ""
-        return f"{name} makes no difference in {primary.label} that matters{within}."
+        within = _within(table, primary)
+        return f"{name} makes no difference in {primary.label} that matters{within and f' ({within})'}."
     seen = _change(table, row, signed=True)
     return f"Whether {name} changes {primary.label} stays undecided {_seeds(primary, [row])}{seen and f' ({seen})'}."
 
@@ -245,10 +244,16 @@ def _plain(found: Estimate, times: float, *, signed: bool = False) -> str:
     return number(mean, significant([mean], 3), signed=signed)
 
 
-def _within(primary: Quantity, margin: float | None) -> str:
+def _within(table: Table, primary: Quantity) -> str:
+    """``within 0.5 pp``; empty without a margin. That of times is a share of the reference's."""
+    margin = table.margins.get(primary.key)
+    if margin is None:
+        return ""
+    if primary.stage == "latency" and primary.unit != "%":
+        return f"within {100 * margin:g} %"
     shown = scale(primary, [])
     unit = "pp" if shown.unit == "%" else shown.unit
-    return f"within {(margin or 0.0) * shown.factor:g} {unit}".rstrip()
+    return f"within {margin * shown.factor:g} {unit}".rstrip()
 
 
 def _seeds(primary: Quantity, rows: Sequence[Row]) -> str:

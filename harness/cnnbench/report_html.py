@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,11 +20,13 @@ class Section:
         key: its anchor.
         title: its heading, plain text.
         body: HTML.
+        wide: it takes the page's whole width, as tables and figures do; else its heading stands beside it.
     """
 
     key: str
     title: str
     body: str
+    wide: bool = False
 
 
 def text(value: object) -> str:
@@ -65,16 +66,3 @@ def code_block(body: str, label: str) -> str:
 def scroller(body: str, label: str, class_: str = "scroll") -> str:
     """What may be wider than the window: it scrolls there by itself, by keyboard too."""
     return element("div", body, class_=class_, tabindex="0", role="region", aria_label=label)
-
-
-def own_ids(svg: str, prefix: str) -> str:
-    """An SVG whose ids, and what refers to them, carry a prefix: two figures in one page must not share any."""
-    ids = set(re.findall(r'\bid="([^"]+)"', svg))
-
-    def renamed(match: re.Match[str]) -> str:
-        names = " ".join(f"{prefix}-{name}" if name in ids else name for name in match[2].split(" "))
-        return f"{match[1]}{names}{match[3]}"
-
-    svg = re.sub(r'(\b(?:id|aria-labelledby|aria-describedby)=")([^"]+)(")', renamed, svg)
-    svg = re.sub(r'(href="#)([^"]+)(")', renamed, svg)
-    return re.sub(r"(url\(#)([^)]+)(\))", renamed, svg)

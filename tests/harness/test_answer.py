@@ -61,8 +61,8 @@ def baseline(**given) -> Row:
     return arm("baseline", role="baseline", reference=None, **given)
 
 
-def table(*rows: Row, primary: str = "accuracy") -> Table:
-    return Table("norms", "Which?", QUANTITIES, primary, tuple(range(10)), rows, ())
+def table(*rows: Row, primary: str = "accuracy", **margins: float) -> Table:
+    return Table("norms", "Which?", QUANTITIES, primary, tuple(range(10)), rows, (), margins=margins)
 
 
 def test_arms_are_counted_by_verdict_with_what_they_change():
@@ -76,8 +76,8 @@ def test_arms_are_counted_by_verdict_with_what_they_change():
             arm("cutout", "unresolved", 0.002),
             arm("dropout", "unresolved", -0.002),
             arm("placebo", "unresolved", 0.0, role="placebo"),
-        ),
-        margin=0.005,
+            accuracy=0.005,
+        )
     )
     assert said == (
         "Of 6 arms, 2 raise accuracy (mixup by 0.80 ± 0.30 pp, SiLU by 0.40 ± 0.30 pp), 1 lowers it (group norm by "
@@ -97,7 +97,7 @@ def test_arms_are_counted_by_verdict_with_what_they_change():
 )
 def test_one_arm_is_named(verdict, said):
     shift = -0.004 if verdict == "worse" else 0.004
-    assert answer(table(baseline(), arm("SiLU", verdict, shift)), margin=0.005) == said.format("+0.40")
+    assert answer(table(baseline(), arm("SiLU", verdict, shift), accuracy=0.005)) == said.format("+0.40")
 
 
 def test_all_arms_of_one_verdict():
@@ -192,6 +192,8 @@ def test_latency_as_the_question_is_answered_by_its_ratio():
     assert answer(table(baseline(), *rows, primary="latency_b1_ms")) == (
         "Of 2 arms, 1 lowers latency b1 (int8 to ×0.470 ± 0.020) and 1 raises it (SiLU to ×1.120 ± 0.020)."
     )
+    same = table(baseline(), arm("SiLU", latency=("equivalent", 1.0)), primary="latency_b1_ms", latency_b1_ms=0.02)
+    assert answer(same) == "SiLU makes no difference in latency b1 that matters (within 2 %)."
 
 
 def test_change_has_a_sign_and_a_unit():

@@ -54,6 +54,8 @@ store
 frame
 series numerals ratios own_intervals verdicts judged contrasts effects aggregate columns notices conditions verdict_notes footnotes table_data table_formats tables samples
 answer report_html
+report_conditions report_findings
+report_page
 tolerances
 pairs shifts
 evidence

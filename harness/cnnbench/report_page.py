@@ -1,0 +1,145 @@
+"""A run's report as one HTML file: no request, no clock, the same bytes for the same records.
+
+Its policy (CSP) forbids every connection, and every script but the one inside, by its hash. Styles in attributes are
+allowed, as plots have them.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from dataclasses import replace
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from cnnbench.frame import by_dataset
+from cnnbench.report_conditions import environment, facts, method, reproduction, settings, statuses
+from cnnbench.report_findings import VERDICTS, conclusion, limits
+from cnnbench.report_html import Section, bullets, element, text
+from cnnbench.table_html import sheet_html
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from cnnbench.figures import Figure
+    from cnnbench.sheets import Sheet
+    from cnnbench.tables import Report
+
+
+def html_page(
+    report: Report, records: Sequence[Mapping[str, Any]], figures: Sequence[Figure], *, suite_text: str | None = None
+) -> str:
+    """The report.
+
+    Args:
+        report: tables and sheets of the records.
+        records: in the order of the file.
+        figures: to show, in reading order.
+        suite_text: TOML of the suite that was run, where it is known; the records hold its settings alone.
+
+    Raises:
+        UsageError: there are no records.
+    """
+    trials = list(by_dataset(records).values())
+    sections = [
+        *(_sheet(sheet) for sheet in report.sheets),
+        *(_figure(figure) for figure in figures),
+        limits(report.tables),
+        method(trials[0]),
+        statuses(trials),
+        settings(trials, suite_text),
+        environment(trials),
+        reproduction(trials),
+    ]
+    first = report.tables[0]
+    question = first.question or first.name
+    answers = "\n".join(map(conclusion, report.tables))
+    header = "\n".join(
+        [
+            element("p", f"Ablation report <span>{text(first.name)}</span>", class_="eyebrow"),
+            element("h1", text(question)),
+            facts(trials),
+        ]
+    )
+    contents = element("nav", bullets(_link(one) for one in sections), aria_label="Contents", class_="contents")
+    answer = f"{element('h2', 'Answer')}\n{answers}"
+    main = "\n".join(
+        [element("section", answer, id="answer", tabindex="-1", class_="wide"), contents, *map(_section, sections)]
+    )
+    footer = element(
+        "p", "Made by cnnbench from the records of the run alone. This file asks for nothing from anywhere."
+    )
+    body = "\n".join(
+        [
+            '<a class="skip" href="#answer">Skip to the answer</a>',
+            element("header", header),
+            element("main", main),
+            element("footer", footer),
+            '<p id="sorted" class="unseen" role="status"></p>',
+        ]
+    )
+    return _document(f"{first.name}: {question}", body)
+
+
+def _section(section: Section) -> str:
+    body = element("div", f"\n{section.body}\n", class_="body")
+    width = {"class_": "wide"} if section.wide else {}
+    return element("section", f"\n{element('h2', text(section.title))}\n{body}\n", id=section.key, **width)
+
+
+def _sheet(sheet: Sheet) -> Section:
+    if sheet.key.startswith("table"):  # its caption is the question, which is the page's heading
+        _, _, dataset = sheet.title.partition(": ")
+        sheet = replace(sheet, title=f"Results on {dataset}" if dataset else "Results", caption=_LEGEND)
+    body = re.sub(rf"(<td[^>]*>)({'|'.join(VERDICTS)})(?=[ <])", r'\1<span class="\2">\2</span>', sheet_html(sheet))
+    return Section(sheet.key, sheet.title, element("div", body, class_="sheet"), wide=True)
+
+
+_LEGEND = (
+    "Means over seeds ± half the 95 % interval; Δ: paired difference from the reference. ▲ better, ▼ worse, "
+    "≈ equivalent, no sign: unresolved or not judged. Bold: may be the best."
+)
+
+
+def _figure(figure: Figure) -> Section:
+    caption = element("figcaption", text(figure.caption))
+    body = element("figure", element("div", figure.svg, class_="picture") + caption)
+    return Section(f"figure-{figure.key}", figure.title, body, wide=True)
+
+
+def _link(section: Section) -> str:
+    return element("a", text(section.title), href=f"#{section.key}")
+
+
+def _document(title: str, body: str) -> str:
+    style, script = _asset("report_style.css"), _asset("report_script.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = (
+        f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{text(title)}</title>
+<style>
+{style}</style>
+</head>
+<body>
+{body}
+<script>{script}</script>
+</body>
+</html>
+"""
+
+
+def _asset(name: str) -> str:
+    """A file of the package; it must not end the element that it stands in."""
+    found = files("cnnbench").joinpath(name).read_text(encoding="utf-8")
+    assert "</" not in found
+    return found
