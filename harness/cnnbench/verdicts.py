@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
@@ -17,6 +18,7 @@ from cnnbench.inference import Inference
 from cnnbench.quantities import is_ratio, quantities, ratio_beside, ratio_key
 from cnnbench.ratios import FEWEST_SEEDS, resolution
 from cnnbench.series import series
+from cnnbench.stats.sequential import judge_sequentially
 from cnnbench.stats.verdicts import judge, ties
 
 if TYPE_CHECKING:
@@ -106,24 +108,30 @@ def verdicts(trials: TrialSet, shown: Sequence[Quantity]) -> Verdicts:
     return Verdicts(judgements, margins, best)
 
 
+def looks_of(trials: TrialSet) -> tuple[int, ...]:
+    """Numbers of seeds at which the run looked to see what is undecided; empty where they were fixed beforehand."""
+    return tuple((trials.heading.get("planned") or {}).get("looks") or ())
+
+
 def _judged(
     trials: TrialSet, quantity: Quantity, pairs: Mapping[str, Pair], margin: float | None, inference: Inference
 ) -> dict[str, Judgement]:
     assert quantity.better != "neither"
     kind = kind_of(quantity)
+    looks = looks_of(trials)
+    decide = partial(judge_sequentially, looks=looks) if looks else judge
     found: dict[str, Judgement] = {}
     for placebo in (False, True):
         family = {arm: pair for arm, pair in pairs.items() if (trials.roles[arm] == "placebo") == placebo}
-        if family:
-            found |= judge(
-                family,
-                better=quantity.better,
-                margin=math.log1p(margin) if kind == "timed" and margin is not None else margin,
-                inference=inference,
-                resolution=_step(trials, quantity),
-                exact=kind == "exact",
-                rng=np.random.default_rng(_SEED),
-            )
+        found |= decide(
+            family,
+            better=quantity.better,
+            margin=math.log1p(margin) if kind == "timed" and margin is not None else margin,
+            inference=inference,
+            resolution=_step(trials, quantity),
+            exact=kind == "exact",
+            rng=np.random.default_rng(_SEED),
+        )
     if kind == "timed":  # the noise of one process is not in the rounds, see ``ratios``
         found = {arm: j if j.n >= FEWEST_SEEDS else replace(j, verdict="unresolved") for arm, j in found.items()}
     return {arm: found[arm] for arm in pairs}
@@ -201,7 +209,8 @@ def _margin(trials: TrialSet, quantity: Quantity, stated: float | None) -> float
         return stated
     least = resolution(trials.heading)
     names = [trials.baseline] if trials.baseline else trials.arms
-    values = np.concatenate([series(trials, name, quantity.key) for name in names])
+    first = next(iter(looks_of(trials)), None)  # what a look was judged by must not move with later seeds
+    values = np.concatenate([series(trials, name, quantity.key)[:first] for name in names])
     return max(least, stated / float(np.nanmean(values))) if stated and np.isfinite(values).any() else least
 
 
