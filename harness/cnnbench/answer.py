@@ -42,22 +42,50 @@ def answer(table: Table) -> str:
     return " ".join(filter(None, (*_sentences(table), unfinished)))
 
 
-def judgement(row: Row, table: Table) -> Judgement | None:
-    """The verdict on an arm's primary quantity; that of a latency may stand beside its ratio."""
-    return _judged(row, _primary(table))
+def primary_of(table: Table) -> Quantity:
+    """The quantity that decides."""
+    return next(quantity for quantity in table.quantities if quantity.key == table.primary)
 
 
-def change(row: Row, table: Table) -> str:
-    """By how much an arm's primary quantity differs from its reference's, with interval: ``+0.8 ± 0.3 pp``, ``×1.12``.
+def judged(row: Row, quantity: Quantity) -> Judgement | None:
+    """The verdict on a quantity of an arm; that of a latency may stand beside its ratio."""
+    beside = ratio_beside(quantity)
+    ratio = row.measured.get(beside.key) if beside else None
+    own = row.measured[quantity.key].judgement
+    return own if own or ratio is None else ratio.judgement
+
+
+def change(table: Table, row: Row, quantity: Quantity, *, signed: bool = True) -> str:
+    """By how much an arm's quantity differs from its reference's, with interval: ``+0.8 ± 0.3 pp``, ``×1.12``.
+
+    Args:
+        table: that the arm stands in, for the unit of the column.
+        row: the arm.
+        quantity: one of the table's.
+        signed: a difference with its sign.
 
     Returns:
         Empty where nothing is known.
     """
-    return _change(table, row, signed=True)
+    ratio, difference = _ratio(row, quantity), row.measured[quantity.key].difference
+    if ratio is not None:
+        half = spread(ratio)
+        return f"×{with_interval(ratio.mean, half) if half else factor(ratio.mean)}"
+    if difference is None:
+        return ""
+    shown = scale(quantity, (value.mean for other in table.rows if (value := other.measured[quantity.key].value)))
+    amount = _plain(difference, shown.factor, signed=True)
+    unit = "pp" if shown.unit == "%" else shown.unit
+    return " ".join(filter(None, (amount if signed else amount.lstrip("+−"), unit)))
+
+
+def counted(seeds: int) -> str:
+    """``1 seed``, ``10 seeds``."""
+    return "1 seed" if seeds == 1 else f"{seeds} seeds"
 
 
 def _sentences(table: Table) -> tuple[str, ...]:
-    primary = _primary(table)
+    primary = primary_of(table)
     arms = [row for row in table.rows if row.role == "arm"]
     there = {row.arm for row in table.rows if row.ok}
     if not there:
@@ -66,7 +94,7 @@ def _sentences(table: Table) -> tuple[str, ...]:
         return (_alone(table, primary),)
     if not any(row.reference in there for row in arms if row.ok):
         return (_incomparable(arms),)
-    if not any(_judged(row, primary) for row in arms):
+    if not any(judged(row, primary) for row in arms):
         return (f"There is no verdict on {primary.label}: the table has values and differences alone.",)
     said = _one(table, primary, arms[0]) if len(arms) == 1 else _many(table, primary, arms)
     return said, _savings(table, primary, arms)
@@ -112,7 +140,7 @@ def _one(table: Table, primary: Quantity, row: Row) -> str:
     if verdict == "equivalent":
         within = _within(table, primary)
         return f"{name} makes no difference in {primary.label} that matters{within and f' ({within})'}."
-    seen = _change(table, row, signed=True)
+    seen = change(table, row, primary)
     return f"Whether {name} changes {primary.label} stays undecided {_seeds(primary, [row])}{seen and f' ({seen})'}."
 
 
@@ -123,9 +151,7 @@ def _alone(table: Table, primary: Quantity) -> str:
         return f"There is one arm, {_name(row)}, and nothing to compare it with."
     shown = scale(primary, [value.mean])
     amount = " ".join(filter(None, (_plain(value, shown.factor), shown.unit)))
-    return (
-        f"There is nothing to compare with: {_name(row)} alone has {primary.label} {amount} over {_counted(value.n)}."
-    )
+    return f"There is nothing to compare with: {_name(row)} alone has {primary.label} {amount} over {counted(value.n)}."
 
 
 def _incomparable(arms: Sequence[Row]) -> str:
@@ -164,7 +190,7 @@ def _savings(table: Table, primary: Quantity, arms: Sequence[Row]) -> str:
 
 def _share(row: Row, quantity: Quantity, table: Table) -> float | None:
     """An arm's cost over its reference's, where the verdict on it is better; lower is cheaper."""
-    found = _judged(row, quantity)
+    found = judged(row, quantity)
     if found is None or found.verdict != "better":
         return None
     ratio = _ratio(row, quantity)
@@ -175,19 +201,8 @@ def _share(row: Row, quantity: Quantity, table: Table) -> float | None:
     return own.mean / base.mean if own and base and own.mean > 0 and base.mean > 0 else None
 
 
-def _primary(table: Table) -> Quantity:
-    return next(quantity for quantity in table.quantities if quantity.key == table.primary)
-
-
-def _judged(row: Row, quantity: Quantity) -> Judgement | None:
-    beside = ratio_beside(quantity)
-    ratio = row.measured.get(beside.key) if beside else None
-    own = row.measured[quantity.key].judgement
-    return own if own or ratio is None else ratio.judgement
-
-
 def _verdict(row: Row, quantity: Quantity) -> str:
-    found = _judged(row, quantity)
+    found = judged(row, quantity)
     return found.verdict if found else ""
 
 
@@ -198,14 +213,15 @@ def _verb(primary: Quantity, verdict: str, *, plural: bool) -> str:
 
 def _moved(table: Table, rows: Sequence[Row]) -> str:
     """Arms with what they change, the largest change first."""
-    primary = _primary(table)
+    primary = primary_of(table)
     return _most([f"{_name(row)}{_by(table, row)}" for row in sorted(rows, key=lambda row: -_effect(row, primary))])
 
 
 def _by(table: Table, row: Row) -> str:
     """`` by 0.8 ± 0.3 pp``, `` to ×1.12``, with the reference where it is not the baseline; empty if not known."""
-    amount = _change(table, row, signed=False)
-    how = f" {'to' if _ratio(row, _primary(table)) else 'by'} {amount}" if amount else ""
+    primary = primary_of(table)
+    amount = change(table, row, primary, signed=False)
+    how = f" {'to' if _ratio(row, primary) else 'by'} {amount}" if amount else ""
     baseline = next((other.arm for other in table.rows if other.role == "baseline"), None)
     return how + (f" against {printable(row.reference)}" if row.reference and row.reference != baseline else "")
 
@@ -215,20 +231,6 @@ def _effect(row: Row, primary: Quantity) -> float:
     if ratio is not None:
         return abs(1 - ratio.mean)
     return abs(difference.mean) if difference else 0.0
-
-
-def _change(table: Table, row: Row, *, signed: bool) -> str:
-    primary = _primary(table)
-    ratio, difference = _ratio(row, primary), row.measured[primary.key].difference
-    if ratio is not None:
-        half = spread(ratio)
-        return f"×{with_interval(ratio.mean, half) if half else factor(ratio.mean)}"
-    if difference is None:
-        return ""
-    shown = scale(primary, (value.mean for other in table.rows if (value := other.measured[primary.key].value)))
-    amount = _plain(difference, shown.factor, signed=True)
-    unit = "pp" if shown.unit == "%" else shown.unit
-    return " ".join(filter(None, (amount if signed else amount.lstrip("+−"), unit)))
 
 
 def _ratio(row: Row, quantity: Quantity) -> Estimate | None:
@@ -258,13 +260,9 @@ def _within(table: Table, primary: Quantity) -> str:
 
 def _seeds(primary: Quantity, rows: Sequence[Row]) -> str:
     """``with 10 seeds``, or the range where arms differ."""
-    counts = [found.n for row in rows if (found := _judged(row, primary))]
+    counts = [found.n for row in rows if (found := judged(row, primary))]
     low, high = min(counts, default=0), max(counts, default=0)
-    return f"with {_counted(low)}" if low == high else f"with {low} to {high} seeds"
-
-
-def _counted(seeds: int) -> str:
-    return "1 seed" if seeds == 1 else f"{seeds} seeds"
+    return f"with {counted(low)}" if low == high else f"with {low} to {high} seeds"
 
 
 def _names(rows: Sequence[Row]) -> str:

@@ -38,8 +38,9 @@ def facts(trials: Sequence[TrialSet]) -> str:
     counts = sorted({len(one.seeds_of(arm)) for one in trials for arm in one.arms})
     seeds = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     datasets = _values(records, lambda record: ((record.get("settings") or {}).get("dataset") or {}).get("name"))
+    roles = first.roles.values()
     pairs = [
-        ("Arms", str(len(first.arms))),
+        ("Arms", " + ".join([str(list(roles).count("arm")), *(role for role in roles if role != "arm")])),
         ("Seeds", seeds),
         ("Trials ok", f"{ok} of {planned}"),
         ("Dataset" if len(datasets) < 2 else "Datasets", ", ".join(datasets)),

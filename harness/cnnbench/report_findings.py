@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from cnnbench.answer import answer, change, judgement
+from cnnbench.answer import answer, change, counted, judged, primary_of
 from cnnbench.columns import mark
+from cnnbench.quantities import is_ratio
 from cnnbench.report_html import Section, bullets, element, text
 
 if TYPE_CHECKING:
@@ -27,9 +28,13 @@ def badge(verdict: str) -> str:
 def conclusion(table: Table) -> str:
     """The answer as a paragraph, and the arms by verdict below it."""
     where = f"{element('strong', text(f'On {table.dataset}:'))} " if table.dataset else ""
-    said = re.sub(r" (?=[±%])|(?<=±) ", "\u00a0", text(answer(table)))  # numbers stay on one line with their units
-    lead = element("p", where + re.sub(r"(?<=\d) (?=pp\b)", "\u00a0", said), class_="lead")
+    lead = element("p", where + kept(text(answer(table))), class_="lead")
     return lead + _board(table)
+
+
+def kept(said: str) -> str:
+    """Text whose numbers stay on one line with their intervals and units."""
+    return re.sub(r"(?<=\d) (?=[±%]|pp\b)|(?<=±) ", "\u00a0", said)
 
 
 def limits(tables: Sequence[Table]) -> Section:
@@ -49,9 +54,10 @@ def limits(tables: Sequence[Table]) -> Section:
 
 
 def _board(table: Table) -> str:
+    primary = primary_of(table)
     groups: dict[str, list[Row]] = {}
     for row in table.rows:
-        found = judgement(row, table) if row.role == "arm" else None
+        found = judged(row, primary) if row.role == "arm" else None
         if found is not None:
             groups.setdefault(found.verdict, []).append(row)
     if not groups:
@@ -66,36 +72,26 @@ def _board(table: Table) -> str:
 
 
 def _arm(table: Table, row: Row) -> str:
-    moved = change(row, table)
+    moved = change(table, row, primary_of(table))
     return element("span", text(row.arm)) + (element("span", text(moved), class_="moved") if moved else "")
 
 
 def _open(table: Table) -> Iterator[str]:
-    """Comparisons whose verdict is open, the primary quantity's first."""
+    """Comparisons whose verdict is open, by quantity, with what was seen."""
     where = f" on {table.dataset}" if table.dataset else ""
-    for row in table.rows:
-        found = judgement(row, table)
-        if row.role == "arm" and found is not None and found.verdict == "unresolved":
-            label = next(q.label for q in table.quantities if q.key == table.primary)
-            beside = row.reference or "its reference"
-            seen = change(row, table)
-            count = "1 seed" if found.n == 1 else f"{found.n} seeds"
-            yield f"{element('strong', text(row.arm))}{text(where)}: {text(label)} against {text(beside)}, " + text(
-                f"{seen}, {count}" if seen else count
-            )
     for quantity in table.quantities:
-        rows = [
-            row.arm
-            for row in table.rows
-            if row.role == "arm" and quantity.key != table.primary and _unresolved(row, quantity.key)
-        ]
-        if rows:
-            yield f"{element('strong', text(quantity.label))}{text(where)}: {text(', '.join(rows))}"
-
-
-def _unresolved(row: Row, key: str) -> bool:
-    found = row.measured[key].judgement
-    return found is not None and found.verdict == "unresolved"
+        if is_ratio(quantity):  # its latency's
+            continue
+        arms, seeds = [], []
+        for row in table.rows:
+            found = judged(row, quantity)
+            if row.role == "arm" and found is not None and found.verdict == "unresolved":
+                seen = change(table, row, quantity)
+                arms.append(f"{text(row.arm)}{f' ({kept(text(seen))})' if seen else ''}")
+                seeds.append(found.n)
+        if arms:
+            least = counted(seeds[0]) if len(set(seeds)) == 1 else f"{min(seeds)} to {max(seeds)} seeds"
+            yield f"{element('strong', text(quantity.label + where))}, {least}: {', '.join(arms)}"
 
 
 def _beyond(table: Table) -> Iterator[str]:

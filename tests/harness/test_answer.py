@@ -198,8 +198,8 @@ def test_latency_as_the_question_is_answered_by_its_ratio():
 
 def test_change_has_a_sign_and_a_unit():
     one = table(baseline(), arm("a", "worse", -0.01))
-    assert change(one.rows[1], one) == "−1.00 ± 0.30 pp"
-    assert change(one.rows[0], one) == ""
+    assert change(one, one.rows[1], ACCURACY) == "−1.00 ± 0.30 pp"
+    assert change(one, one.rows[0], ACCURACY) == ""
 
 
 VERDICTS = st.sampled_from(["better", "worse", "equivalent", "unresolved"])
