@@ -20,7 +20,7 @@ LAYERS = """
 errors hookspecs lazy quiet text xla
 types execute.interface
 design locate plain quantities seeds stats.multiplicity stats.signflip stats.student
-stats.intervals stats.paired stats.rounds
+stats.intervals stats.looks stats.paired stats.rounds
 stats.aggregate stats.designs stats.effects stats.equivalence stats.power stats.resampling
 slots
 technique
@@ -28,6 +28,7 @@ registry
 expect toml devices environment meters.base meters.counters meters.rapl
 options plugins carbon inference sheets
 stats.verdicts
+stats.sequential
 reader
 references datasets
 draft measuring
@@ -52,8 +53,8 @@ execute.scheduler
 execute.inline execute.local execute.perform execute.worker
 store
 frame
-series numerals ratios own_intervals verdicts judged contrasts effects aggregate columns notices conditions verdict_notes footnotes table_data table_formats tables samples
-answer report_html
+series numerals ratios own_intervals verdicts judged contrasts effects aggregate columns notices conditions verdict_notes footnotes table_data table_formats tex table_latex table_parquet tables samples
+answer report_html table_html
 report_conditions report_findings
 report_page
 tolerances
@@ -65,7 +66,7 @@ compare_notes
 compare_formats
 tally
 progress
-ledger
+ledger adaptive
 run outlook cards catalogue doctor model_card
 export
 commands.common
