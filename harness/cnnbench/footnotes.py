@@ -14,6 +14,7 @@ from cnnbench.own_intervals import has_own, of_measuring
 from cnnbench.quantities import is_ratio
 from cnnbench.text import listed, printable
 from cnnbench.verdict_notes import placebo_notes, verdict_notes
+from cnnbench.verdicts import looks_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -118,6 +119,8 @@ def _references(trials: TrialSet, rows: Sequence[Row]) -> Iterator[str]:
     if there:
         asked = Inference.from_plain(trials.heading.get("statistics")).interval
         interval = "paired t interval" if asked == "t" else "BCa bootstrap interval"
+        if looks_of(trials):
+            interval = "repeated confidence interval at the look that decided"
         whose = printable(next(iter(there))) if list(there) == [trials.baseline] else "an arm's reference"
         yield (
             f"Δ: difference from {whose} in the same seeds, ± its 95 % {interval}, which is not corrected for the "

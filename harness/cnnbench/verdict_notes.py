@@ -12,7 +12,7 @@ from cnnbench.ratios import FEWEST_SEEDS
 from cnnbench.stats.power import seeds_for_sign_flip
 from cnnbench.stats.verdicts import LEVEL
 from cnnbench.text import listed, printable
-from cnnbench.verdicts import Kind, kind_of
+from cnnbench.verdicts import Kind, kind_of, looks_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +42,7 @@ def verdict_notes(trials: TrialSet, table: Table) -> Iterator[str]:
     inference = Inference.from_plain(trials.heading.get("statistics"))
     tested = {q: found for q in table.quantities if not is_ratio(q) and (found := _tested(table, q))}
     if tested:
-        yield from _rule(table, tested, inference)
+        yield from _rule(trials, table, tested, inference)
         yield from _margins(table, tested)
         yield from _sign_flip(tested, inference)
         yield from _few_seeds(table, tested)
@@ -85,7 +85,9 @@ def _noise(table: Table, place: int) -> Iterator[str]:
             yield " ".join(filter(None, (column.label, cell.text, unit)))
 
 
-def _rule(table: Table, tested: dict[Quantity, list[Judgement]], inference: Inference) -> Iterator[str]:
+def _rule(
+    trials: TrialSet, table: Table, tested: dict[Quantity, list[Judgement]], inference: Inference
+) -> Iterator[str]:
     counts = sorted({len(found) for found in tested.values()})
     if counts == [0]:
         return
@@ -98,6 +100,9 @@ def _rule(table: Table, tested: dict[Quantity, list[Judgement]], inference: Infe
     if counts == [1]:
         family = "one arm, so nothing to adjust"
     apart = ", the placebo apart" if any(row.role == "placebo" for row in table.rows) else ""
+    looks = looks_of(trials)
+    if looks:
+        test = f"sequential {test}, looking at {listed(looks)} seeds,"
     yield (
         f"Verdicts (▲ better, ▼ worse, ≈ equivalent): {test} against the reference, {family}, at {_PERCENT}{apart}. "
         "Unresolved, or no sign: the seeds do not decide, which is not equality."

@@ -160,11 +160,28 @@ def lines(text: str, start: str) -> list[str]:
 
 
 def cells(records: list[dict[str, Any]], column: str) -> dict[str, str]:
-    """A column of the table for people, by arm."""
-    head, _, *rows = (
-        [cell.strip() for cell in line.split("|")[1:-1]] for line in lines(render(records, "markdown"), "|")
-    )
-    return {row[0]: row[head.index(column)] for row in rows}
+    """A column of the table for people, by arm; without the marks of best values."""
+    for head, _, *rows in blocks(render(records, "markdown")):
+        if column in head:
+            return {row[0]: row[head.index(column)].replace("**", "") for row in rows}
+    raise AssertionError(f"no column {column!r}")
+
+
+def blocks(text: str) -> list[list[list[str]]]:
+    """The cells of a Markdown text's tables, by line; the line after the head is the rule."""
+    found: list[list[list[str]]] = [[]]
+    for line in text.splitlines():
+        if line.startswith("|"):
+            found[-1].append([cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]])
+        elif found[-1]:
+            found.append([])
+    return [block for block in found if block]
+
+
+def heads(records: list[dict[str, Any]]) -> list[str]:
+    """Headers of the table for people, in order, the arms' names once."""
+    first, *others = (block[0] for block in blocks(render(records, "markdown")))
+    return [*first, *(head for block in others for head in block[1:])]
 
 
 def data(records: list[dict[str, Any]]) -> dict[tuple[str, str], dict[str, str]]:
