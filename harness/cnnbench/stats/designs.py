@@ -50,11 +50,12 @@ class Contrast:
         Returns:
             Two arrays [n]; nan in both where a seed lacks any cell of the contrast.
         """
-        n = max((np.size(values) for values in cells.values()), default=0)
-        lacking = np.full(n, np.nan)
+        lacking = np.full(max((np.size(values) for values in cells.values()), default=0), np.nan)
 
         def side(names: Sequence[Cell]) -> NDArray[np.float64]:
-            return self.share * np.sum([np.asarray(cells.get(cell, lacking), dtype=np.float64) for cell in names], 0)
+            stacked = np.stack([np.asarray(cells.get(cell, lacking), dtype=np.float64) for cell in names])
+            total: NDArray[np.float64] = self.share * stacked.sum(axis=0)
+            return total
 
         plus, minus = side(self.plus), side(self.minus)
         lacks = ~(np.isfinite(plus) & np.isfinite(minus))

@@ -137,8 +137,6 @@ def pooled_spread(differences: Sequence[ArrayLike], *, shared: bool = True) -> S
     Returns:
         None where no comparison has two values, or where all differences agree.
     """
-    from scipy.special import chdtri
-
     known = [row[np.isfinite(row)] for row in (np.asarray(each, dtype=np.float64) for each in differences)]
     known = [row for row in known if row.size >= 2]
     df = sum(row.size - 1 for row in known)
