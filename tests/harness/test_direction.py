@@ -54,9 +54,19 @@ execute.inline execute.local execute.perform execute.worker
 store
 frame
 series numerals ratios own_intervals verdicts judged contrasts effects aggregate columns notices conditions verdict_notes footnotes table_data table_formats tex table_latex table_parquet tables samples
+figures.labels figures.limits figures.style
+figures.canvas figures.svg
+figures.figure figures.subject
+figures.forest figures.pareto figures.seeds
+figures.pareto_plot
+figures.make
 answer report_html table_html
 report_conditions report_findings
 report_page
+anonymous again quality
+publication
+publish
+published_index verify merge
 tolerances
 pairs shifts
 evidence
@@ -68,15 +78,16 @@ tally
 progress
 ledger adaptive
 run outlook cards catalogue doctor model_card
-export
+export rerun
 commands.common
 commands.run commands.plan commands.techniques commands.compat commands.report commands.doctor
 commands.compare commands.history commands.export
+commands.publish commands.verify commands.merge
 cli pytest_plugin
 __main__
 """
 LAYER = {module: number for number, row in enumerate(LAYERS.strip().splitlines()) for module in row.split()}
-PACKAGES = {"", "commands", "execute", "meters", "stages", "stats", "testing"}  # their __init__.py alone
+PACKAGES = {"", "commands", "execute", "figures", "meters", "stages", "stats", "testing"}  # their __init__.py alone
 
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts): path

@@ -1,0 +1,155 @@
+"""What is published of a run: every file of its folder, made from its records and its suite file alone.
+
+The same records and suite give the same bytes, wherever and whenever: no clock, no path, no random number. Hence
+``verify`` can make them again and compare.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from cnnbench.again import command, other_seeds
+from cnnbench.anonymous import HIDDEN, without_folders
+from cnnbench.answer import answer
+from cnnbench.errors import UsageError
+from cnnbench.frame import by_dataset
+from cnnbench.store import FILE, as_line
+from cnnbench.tables import FORMATS, make_report
+from cnnbench.text import escaped, listed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from cnnbench.tables import Report
+
+MANIFEST: Final = "published.json"
+"""Says of a folder that it is published, by which versions, and the sha256 of every file."""
+
+_RENDERERS: Final = ("cnnbench", "numpy", "scipy", "pandas", "matplotlib")
+"""Packages whose version can change a published file."""
+
+
+@dataclass(frozen=True)
+class Publication:
+    """A run as it is published.
+
+    Attributes:
+        report: its tables.
+        records: those of the run, in the order of its plan, without folders of paths.
+        files: content by path relative to the folder, without the manifest.
+        ok, planned: number of trials.
+    """
+
+    report: Report
+    records: tuple[Mapping[str, Any], ...]
+    files: Mapping[str, bytes]
+    ok: int
+    planned: int
+
+    @property
+    def heading(self) -> Mapping[str, Any]:
+        """A record that speaks for all."""
+        return self.records[-1]
+
+    def manifest(self) -> bytes:
+        """The content of ``published.json``."""
+        suite = self.heading.get("suite") or {}
+        said = {
+            "schema": 1,
+            "suite": suite.get("name"),
+            "sha256": suite.get("sha256"),
+            "ok": self.ok,
+            "planned": self.planned,
+            "versions": {name: version(name) for name in _RENDERERS},
+            "files": {name: digest(content) for name, content in sorted(self.files.items())},
+        }
+        return (json.dumps(said, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def digest(content: bytes) -> str:
+    """The sha256 of a file's bytes, in hex."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def shown(records: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
+    """The records of the latest run alone, in the order of its plan.
+
+    Raises:
+        UsageError: there are none.
+    """
+    return tuple(record for trials in by_dataset(records).values() for arm in trials.arms for record in trials.of(arm))
+
+
+def make(records: Sequence[Mapping[str, Any]], suite: bytes) -> Publication:
+    """The publication of the latest run among the records.
+
+    Args:
+        records: in the order of the file.
+        suite: the bytes of the suite file that they came from.
+
+    Raises:
+        UsageError: there are no records, or they came from another suite file.
+    """
+    mine = tuple(without_folders(dict(record)) for record in shown(records))
+    check_suite(mine[-1], suite)
+    trials = by_dataset(mine)
+    report = make_report(mine, Path(FILE))
+    file = str((mine[-1].get("suite") or {}).get("file"))
+    files = {FILE: b"".join(map(as_line, mine)), file: suite}
+    files["table.md"] = _page(report, mine[-1], suite).encode()
+    for name, ending in (("latex", "tex"),):
+        if name in FORMATS:
+            files[f"table.{ending}"] = _rendered(report, name) + b"\n"
+    planned = sum(len(one.seeds_of(arm)) for one in trials.values() for arm in one.arms)
+    return Publication(report, mine, files, sum(record["status"] == "ok" for record in mine), planned)
+
+
+def check_suite(heading: Mapping[str, Any], suite: bytes) -> None:
+    """See that a suite file is the one that records came from.
+
+    Raises:
+        UsageError: it is not; says both digests.
+    """
+    said = heading.get("suite") or {}
+    if digest(suite) != said.get("sha256"):
+        raise UsageError(
+            f"the records came from another version of {said.get('file')}: their sha256 is "
+            f"{str(said.get('sha256'))[:12]}, the file's is {digest(suite)[:12]}"
+        )
+
+
+def answers(report: Report) -> list[str]:
+    """The answer of each table in a sentence; with several datasets it says of which."""
+    said = [(table.dataset, answer(table)) for table in report.tables]
+    return [f"{dataset}: {text}" if dataset else text for dataset, text in said]
+
+
+def _page(report: Report, heading: Mapping[str, Any], suite: bytes) -> str:
+    """``table.md``: the answer, the tables, and the command that makes them again."""
+    suite_name = escaped(str((heading.get("suite") or {}).get("name")))
+    parts = [f"# {suite_name}", *(f"**{escaped(text)}**" for text in answers(report))]
+    parts.append(_rendered(report, "markdown").decode())
+    made = f"```sh\n{command(heading, suite)}\n```"
+    parts.append(f"## Again\n\nIn this folder, with the suite file that lies here:\n\n{made}")
+    seeds = other_seeds(heading, suite)
+    if seeds:
+        parts.append(f"The run had the seeds {listed(seeds, most=len(seeds))}: write them into the suite's `seeds`.")
+    if _names_paths(heading):
+        parts.append("The suite names files by path, relative to where it lay then: see `settings` in the records.")
+    parts.append("`cnnbench verify` renders this folder's files again from its records and compares.")
+    return "\n\n".join(parts) + "\n"
+
+
+def _rendered(report: Report, form: str) -> bytes:
+    made = FORMATS[form](report, None)
+    return made if isinstance(made, bytes) else made.encode()
+
+
+def _names_paths(value: Any) -> bool:
+    """Whether settings hold a path that was absolute."""
+    return f'"{HIDDEN}/' in json.dumps((value.get("settings") or {}), ensure_ascii=False)
