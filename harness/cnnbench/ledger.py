@@ -11,7 +11,7 @@ from cnnbench.plain import measure_plain, settings_plain
 from cnnbench.references import BASELINE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from cnnbench.execute.interface import Outcome
     from cnnbench.keys import Place
@@ -30,9 +30,18 @@ class Ledger:
         place: where it runs.
         environment: versions, hardware, threads.
         store: where records go.
+        looks: numbers of seeds at which verdicts decide which arms get more; empty where all have the same seeds.
     """
 
-    def __init__(self, suite: Suite, plan: Plan, place: Place, environment: Mapping[str, str], store: Store) -> None:
+    def __init__(
+        self,
+        suite: Suite,
+        plan: Plan,
+        place: Place,
+        environment: Mapping[str, str],
+        store: Store,
+        looks: Sequence[int] = (),
+    ) -> None:
         self._suite = suite
         self._plan = plan
         self._place = place
@@ -40,19 +49,39 @@ class Ledger:
         self._store = store
         self._records: dict[str, dict[str, Any]] = {}
         self._started = datetime.now(UTC).isoformat(timespec="seconds")
-        self._planned = {
-            "arms": list(dict.fromkeys(t.trial.arm.name for t in plan.trials)),
+        arms = list(dict.fromkeys(t.trial.arm.name for t in plan.trials))
+        self._planned: dict[str, Any] = {
+            "arms": arms,
             "seeds": list(dict.fromkeys(t.trial.seed for t in plan.trials)),
         }
         datasets = list(dict.fromkeys(t.trial.dataset for t in plan.trials))
         if len(datasets) > 1:
             self._planned["datasets"] = datasets
+        if looks:
+            self._planned["looks"] = list(looks)
+            self._planned["seeds_of"] = {
+                arm: sorted({t.trial.seed for t in plan.trials if t.trial.arm.name == arm}) for arm in arms
+            }
 
-    def recall(self, *, fresh: bool) -> frozenset[str]:
+    def known(self) -> tuple[dict[str, Any], ...] | None:
+        """The records of all trials but the skipped ones, if all are ok on disk already; nothing is written."""
+        on_disk = {record["key"]: record for record in self._store.read().records if record["status"] == "ok"}
+        due = [planned for planned in self._plan.trials if planned.skip is None]
+        if any(planned.key not in on_disk for planned in due):
+            return None
+        energy = self._suite.measure.energy
+        records = [{**on_disk[planned.key], **self._heading(planned)} for planned in due]
+        return tuple({**record, **_with_co2(record, energy)} for record in records)
+
+    def recall(self, *, fresh: bool, settled: Collection[str] = ()) -> frozenset[str]:
         """Keys of trials that are ok on disk already: none if ``fresh``. Trials that are skipped are entered.
 
         What the present suite says of them (names, order, margins) may have changed while the trial itself has not:
         such a record is entered again under the present heading, so that the file's end always describes one run.
+
+        Args:
+            fresh: run all again.
+            settled: keys of trials that this very run has ended before, ok or not; they don't run again.
         """
         on_disk = {record["key"]: record for record in self._store.read().records}
         done: set[str] = set()
@@ -63,7 +92,7 @@ class Ledger:
                 skipped = {"status": "skipped", "reason": planned.skip}
                 if any(record.get(name) != value for name, value in {**heading, **skipped}.items()):
                     record = self._write(planned, skipped)
-            elif record["status"] != "ok" or fresh:
+            elif planned.key not in settled and (record["status"] != "ok" or fresh):
                 continue
             else:
                 done.add(planned.key)

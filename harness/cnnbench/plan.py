@@ -92,6 +92,18 @@ class Plan:
     stages: Mapping[str, Stage]
     unshared: int = field(default=0)
 
+    def part(self, seeds_of: Mapping[str, Sequence[int]]) -> Plan:
+        """The same plan with fewer trials.
+
+        Args:
+            seeds_of: the seeds to keep, by arm; arms not named are left out.
+        """
+        kept = tuple(t for t in self.trials if t.trial.seed in seeds_of.get(t.trial.arm.name, ()))
+        due = [t for t in kept if t.skip is None]
+        wanted = {key for t in due for key in t.stages.values()}
+        stages = {key: stage for key, stage in self.stages.items() if key in wanted}
+        return Plan(kept, stages, sum(len(t.stages) for t in due))
+
 
 def make_plan(suite: Suite, host: PluginHost, place: Place, only: Sequence[str] = ()) -> Plan:
     """The stages of every trial of a suite.

@@ -22,7 +22,10 @@ REFRESH_SECONDS = 1.0
 
 
 class Progress(Protocol):
-    """What a run tells its viewer, in this order; ``finish`` always comes last, also after an error."""
+    """What a run tells its viewer, in this order; ``finish`` always comes last, also after an error.
+
+    A run that adds seeds look by look starts and finishes once for each look.
+    """
 
     def start(self, total_by_kind: Mapping[str, int], workers: int) -> None:
         """Stages to come by kind, those with a result on disk included, and how many run at once."""
@@ -153,7 +156,7 @@ class BarProgress:
         self._task: TaskID | None = None
         self._lock = threading.Lock()
         self._stop = threading.Event()
-        self._ticker = threading.Thread(target=self._tick, daemon=True)
+        self._ticker: threading.Thread | None = None
 
     def start(self, total_by_kind: Mapping[str, int], workers: int) -> None:
         """Draws the bar."""
@@ -177,6 +180,8 @@ class BarProgress:
         )
         self._task = self._bar.add_task("", total=self._tally.total, left="")
         self._bar.start()
+        self._stop.clear()
+        self._ticker = threading.Thread(target=self._tick, daemon=True)
         self._ticker.start()
 
     def stage_started(self, label: str, kind: str) -> None:
@@ -213,8 +218,9 @@ class BarProgress:
         """Removes the bar, so that the table stands alone."""
         self._stop.set()
         if self._bar is not None:
-            if self._ticker.is_alive():
+            if self._ticker is not None:
                 self._ticker.join()
+                self._ticker = None
             self._bar.stop()
             self._bar = None
         if summary:

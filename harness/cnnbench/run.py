@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnnbench.adaptive import first_seeds, more_seeds, undecided
 from cnnbench.errors import UsageError
 from cnnbench.execute.cache import StageCache
 from cnnbench.execute.interface import Epoch
@@ -22,12 +23,14 @@ from cnnbench.plan import PlannedTrial, make_plan
 from cnnbench.registry import nearest
 from cnnbench.samples import write_benchmark_json
 from cnnbench.store import Store
+from cnnbench.text import duration, listed
 from cnnbench.types import Choice
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from cnnbench.execute.interface import TaskExecutor
+    from cnnbench.plan import Plan
     from cnnbench.plugins import PluginHost
     from cnnbench.progress import Progress
     from cnnbench.suite import Suite
@@ -47,6 +50,8 @@ class RunOptions:
         fresh: run everything again, whatever is on disk.
         remeasure: measure latency and energy again, whatever is on disk.
         only: names of arms to run; the baseline always does. Empty means all.
+        looks: numbers of seeds after which only undecided arms get more; empty where all arms have all seeds.
+        budget: seconds that may pass before a look that adds seeds; None for no limit.
     """
 
     results: Path
@@ -56,6 +61,8 @@ class RunOptions:
     fresh: bool = False
     remeasure: bool = False
     only: tuple[str, ...] = ()
+    looks: tuple[int, ...] = ()
+    budget: float | None = None
 
 
 @dataclass(frozen=True)
@@ -155,34 +162,8 @@ def run_suite(suite: Suite, host: PluginHost, options: RunOptions, progress: Pro
     with closing(make_executor(options, place, host)) as executor, store.exclusive():
         environment = {**manifest(place.device, Path(suite.file).parent), **host.describe_environment()}
         store.keep(Path(suite.file).name, suite.content)
-        ledger = Ledger(suite, plan, place, environment, store)
-        done = ledger.recall(fresh=options.fresh or options.remeasure)
-        scheduler = Scheduler(
-            plan,
-            done,
-            cache,
-            executor,
-            time_limit=suite.time_limit,
-            fresh=options.fresh,
-            remeasure=options.remeasure,
-        )
-        host.plan_ready(
-            {
-                "suite": suite.name,
-                "arms": len({t.trial.arm.name for t in plan.trials}),
-                "trials": len(plan.trials),
-                "stages": len(plan.stages),
-                "cached": len(done),
-                "workers": executor.places,
-            }
-        )
-        to_run = [t for t in plan.trials if t.skip is None and t.key not in done]
-        if place.remark and to_run:
-            progress.message(place.remark)
-        for line in warnings_of(to_run):
-            progress.message(f"warning: {line}")
-        _execute(scheduler, to_run, ledger, host, progress, executor.places)
-    records = ledger.records()
+        run = _Run(suite, host, options, progress, place, store, cache, executor, environment)
+        records = run.adaptively(plan, began) if options.looks else run.through(plan)
     write_benchmark_json(records, options.results)
     statuses = Counter(record["status"] for record in records)
     summary = RunSummary(records, dict(statuses), time.monotonic() - began)
@@ -196,6 +177,107 @@ def run_suite(suite: Suite, host: PluginHost, options: RunOptions, progress: Pro
         }
     )
     return summary
+
+
+@dataclass
+class _Run:
+    """A suite's run, once all that it needs is there."""
+
+    suite: Suite
+    host: PluginHost
+    options: RunOptions
+    progress: Progress
+    place: Place
+    store: Store
+    cache: StageCache
+    executor: TaskExecutor
+    environment: Mapping[str, str]
+    ran: int = 0
+    """Trials that this run has ended."""
+    begun: bool = False
+
+    def through(self, plan: Plan, settled: Collection[str] = ()) -> tuple[dict[str, Any], ...]:
+        """Run what is left of a plan.
+
+        Args:
+            plan: all of it, or a part.
+            settled: keys of trials that this run has ended before.
+        """
+        options, place, progress = self.options, self.place, self.progress
+        ledger = self._ledger(plan)
+        done = ledger.recall(fresh=options.fresh or options.remeasure, settled=settled)
+        scheduler = Scheduler(
+            plan,
+            done,
+            self.cache,
+            self.executor,
+            time_limit=self.suite.time_limit,
+            fresh=options.fresh,
+            remeasure=options.remeasure,
+        )
+        to_run = [t for t in plan.trials if t.skip is None and t.key not in done]
+        if not self.begun:
+            self.begun = True
+            self._tell(plan, len(done))
+            if place.remark and to_run:
+                progress.message(place.remark)
+            for line in warnings_of(to_run):
+                progress.message(f"warning: {line}")
+        _execute(scheduler, to_run, ledger, self.host, progress, self.executor.places)
+        self.ran += len(to_run)
+        return ledger.records()
+
+    def adaptively(self, plan: Plan, began: float) -> tuple[dict[str, Any], ...]:
+        """Run the plan look by look, with more seeds for undecided arms alone.
+
+        What is on disk already is looked at first, so that a run that was stopped goes on at the look where it was.
+
+        Args:
+            plan: with all seeds that an arm may get.
+            began: when the budget began to run.
+        """
+        options, looks = self.options, self.options.looks
+        seeds_of = first_seeds(plan, looks)
+        if not (options.fresh or options.remeasure):
+            while (known := self._ledger(plan.part(seeds_of)).known()) is not None:
+                more = more_seeds(known, plan, seeds_of, looks)
+                if more == seeds_of:
+                    break
+                seeds_of = more
+        settled: set[str] = set()
+        while True:
+            records = self.through(plan.part(seeds_of), settled)
+            more = more_seeds(records, plan, seeds_of, looks)
+            if more == seeds_of:
+                return records
+            settled = {record["key"] for record in records}
+            ahead = sum(t.skip is None and t.key not in settled for t in plan.part(more).trials)
+            if options.budget is not None:
+                spent = time.monotonic() - began
+                needed = spent / max(1, self.ran) * ahead
+                if spent + needed > options.budget:
+                    self.progress.message(
+                        f"stopped by --budget after {duration(spent)}: {listed(undecided(records))} undecided, and the "
+                        f"next seeds ({ahead} trials) may take {duration(needed)}"
+                    )
+                    return records
+            self.progress.message(f"more seeds for {listed(undecided(records))}, as yet undecided: {ahead} trials")
+            seeds_of = more
+
+    def _ledger(self, plan: Plan) -> Ledger:
+        return Ledger(self.suite, plan, self.place, self.environment, self.store, self.options.looks)
+
+    def _tell(self, plan: Plan, cached: int) -> None:
+        self.host.plan_ready(
+            {
+                "suite": self.suite.name,
+                "arms": len({t.trial.arm.name for t in plan.trials}),
+                "trials": len(plan.trials),
+                "stages": len(plan.stages),
+                "cached": cached,
+                "workers": self.executor.places,
+            }
+        )
 
 
 def _execute(

@@ -118,8 +118,10 @@ class Tally:
         self.done = 0
 
     def start(self, total_by_kind: Mapping[str, int], workers: int) -> None:
-        """Begin counting."""
+        """Begin counting, again where seeds were added; what stages took is not forgotten."""
         self._waiting = Counter(total_by_kind)
+        self._running.clear()
+        self.done = 0
         self._workers = max(workers, 1)
         self.total = sum(total_by_kind.values())
 

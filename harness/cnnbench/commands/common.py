@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from argparse import ArgumentTypeError
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 OK, SOME_FAILED, USAGE, REGRESSION, INTERRUPTED = 0, 1, 2, 3, 130
 """Exit codes."""
+AUTO = "auto"
+"""In place of a number of seeds: as many as each arm needs."""
 
 
 class AddCommand(Protocol):
@@ -30,11 +33,25 @@ class AddCommand(Protocol):
 
 def suite_overrides(parser: argparse.ArgumentParser) -> None:
     """Arguments that change a suite for one call."""
-    parser.add_argument("--seeds", type=int, metavar="N", help="seeds 0 to N-1 in place of the suite's")
+    parser.add_argument(
+        "--seeds",
+        type=_seeds,
+        metavar="N",
+        help="seeds 0 to N-1 in place of the suite's; auto: more of them for undecided arms, up to most_seeds",
+    )
     parser.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, mps, xla or auto in place of the suite's")
     parser.add_argument(
         "--only", action="append", default=[], metavar="ARM", help="the baseline and this arm (may be repeated)"
     )
+
+
+def _seeds(text: str) -> int | str:
+    if text == AUTO:
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise ArgumentTypeError(f"expected a number or {AUTO}, got {text!r}") from None
 
 
 def plugin_host() -> PluginHost:
@@ -58,7 +75,12 @@ def load_suite(path: Path, given: argparse.Namespace, host: PluginHost) -> Suite
     from cnnbench.suite import load
 
     suite = load(path, host.registry, data=True)
-    if given.seeds is not None:
+    if given.seeds == AUTO:
+        from cnnbench.adaptive import check_primary
+
+        check_primary(suite)
+        suite = replace(suite, seeds=tuple(range(suite.inference.most_seeds)))
+    elif given.seeds is not None:
         if given.seeds < 1:
             raise UsageError(f"--seeds: expected at least 1, got {given.seeds}")
         suite = replace(suite, seeds=tuple(range(given.seeds)))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnnbench.commands.common import (
+    AUTO,
     OK,
     SOME_FAILED,
     load_suite,
@@ -31,6 +32,9 @@ def add(command: AddCommand) -> None:
     run = command("run", _run, "run suites to their tables")
     run.add_argument("suites", nargs="*", metavar="SUITE", type=Path, help="suite files (TOML)")
     suite_overrides(run)
+    run.add_argument(
+        "--budget", type=float, metavar="MINUTES", help="with --seeds auto: start no more seeds that would end later"
+    )
     run.add_argument("--executor", default="local", metavar="NAME", help="local (worker processes) or inline")
     run.add_argument("--workers", type=int, metavar="N", help="worker processes (default: one a core on CPU)")
     run.add_argument("--results", type=Path, metavar="DIR", help="results folder (default: results/<suite>)")
@@ -42,6 +46,10 @@ def add(command: AddCommand) -> None:
 def _run(given: argparse.Namespace) -> int:
     if not given.suites:
         raise no_suite("run")
+    if given.budget is not None and given.seeds != AUTO:
+        raise UsageError("--budget limits the seeds that --seeds auto adds: expected --seeds auto beside it")
+    if given.budget is not None and not given.budget > 0:
+        raise UsageError(f"--budget: expected minutes above 0, got {given.budget:g}")
     host = plugin_host()
     # Every suite is read before the first one runs: a mistake in the last must not show after an hour.
     suites: list[Suite] = []
@@ -65,6 +73,7 @@ def _run(given: argparse.Namespace) -> int:
     from cnnbench.execute.cache import default_cache
     from cnnbench.progress import make_progress
     from cnnbench.run import RunOptions, run_suite
+    from cnnbench.stats.looks import looks_for
     from cnnbench.tables import render
 
     everything_ok = True
@@ -76,6 +85,8 @@ def _run(given: argparse.Namespace) -> int:
             workers=given.workers,
             fresh=given.fresh,
             only=tuple(given.only),
+            looks=looks_for(suite.inference.most_seeds) if given.seeds == AUTO else (),
+            budget=None if given.budget is None else 60 * given.budget,
         )
         known = len(host.problems)
         summary = run_suite(suite, host, options, make_progress(quiet=given.quiet))
