@@ -42,7 +42,19 @@ class Estimate:
 def mean_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Estimate | None:
     """Mean and its Student t interval, ``mean ± t(n-1) * s / sqrt(n)`` (Student 1908).
 
-    Exact for independent normal values. Values that all agree give an interval of width zero.
+    Exact for independent normal values. Values that all agree give an interval of width zero. Skewed values make it hold
+    the true mean less often than it says, the more so the fewer they are. In 20,000 simulations each, at 95 %:
+
+    =====================  =====  =====  =====
+    values                 5      10     20
+    =====================  =====  =====  =====
+    normal                 0.950  0.950  0.949
+    lognormal, sigma 0.5   0.916  0.920  0.930
+    exponential            0.883  0.900  0.917
+    lognormal, sigma 1     0.823  0.838  0.868
+    =====================  =====  =====  =====
+
+    Paired differences are less skewed than what they are taken from, and not skewed at all if the arm does nothing.
 
     Args:
         values: one a seed, [n]; those not finite are left out.

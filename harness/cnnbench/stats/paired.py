@@ -10,9 +10,10 @@ import numpy as np
 from cnnbench.stats.signflip import sign_flip
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
 
 Test = Literal["t", "sign-flip"]
+_ROUNDING = 1e-9
 
 
 def p_above(
@@ -40,9 +41,11 @@ def p_above(
     n = data.size
     if n < 2:
         raise ValueError(f"a test needs two differences or more, found {n}")
+    beyond = data - limit
+    beyond[np.abs(beyond) <= _ROUNDING * np.maximum(abs(limit), np.abs(data))] = 0.0  # on the limit but for rounding
     if test == "sign-flip":
-        return sign_flip(data - limit, rng, "greater")
-    return _t_above(data, limit, resolution)
+        return sign_flip(beyond, rng, "greater")
+    return _t_above(beyond, resolution)
 
 
 def p_below(
@@ -61,20 +64,16 @@ def p_different(differences: ArrayLike, *, test: Test, resolution: float = 0.0, 
     data = np.asarray(differences, dtype=np.float64)
     if test == "sign-flip" and data.size >= 2:
         return sign_flip(data, rng)
-    up = p_above(data, test=test, resolution=resolution, rng=rng)
-    down = p_below(data, test=test, resolution=resolution, rng=rng)
-    return min(1.0, 2 * min(up, down))
+    towards = data if data.mean() >= 0 else -data
+    return min(1.0, 2 * p_above(towards, test=test, resolution=resolution, rng=rng))
 
 
-def _t_above(data: np.ndarray, limit: float, resolution: float) -> float:
+def _t_above(beyond: NDArray[np.float64], resolution: float) -> float:
     from scipy.special import stdtr
 
-    n = data.size
-    agree = bool(np.all(data == data[0]))
-    mean = float(data[0] if agree else data.mean())
-    error = max(0.0 if agree else float(data.std(ddof=1)), resolution / math.sqrt(12)) / math.sqrt(n)
-    beyond = mean - limit
-    if abs(beyond) <= 1e-9 * max(abs(limit), abs(mean)):  # on the limit but for rounding
-        beyond = 0.0
-    p = float(stdtr(n - 1, -beyond / error)) if error else float(beyond <= 0)
+    n = beyond.size
+    agree = bool(np.ptp(beyond) <= _ROUNDING * np.abs(beyond).max())
+    spread = max(0.0 if agree else float(beyond.std(ddof=1)), resolution / math.sqrt(12))
+    mean = float(beyond.mean())
+    p = float(stdtr(n - 1, -math.sqrt(n) * mean / spread)) if spread else float(mean <= 0)
     return max(p, 2.0**-n) if agree else p

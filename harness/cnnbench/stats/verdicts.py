@@ -12,7 +12,8 @@ from cnnbench.stats.equivalence import tost
 from cnnbench.stats.intervals import Estimate, mean_interval, paired_differences
 from cnnbench.stats.multiplicity import benjamini_hochberg, holm
 from cnnbench.stats.paired import p_above, p_different
-from cnnbench.stats.resampling import bca_interval
+from cnnbench.stats.resampling import bca_interval, widened
+from cnnbench.stats.student import CONFIDENCE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -146,7 +147,9 @@ def _tested(
     """All but the family's corrections, and but the verdict where that needs them."""
     n = int(differences.size)
     known = exact and n > 0 and bool(np.all(differences == differences[0]))
-    difference = mean_interval(differences) if known or inference.interval == "t" else bca_interval(differences, rng)
+    difference = mean_interval(differences)
+    if inference.interval == "bca" and n > 1 and not known:
+        difference = bca_interval(differences, rng, widened(CONFIDENCE, n))
     wins = None if known else improvement(differences, better)
     found = Judgement("unresolved", difference, None, None, None, None, effect_size(differences), wins, n)
     if known:
