@@ -98,9 +98,10 @@ def choose(trials: TrialSet, arm: str | None, seed: int | None) -> Mapping[str, 
         raise UsageError(f"--arm: which arm? Here are {listed(map(repr, trials.arms))}")
     if arm not in trials.arms:
         raise UsageError(f"--arm: unknown arm {arm!r}: {nearest(arm, trials.arms)}")
-    if seed is not None and seed not in trials.seeds:
-        raise UsageError(f"--seed: the run has no seed {seed}, but {listed(trials.seeds)}")
-    seeds = trials.seeds if seed is None else (seed,)
+    planned = trials.seeds_of(arm)
+    if seed is not None and seed not in planned:
+        raise UsageError(f"--seed: the run has no seed {seed}, but {listed(planned)}")
+    seeds = planned if seed is None else (seed,)
     found = [(one, trials.records.get((arm, one))) for one in seeds]
     for _, record in found:
         if record is not None and record["status"] == "ok":
