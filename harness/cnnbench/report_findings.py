@@ -91,7 +91,7 @@ def _open(table: Table) -> Iterator[str]:
                 seeds.append(found.n)
         if arms:
             least = counted(seeds[0]) if len(set(seeds)) == 1 else f"{min(seeds)} to {max(seeds)} seeds"
-            yield f"{element('strong', text(quantity.label + where))}, {least}: {', '.join(arms)}"
+            yield f"{element('strong', text(quantity.label + where))}, {least}: {'; '.join(arms)}"
 
 
 def _beyond(table: Table) -> Iterator[str]:

@@ -44,7 +44,7 @@ def html_page(
     trials = list(by_dataset(records).values())
     sections = [
         *(_sheet(sheet) for sheet in report.sheets),
-        *(_figure(figure) for figure in figures),
+        *([_gallery(figures)] if figures else []),
         limits(report.tables),
         method(trials[0]),
         statuses(trials),
@@ -67,9 +67,7 @@ def html_page(
     main = "\n".join(
         [element("section", answer, id="answer", tabindex="-1", class_="wide"), contents, *map(_section, sections)]
     )
-    footer = element(
-        "p", "Made by cnnbench from the records of the run alone. This file asks for nothing from anywhere."
-    )
+    footer = element("p", "Made by cnnbench from the records of the run. It loads nothing from elsewhere.")
     body = "\n".join(
         [
             '<a class="skip" href="#answer">Skip to the answer</a>',
@@ -102,10 +100,14 @@ _LEGEND = (
 )
 
 
-def _figure(figure: Figure) -> Section:
-    caption = element("figcaption", text(figure.caption))
-    body = element("figure", element("div", figure.svg, class_="picture") + caption)
-    return Section(f"figure-{figure.key}", figure.title, body, wide=True)
+def _gallery(figures: Sequence[Figure]) -> Section:
+    return Section("figures", "Figures", element("div", "\n".join(map(_figure, figures)), class_="gallery"), wide=True)
+
+
+def _figure(figure: Figure) -> str:
+    title = element("h3", text(figure.title[:1].upper() + figure.title[1:]))
+    body = f"{title}\n{figure.svg}\n{element('figcaption', text(figure.caption))}"
+    return element("figure", body, id=f"figure-{figure.key}")
 
 
 def _link(section: Section) -> str:

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 # The protocol speaks on descriptors 3 and 4; pass_fds keeps numbers as they are, so they are moved there first.
 LAUNCHER = """
-import os, sys
+import fcntl, os, sys
 first, second, *command = sys.argv[1:]
-down, up = os.dup(int(first)), os.dup(int(second))
+down, up = (fcntl.fcntl(int(given), fcntl.F_DUPFD, 10) for given in (first, second))  # out of the way of 3 and 4
 os.dup2(down, 3)
 os.dup2(up, 4)
 os.execvp(command[0], command)
