@@ -26,7 +26,7 @@ def verdict_cell(judgement: Judgement | None) -> Cell:
 def difference_cell(
     judgement: Judgement | None, factor: float, *, logarithmic: bool = False, sign: bool = True
 ) -> Cell:
-    """A difference, ± half its interval (the longer side), and the verdict's sign.
+    """A difference with its interval, and the verdict's sign.
 
     Args:
         judgement: None where there is none.
@@ -36,19 +36,28 @@ def difference_cell(
     """
     if judgement is None or judgement.difference is None:
         return Cell(MISSING)
-    shown = exponential(judgement.difference) if logarithmic else judgement.difference
+    text, mean = difference_text(judgement.difference, factor, logarithmic=logarithmic)
+    lone = "(n=1)" if judgement.n == 1 else ""
+    mark = SIGNS[judgement.verdict] if sign else ""
+    return Cell(" ".join(filter(None, (text, lone, mark))), order=mean)
+
+
+def difference_text(difference: Estimate, factor: float, *, logarithmic: bool = False) -> tuple[str, float]:
+    """A difference, ± half its interval (the longer side), and the number behind the text.
+
+    Args:
+        difference: of values, or of logarithms.
+        factor: shown value = recorded value x factor.
+        logarithmic: it is of logarithms, and shown as a ratio.
+    """
+    shown = _exponential(difference) if logarithmic else difference
     mean, half = shown.mean * factor, spread(shown) * factor
     if half:
-        text = with_interval(mean, half, signed=not logarithmic)
-    else:
-        text = number(mean, significant([mean], 3), signed=not logarithmic)
-    if judgement.n == 1:
-        text += " (n=1)"
-    mark = SIGNS[judgement.verdict] if sign else ""
-    return Cell(f"{text} {mark}".rstrip(), order=mean)
+        return with_interval(mean, half, signed=not logarithmic), mean
+    return number(mean, significant([mean], 3), signed=not logarithmic), mean
 
 
-def exponential(logs: Estimate) -> Estimate:
+def _exponential(logs: Estimate) -> Estimate:
     """The ratio behind a difference of logarithms."""
     low, high = (None if end is None else math.exp(end) for end in (logs.low, logs.high))
     return Estimate(math.exp(logs.mean), low, high, logs.n)
