@@ -21,6 +21,11 @@ def tost(
     so neither is corrected for the other. With the t test p is below 5 % exactly where the **90 %** t interval of the
     mean lies wholly between the margins.
 
+    Simulated share of families with a false claim, where every arm differs by just the margin, with Holm's correction,
+    20,000 families of 1, 5 and 10 arms that share one baseline, in percent: normal results 4.8, 4.1, 4.5 from 5 seeds,
+    5.0, 4.1, 3.8 from 10, 5.0, 4.3, 3.7 from 20; results in steps as large as the spread of their differences 6.2,
+    3.6, 1.6 from 5 seeds, 5.1, 3.9, 4.1 from 10, 5.1, 4.2, 3.5 from 20.
+
     Args:
         differences: one a seed, [n], finite, at least two.
         margin: the difference that would not matter, above 0, in the unit of the differences.

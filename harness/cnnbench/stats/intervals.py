@@ -42,8 +42,8 @@ class Estimate:
 def mean_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Estimate | None:
     """Mean and its Student t interval, ``mean ± t(n-1) * s / sqrt(n)`` (Student 1908).
 
-    Exact for independent normal values. Values that all agree give an interval of width zero. Skewed values make it hold
-    the true mean less often than it says, the more so the fewer they are. In 20,000 simulations each, at 95 %:
+    Exact for independent normal values. Values that all agree give an interval of width zero. Skewed values make it
+    hold the true mean less often than it says, the more so the fewer they are. In 20,000 simulations each, at 95 %:
 
     =====================  =====  =====  =====
     values                 5      10     20

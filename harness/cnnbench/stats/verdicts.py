@@ -99,6 +99,25 @@ def judge(
     ``equivalent``; with ``benjamini-hochberg`` it is the expected share of false ones. Arms that cannot be tested take
     no part in the corrections.
 
+    Simulated share of families with a false ``better`` or ``worse``, where no arm does anything, by paired t and Holm,
+    in percent (20,000 families each; 100,000 for normal and rounded results). All arms share one baseline. "Rounded"
+    results move in steps as large as the spread of their differences:
+
+    ==========  ===================  ===================  ===================
+    seeds       5                    10                   20
+    ----------  -------------------  -------------------  -------------------
+    arms        1      5      10     1      5      10     1      5      10
+    ==========  =====  =====  =====  =====  =====  =====  =====  =====  =====
+    normal      5.1    4.7    4.6    5.0    4.4    4.3    4.9    4.4    4.0
+    lognormal   2.4    1.5    1.2    3.1    1.6    1.2    3.9    2.0    1.5
+    rounded     3.7    1.8    3.3    4.5    4.7    3.9    5.1    4.5    4.3
+    skewed      8.5    10.5   11.3   7.0    10.3   11.7   6.8    8.7    9.8
+    ==========  =====  =====  =====  =====  =====  =====  =====  =====  =====
+
+    "Skewed" is no technique that does nothing: its differences have the mean zero and are exponential, with half of
+    their variance in common. An arm that now and then fails badly, and makes up for it on average, is like that; t and
+    sign-flip tests alike (7 to 9 % from 10 seeds on) then say too often that the *mean* differs.
+
     Args:
         arms: by name, its values and those of its reference, one a seed in the same order, [n] each; not finite where a
             seed has none: that pair is left out.
