@@ -67,7 +67,7 @@ def html_page(
     main = "\n".join(
         [element("section", answer, id="answer", tabindex="-1", class_="wide"), contents, *map(_section, sections)]
     )
-    footer = element("p", "Made by cnnbench from the records of the run. It loads nothing from elsewhere.")
+    footer = element("p", "Made by cnnbench from the records of the run. This page loads nothing from elsewhere.")
     body = "\n".join(
         [
             '<a class="skip" href="#answer">Skip to the answer</a>',
@@ -105,8 +105,8 @@ def _gallery(figures: Sequence[Figure]) -> Section:
 
 
 def _figure(figure: Figure) -> str:
-    title = element("h3", text(figure.title[:1].upper() + figure.title[1:]))
-    body = f"{title}\n{figure.svg}\n{element('figcaption', text(figure.caption))}"
+    title, caption = (said[:1].upper() + said[1:] for said in (figure.title, figure.caption))
+    body = f"{element('h3', text(title))}\n{figure.svg}\n{element('figcaption', text(caption))}"
     return element("figure", body, id=f"figure-{figure.key}")
 
 
