@@ -15,14 +15,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import cnnbench
-from cnnbench.commands import compare, compat, doctor, export, history, plan, publish, report, run, techniques, verify
+from cnnbench.commands import (
+    compare,
+    compat,
+    doctor,
+    export,
+    history,
+    merge,
+    plan,
+    publish,
+    report,
+    run,
+    techniques,
+    verify,
+)
 from cnnbench.commands.common import INTERRUPTED, OK, SOME_FAILED, USAGE
 from cnnbench.errors import CnnbenchError, SuiteError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-COMMANDS = (run, plan, techniques, compat, report, compare, history, publish, verify, export, doctor)
+COMMANDS = (run, plan, techniques, compat, report, compare, history, merge, publish, verify, export, doctor)
 """In the order of the help."""
 
 EXAMPLES = """\

@@ -64,9 +64,11 @@ answer report_html table_html
 report_conditions report_findings
 report_page
 anonymous again quality
+machines
 publication
 publish
 published_index verify merge
+joint
 tolerances
 pairs shifts
 evidence

@@ -1,0 +1,43 @@
+"""``cnnbench merge``: results of several machines as one."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cnnbench.commands.common import OK
+from cnnbench.errors import UsageError
+
+if TYPE_CHECKING:
+    import argparse
+
+    from cnnbench.commands.common import AddCommand
+
+
+def add(command: AddCommand) -> None:
+    """What the command asks for."""
+    merge = command("merge", _merge, "join results of one suite from several machines, each machine's times apart")
+    merge.add_argument(
+        "results", metavar="RESULTS", type=Path, nargs="+", help="folders with records.jsonl, or such files"
+    )
+    merge.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for the joint records")
+
+
+def _merge(given: argparse.Namespace) -> int:
+    from cnnbench.joint import write
+    from cnnbench.merge import merge
+    from cnnbench.store import open_results
+
+    if len(given.results) < 2:
+        raise UsageError(f"merge: expected two results or more, got {len(given.results)}")
+    found = {str(path): open_results(path) for path in given.results}
+    for one in found.values():
+        for problem in one.problems:
+            print(f"cnnbench: warning: {one.path}: {problem}", file=sys.stderr)
+    merged = merge({name: one.records for name, one in found.items()})
+    for remark in merged.remarks:
+        print(f"cnnbench: note: {remark}", file=sys.stderr)
+    for line in write(merged, given.output, [one.path.parent for one in found.values()]):
+        print(line)
+    return OK
