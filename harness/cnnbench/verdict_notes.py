@@ -11,7 +11,7 @@ from cnnbench.quantities import is_ratio
 from cnnbench.ratios import FEWEST_SEEDS
 from cnnbench.stats.power import seeds_for_sign_flip
 from cnnbench.stats.verdicts import LEVEL
-from cnnbench.text import listed, printable
+from cnnbench.text import listed, named, printable
 from cnnbench.verdicts import Kind, kind_of, looks_of
 
 if TYPE_CHECKING:
@@ -50,8 +50,8 @@ def verdict_notes(trials: TrialSet, table: Table) -> Iterator[str]:
     if any(m.strong for row in table.rows for m in row.measured.values()):
         yield (
             "Marked (* in a terminal, else bold): may be the best of its column, since no other arm is shown to be "
-            f"better (one-sided paired tests at {_PERCENT}, Bonferroni); arms with too few seeds for that, and the "
-            "placebo, are left aside."
+            f"better (one-sided paired tests at {_PERCENT}, Bonferroni), and its interval meets that of the best mean; "
+            "arms with too few seeds for that, and the placebo, are left aside."
         )
 
 
@@ -66,7 +66,7 @@ def placebo_notes(table: Table) -> Iterator[str]:
             + (f"Noise of this run: {noise}." if noise else "Its differences are the run's own noise.")
         )
         judged = [q for q in table.quantities if not is_ratio(q) and kind_of(q) != "exact" and _judged(row, q)]
-        differ = [f"{q.label} (p = {_p(j.p)})" for q in judged if (j := _judged(row, q)) and _claims(j)]
+        differ = [f"{q.label} ({_p(j.p)})" for q in judged if (j := _judged(row, q)) and _claims(j)]
         if differ:
             yield (
                 f"Warning: {printable(row.arm)} differs in {listed(differ)} by its own test, of {_count(len(judged))} "
@@ -156,7 +156,7 @@ def _few_seeds(table: Table, tested: dict[Quantity, list[Judgement]]) -> Iterato
         if row.role == "arm" and (j := row.measured[primary.key].judgement) and j.n < row.planned
     ]
     if lost:
-        yield f"Verdicts over the seeds that are there, which may be the lucky ones: {listed(lost)}."
+        yield f"Verdicts over the seeds that are there, which may be the lucky ones: {named(lost)}."
 
 
 def _none(table: Table) -> Iterator[str]:
@@ -187,7 +187,7 @@ def _claims(judgement: Judgement) -> bool:
 
 
 def _p(value: float | None) -> str:
-    return "0" if value is None else factor(value) if value >= 1e-3 else "< 0.001"
+    return "p < 0.001" if value is None or value < 1e-3 else f"p = {factor(value)}"
 
 
 def _count(number_: int) -> str:
