@@ -43,7 +43,7 @@ class Key:
     colour: Colour
     marker: str = ""
     hollow: bool = False
-    line: object = ""
+    line: Any = ""
     patch: bool = False
     width: float = 1.6
 
@@ -130,18 +130,14 @@ class Canvas:
                     corner = (left / self.width, level - size[1] / 2)
                     self.figure.add_artist(Rectangle(corner, *size, facecolor=key.colour.light, linewidth=0))
                 else:
-                    ends = [left, left + 2 * _KEY - 4] if key.line else [left + _KEY - 2]
-                    self.figure.add_artist(
-                        Line2D(
-                            [end / self.width for end in ends],
-                            [level] * len(ends),
-                            color=key.colour.light,
-                            linestyle=key.line or "none",  # type: ignore[arg-type]
-                            linewidth=key.width,
-                            markevery=[0] if len(ends) == 1 else [],
-                            **marked(key.marker, key.colour, hollow=key.hollow),
-                        )
-                    )
+                    if key.line:
+                        ends = [left / self.width, (left + 2 * _KEY - 4) / self.width]
+                        line = Line2D(ends, [level] * 2, color=key.colour.light, linewidth=key.width)
+                        line.set_linestyle(key.line)
+                        self.figure.add_artist(line)
+                    if key.marker:
+                        look = marked(key.marker, key.colour, hollow=key.hollow)
+                        self.figure.add_artist(Line2D([(left + _KEY - 2) / self.width], [level], **look))
                 self.text(left + 2 * _KEY, base, key.text, size=SMALL, colour=SOFT)
 
 

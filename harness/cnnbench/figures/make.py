@@ -5,7 +5,18 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cnnbench.figures import forest, pareto, pareto_plot, seeds
+from cnnbench.figures import (
+    confusion,
+    confusion_plot,
+    curves,
+    curves_plot,
+    forest,
+    interactions,
+    pareto,
+    pareto_plot,
+    seeds,
+    steps,
+)
 from cnnbench.figures.figure import Figure, figure
 from cnnbench.figures.subject import Subject, findings, slug, subjects
 
@@ -51,13 +62,20 @@ def write(figures: Sequence[Figure], folder: Path) -> list[Path]:
 
 
 def _of(subject: Subject) -> Iterator[Figure]:
+    yield from _comparisons(subject)
+    yield from _designs(subject)
+    yield from _trainings(subject)
+
+
+def _comparisons(subject: Subject) -> Iterator[Figure]:
+    """What arms gain, what it costs, and the trials behind it."""
     tail, on = subject.tail, subject.on
     if (differences := forest.data(subject)) is not None:
         yield figure(
             f"forest{tail}",
             f"Differences in {subject.primary.label}{on}",
             forest.caption(subject, differences),
-            f"Forest plot. {findings(subject, subject.primary, subject.shown)}",
+            f"Forest plot. {findings(subject)}",
             partial(forest.draw, differences),
         )
     for plane in pareto.data(subject):
@@ -75,4 +93,54 @@ def _of(subject: Subject) -> Iterator[Figure]:
             seeds.caption(subject, strips),
             seeds.alt(strips),
             partial(seeds.draw, strips),
+        )
+
+
+def _designs(subject: Subject) -> Iterator[Figure]:
+    """What factorial and cumulative designs tell beside that."""
+    tail, on = subject.tail, subject.on
+    for number, grid in enumerate(interactions.data(subject), 1):
+        yield figure(
+            f"interactions-{number}{tail}",
+            f"{subject.primary.label} by {grid.name}{on}",
+            interactions.caption(subject, grid),
+            interactions.alt(grid),
+            partial(interactions.draw, grid),
+        )
+    if (stairs := steps.data(subject)) is not None:
+        yield figure(
+            f"steps{tail}",
+            f"{subject.primary.label} step by step{on}",
+            steps.caption(subject, stairs),
+            steps.alt(stairs),
+            partial(steps.draw, stairs),
+        )
+
+
+def _trainings(subject: Subject) -> Iterator[Figure]:
+    """How training went, and where the networks err."""
+    tail, on = subject.tail, subject.on
+    if (lines := curves.data(subject)) is not None:
+        yield figure(
+            f"curves{tail}",
+            f"Learning curves{on}",
+            curves.caption(subject, lines),
+            curves.alt(lines),
+            partial(curves_plot.draw, lines),
+        )
+    if (matrices := confusion.data(subject)) is not None:
+        yield figure(
+            f"confusion{tail}",
+            f"Confusion matrices{on}",
+            confusion.caption(subject, matrices),
+            confusion.alt(matrices),
+            partial(confusion_plot.draw, matrices),
+        )
+    if (classes := confusion.by_class(subject)) is not None:
+        yield figure(
+            f"classes{tail}",
+            f"Recall by class{on}",
+            confusion.class_caption(subject, classes),
+            confusion.class_alt(classes),
+            partial(confusion_plot.draw_classes, classes),
         )

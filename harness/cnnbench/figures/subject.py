@@ -126,17 +126,20 @@ def verdict(measured: Measured) -> str:
     return measured.judgement.verdict if measured.judgement else ""
 
 
-def findings(subject: Subject, quantity: Quantity, shown: Scale) -> str:
+def findings(subject: Subject) -> str:
     """Which arms differ from their reference and how, in words: for those who do not see the figure."""
-    groups: dict[str, list[str]] = {}
-    unit = "pp" if shown.unit == "%" else shown.unit
+    quantity, groups = subject.primary, dict[str, list[str]]()
+    ratio = ratio_beside(quantity)
     for row in subject.table.rows:
         if row.role != "arm":
             continue
         measured = deciding(row, quantity)
-        told = change(measured.difference, quantity, shown.factor)
-        told = f" ({told}{f' {unit}' if unit else ''})" if told else ""
-        groups.setdefault(verdict(measured), []).append(f"{printable(row.arm)}{told}")
+        if measured.difference is None and ratio is not None:
+            told = change(measured.value, ratio, 1.0)
+        else:
+            told = f"{change(measured.difference, quantity, subject.shown.factor)} {subject.unit}".strip()
+        name = printable(row.arm)
+        groups.setdefault(verdict(measured), []).append(f"{name} ({told})" if told else name)
     parts = [f"{word}: {listed(groups[word], 40)}" for word in ORDER if word in groups]
     if not parts:
         return f"No arm is judged in {quantity.label}."
