@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from cnnbench.text import listed, printable
+from cnnbench.text import listed, named, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -25,10 +25,12 @@ def condition_notes(trials: TrialSet, columns: Sequence[Quantity]) -> Iterator[s
             budgets[text].append(printable(arm))
     usual = max(budgets, key=lambda text: len(budgets[text]), default="")
     shared = next((text for text, arms in budgets.items() if printable(trials.baseline or "") in arms), usual)
-    others = [f"{listed(arms)}: {text}" for text, arms in budgets.items() if text != shared]
+    others = [f"{named(arms)}: {text}" for text, arms in budgets.items() if text != shared]
     timed = any(q.stage == "latency" for q in columns)
     count = len(trials.seeds)
-    facts = [f"{count} {'seed' if count == 1 else 'seeds'} ({ends(trials.seeds)})", shared]
+    fewest = min((len(trials.seeds_of(arm)) for arm in trials.arms), default=count)
+    number = str(count) if fewest == count else f"{fewest} to {count}"
+    facts = [f"{number} {'seed' if count == 1 else 'seeds'} ({ends(trials.seeds)})", shared]
     facts += [f"dataset {text}" for text in _distinct(trials, _dataset)]
     facts += [f"device {text}" for text in _distinct(trials, lambda record: str(record.get("device") or ""))]
     facts += [f"latency with {listed(threads)}"] if timed and (threads := _distinct(trials, _threads)) else []

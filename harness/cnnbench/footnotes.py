@@ -12,7 +12,7 @@ from cnnbench.inference import Inference
 from cnnbench.notices import co2_notes, energy_notes, latency_notes, training_notes
 from cnnbench.own_intervals import has_own, of_measuring
 from cnnbench.quantities import is_ratio
-from cnnbench.text import listed, printable
+from cnnbench.text import listed, named, printable
 from cnnbench.verdict_notes import placebo_notes, verdict_notes
 from cnnbench.verdicts import looks_of
 
@@ -94,7 +94,7 @@ def _own_intervals(table: Table) -> Iterator[str]:
                 labels[q.label] = arms[printable(row.arm)] = None
                 two = two or value.n > 1
     if labels:
-        whose = f" ({listed(arms)})" if others else ""
+        whose = f" ({named(arms)})" if others else ""
         both = ", the span of both of two" if two else ""
         yield (
             f"± from one or two seeds{whose}, in {listed(labels)}: the interval of the samples of a session{both} (of "
@@ -126,12 +126,12 @@ def _references(trials: TrialSet, rows: Sequence[Row]) -> Iterator[str]:
             f"Δ: difference from {whose} in the same seeds, ± its 95 % {interval}, which is not corrected for the "
             "number of arms."
         )
-    others = [f"{listed(arms)} with {printable(name)}" for name, arms in there.items() if name != trials.baseline]
+    others = [f"{named(arms)} with {printable(name)}" for name, arms in there.items() if name != trials.baseline]
     if others:
         rest = f"; all others with {printable(trials.baseline)}" if trials.baseline and trials.baseline in there else ""
         yield f"Compared, in Δ and ratio: {'; '.join(others)}{rest}."
     for name, arms in compared.items():
-        whom = "" if name == trials.baseline and list(compared) == [name] else f" for {listed(arms)}"
+        whom = "" if name == trials.baseline and list(compared) == [name] else f" for {named(arms)}"
         if name not in by_name:
             yield f"{printable(name)} is not in this run: there are no differences{whom}."
         elif name not in there:
@@ -161,7 +161,7 @@ def _missing(trials: TrialSet) -> Iterator[str]:
     """Every trial that is not ok, with its reason; arms and reasons together where they agree."""
     reasons: dict[tuple[str, str], dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for arm in trials.arms:
-        for seed in trials.seeds:
+        for seed in trials.seeds_of(arm):
             record = trials.records.get((arm, seed))
             status = record["status"] if record else PENDING
             if status != "ok":
@@ -169,10 +169,10 @@ def _missing(trials: TrialSet) -> Iterator[str]:
                 reasons[status, reason][arm].append(seed)
     for (status, reason), arms in list(reasons.items())[:_MOST_REASONS]:
         whom = [
-            printable(arm) if len(seeds) == len(trials.seeds) else f"{printable(arm)} ({_seeds(seeds)})"
+            printable(arm) if len(seeds) == len(trials.seeds_of(arm)) else f"{printable(arm)} ({_seeds(seeds)})"
             for arm, seeds in arms.items()
         ]
-        yield f"{status}: {listed(whom)}" + (f": {reason}" if reason else "")
+        yield f"{status}: {named(whom)}" + (f": {reason}" if reason else "")
     if len(reasons) > _MOST_REASONS:
         yield f"{len(reasons) - _MOST_REASONS} more reasons stand in the records."
 
@@ -185,7 +185,7 @@ def _remarks(trials: TrialSet) -> Iterator[str]:
             if record["status"] == "ok":
                 for note in (record.get("details") or {}).get("notes") or ():
                     arms[_short(note)][printable(arm)] = None
-    yield from (f"{listed(names)}: {note}" for note, names in list(arms.items())[:_MOST_REASONS])
+    yield from (f"{named(names)}: {note}" for note, names in list(arms.items())[:_MOST_REASONS])
     if len(arms) > _MOST_REASONS:
         yield f"{len(arms) - _MOST_REASONS} more remarks stand in the records."
 

@@ -12,7 +12,7 @@ from cnnbench.numerals import factor
 from cnnbench.own_intervals import of_measuring
 from cnnbench.quantities import is_ratio, ratio_beside
 from cnnbench.ratios import FEWEST_SEEDS, resolution
-from cnnbench.text import listed, printable
+from cnnbench.text import listed, named, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -122,9 +122,9 @@ def _without_interval(trials: TrialSet, rows: Sequence[Row], columns: Sequence[Q
                 stopped |= {one["stopped"] for one in lacking}
     why = ", as time was up (see max_seconds)" if "time" in stopped else ""
     if ratios:
-        yield f"Ratio –: fewer than {FEWEST_ROUNDS} rounds give it no interval{why}: {listed(ratios)}."
+        yield f"Ratio –: fewer than {FEWEST_ROUNDS} rounds give it no interval{why}: {named(ratios)}."
     if medians:
-        yield f"Latency without ±: too few rounds for an interval{why}: {listed(medians)}."
+        yield f"Latency without ±: too few rounds for an interval{why}: {named(medians)}."
 
 
 def _sampling(record: Mapping[str, Any], key: str) -> Mapping[str, Any] | None:

@@ -84,10 +84,11 @@ def _heads(column: Column) -> tuple[str, str]:
 
 
 def _grid(block: Sequence[Column]) -> Iterator[str]:
-    """Two header lines, a rule, and the rows; widths in terminal cells, as East Asian characters take two."""
+    """Labels, units if any, a rule, and the rows; widths in terminal cells, as East Asian characters take two."""
     widths = [_width(column) for column in block]
     for heads in zip(*map(_heads, block), strict=True):
-        yield _line(heads, widths)
+        if any(heads):
+            yield _line(heads, widths)
     yield _GAP.join("─" * width for width in widths)
     for name, *cells in zip(*(column.cells for column in block), strict=True):
         first, *more = name.text.split("\n")

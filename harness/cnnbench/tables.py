@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from cnnbench import table_data, table_formats
+from cnnbench import effects, table_data, table_formats, table_latex, table_parquet
 from cnnbench.columns import arms_sheet
 from cnnbench.errors import UsageError
 from cnnbench.footnotes import footnotes
@@ -122,7 +122,7 @@ class Report:
     Attributes:
         tables: one for each dataset of the run, usually one.
         sheets: for people, in reading order: of each table its own (key ``table``, those after the first ``table-2``,
-            ``table-3`` ...), each followed by what stands beside it.
+            ``table-3`` ...), each followed by the effects, interactions or steps of its design.
     """
 
     tables: tuple[Table, ...]
@@ -139,18 +139,23 @@ def make_report(records: Sequence[Mapping[str, Any]], source: Path | None = None
     Raises:
         UsageError: there are no records.
     """
-    tables = _tables(records, source)
-    return Report(tables, tuple(arms_sheet(table, number) for number, table in enumerate(tables, 1)))
+    found = by_dataset(records)
+    tables = {label: _table(trials, label if len(found) > 1 else "", source) for label, trials in found.items()}
+    sheets: list[Sheet] = []
+    for number, (label, table) in enumerate(tables.items(), 1):
+        sheets.append(arms_sheet(table, number))
+        for sheet in effects.sheets(found[label], table.quantities):
+            key = sheet.key if number == 1 else f"{sheet.key}-{number}"
+            title = f"{sheet.title}: {table.dataset}" if table.dataset else sheet.title
+            sheets.append(replace(sheet, key=key, title=title))
+    return Report(tuple(tables.values()), tuple(sheets))
 
 
 def make_table(records: Sequence[Mapping[str, Any]], source: Path | None = None) -> Table:
     """The table of the latest run among the records; of several datasets, of the first. Else as ``make_report``."""
-    return next(iter(_tables(records, source)))
-
-
-def _tables(records: Sequence[Mapping[str, Any]], source: Path | None) -> tuple[Table, ...]:
     found = by_dataset(records)
-    return tuple(_table(trials, label if len(found) > 1 else "", source) for label, trials in found.items())
+    label, trials = next(iter(found.items()))
+    return _table(trials, label if len(found) > 1 else "", source)
 
 
 def _table(trials: TrialSet, dataset: str, source: Path | None) -> Table:
@@ -266,8 +271,10 @@ Format = Callable[[Report, int | None], str | bytes]
 FORMATS: Final[Mapping[str, Format]] = {
     "terminal": table_formats.terminal,
     "markdown": table_formats.markdown,
+    "latex": table_latex.latex,
     "csv": table_data.csv_text,
     "json": table_data.json_text,
+    "parquet": table_parquet.parquet,
 }
 """What ``render`` can produce: functions of a report and of the width to fit, which only a terminal has."""
 

@@ -38,10 +38,17 @@ def duration(seconds: float) -> str:
     return f"{whole} s"
 
 
-def listed(items: Iterable[object], most: int = 10) -> str:
+def listed(items: Iterable[object], most: int = 10, between: str = ", ") -> str:
     """Items with commas between; of a long list the first ones and how many more there are."""
     words = [str(item) for item in items]
-    return ", ".join(words) if len(words) <= most else f"{', '.join(words[:most])} and {len(words) - most} more"
+    shown = between.join(words[:most])
+    return shown if len(words) <= most else f"{shown} and {len(words) - most} more"
+
+
+def named(names: Iterable[str], most: int = 10) -> str:
+    """Names listed; with semicolons between where a name has a comma of its own, as those of a grid's arms do."""
+    words = list(names)
+    return listed(words, most, "; " if any(", " in word for word in words) else ", ")
 
 
 def wrapped(text: str, width: int, indent: str = "") -> list[str]:

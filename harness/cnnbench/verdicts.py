@@ -18,6 +18,7 @@ from cnnbench.inference import Inference
 from cnnbench.quantities import is_ratio, quantities, ratio_beside, ratio_key
 from cnnbench.ratios import FEWEST_SEEDS, resolution
 from cnnbench.series import series
+from cnnbench.stats.intervals import mean_interval
 from cnnbench.stats.sequential import judge_sequentially
 from cnnbench.stats.verdicts import judge, ties
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from cnnbench.frame import TrialSet
     from cnnbench.quantities import Quantity
+    from cnnbench.stats.intervals import Estimate
     from cnnbench.stats.verdicts import Judgement
 
     Pair = tuple[NDArray[np.float64], NDArray[np.float64]]
@@ -55,7 +57,8 @@ class Verdicts:
             out.
         margins: by quantity key, the difference that would not matter, in the recorded unit; of times relative to the
             reference's (0.02: between 1 / 1.02 and 1.02 times as long). Only of what is judged.
-        best: by quantity key, the arms that may be the best, see ``stats.verdicts.ties``; never the placebo.
+        best: by quantity key, the arms that may be the best: by ``stats.verdicts.ties``, and by an interval that meets
+            that of the best mean; never the placebo.
     """
 
     judgements: Mapping[str, Mapping[str, Judgement]]
@@ -151,14 +154,36 @@ def _best(trials: TrialSet, quantity: Quantity, inference: Inference) -> frozens
         if trials.roles[arm] != "placebo"
     }
     fewest = FEWEST_SEEDS if kind == "timed" else 1
-    return ties(
-        {arm: own for arm, own in values.items() if np.isfinite(own).sum() >= fewest},
+    values = {arm: own for arm, own in values.items() if np.isfinite(own).sum() >= fewest}
+    best = ties(
+        values,
         better=quantity.better,
         inference=inference,
         resolution=_step(trials, quantity),
         exact=kind == "exact",
         rng=np.random.default_rng(_SEED),
     )
+    return best if kind == "exact" else _near({arm: values[arm] for arm in best}, quantity.better)
+
+
+def _near(values: Mapping[str, NDArray[np.float64]], better: Literal["higher", "lower"]) -> frozenset[str]:
+    """Arms whose 95 % t interval meets that of the best mean.
+
+    An arm of which some seeds fail badly has so much spread that hardly any test tells it from the best; to mark it for
+    that would mislead. Intervals that do not meet are far beyond what chance makes of equal arms.
+    """
+    found = {arm: estimate for arm, own in values.items() if (estimate := mean_interval(own))}
+    if not found:
+        return frozenset()
+    sign = 1 if better == "higher" else -1
+    leader = max(found.values(), key=lambda estimate: sign * estimate.mean)
+
+    def meets(one: Estimate) -> bool:
+        if one.low is None or one.high is None or leader.low is None or leader.high is None:
+            return True
+        return one.low <= leader.high and leader.low <= one.high
+
+    return frozenset(arm for arm, one in found.items() if meets(one))
 
 
 def _log_chain(trials: TrialSet, arm: str, quantity: Quantity) -> NDArray[np.float64]:

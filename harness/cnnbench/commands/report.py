@@ -1,4 +1,4 @@
-"""``cnnbench report``: the table of finished results, in any format."""
+"""``cnnbench report``: finished results as tables, in any format, or as a page."""
 
 from __future__ import annotations
 
@@ -14,12 +14,19 @@ if TYPE_CHECKING:
 
     from cnnbench.commands.common import AddCommand
 
+_PAGE = "html"
+
 
 def add(command: AddCommand) -> None:
     """What the command asks for."""
-    report = command("report", _report, "render the table of finished results again")
+    report = command("report", _report, "render the table of finished results again, or a report as a page")
     report.add_argument("results", metavar="RESULTS", type=Path, help="a folder with records.jsonl, or such a file")
-    report.add_argument("--format", default="terminal", metavar="NAME", help="terminal, markdown, csv or json")
+    report.add_argument(
+        "--format",
+        default="terminal",
+        metavar="NAME",
+        help="terminal, markdown, latex, html (the whole report as one page), csv, json or parquet",
+    )
     report.add_argument("--output", type=Path, metavar="FILE", help="write there instead of printing")
 
 
@@ -29,15 +36,35 @@ def _report(given: argparse.Namespace) -> int:
     found = open_results(given.results)
     for problem in found.problems:
         print(f"cnnbench: warning: {found.path}: {problem}", file=sys.stderr)
-    put(_rendered(list(found.records), given.format, given.results), given.output)
+    rendered = _rendered(list(found.records), given.format, given.results, found.path.parent)
+    if isinstance(rendered, str):
+        put(rendered, given.output)
+    else:
+        _put_bytes(rendered, given.format, given.output)
     return OK
 
 
-def _rendered(records: list[dict[str, Any]], form: str, source: Path) -> str:
+def _put_bytes(content: bytes, form: str, output: Path | None) -> None:
+    """Write to a file or into a pipe; a terminal is no place for bytes."""
+    if output is None:
+        if sys.stdout.isatty():
+            raise UsageError(f"--format {form} is not text: expected --output FILE, or a pipe")
+        sys.stdout.buffer.write(content)
+        return
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_bytes(content)
+    except OSError as error:
+        raise UsageError(f"--output: {output} can't be written: {error.strerror}") from error
+
+
+def _rendered(records: list[dict[str, Any]], form: str, source: Path, folder: Path) -> str | bytes:
     """Records in one of the harness's formats, or a plugin's; plugins are loaded only for theirs."""
     from cnnbench.registry import nearest
     from cnnbench.tables import FORMATS, render
 
+    if form == _PAGE:
+        return _page(records, source, folder)
     if form in FORMATS:
         return render(records, form, source=source)
     from cnnbench.options import make
@@ -46,5 +73,27 @@ def _rendered(records: list[dict[str, Any]], form: str, source: Path) -> str:
     registry = plugin_host().registry
     names = registry.names("reporter")
     if form not in names:
-        raise UsageError(f"unknown format {form!r}: {nearest(form, [*FORMATS, *names])}")
+        raise UsageError(f"--format: unknown format {form!r}: {nearest(form, [*FORMATS, _PAGE, *names])}")
     return str(make(Choice("reporter", form), registry)(records))
+
+
+def _page(records: list[dict[str, Any]], source: Path, folder: Path) -> str:
+    """The report with its figures, and the suite file that the run has left beside its records."""
+    from cnnbench.figures import make_figures
+    from cnnbench.report_page import html_page
+    from cnnbench.tables import make_report
+
+    report = make_report(records, source)
+    return html_page(report, records, make_figures(report, records), suite_text=_suite(records[-1], folder))
+
+
+def _suite(heading: dict[str, Any], folder: Path) -> str | None:
+    """The text of the suite that was run; None where it is not there, or has been edited since."""
+    from cnnbench.publication import check_suite
+
+    try:
+        content = (folder / Path(str((heading.get("suite") or {}).get("file") or "suite.toml")).name).read_bytes()
+        check_suite(heading, content)
+        return content.decode("utf-8-sig")
+    except (OSError, UsageError):
+        return None
