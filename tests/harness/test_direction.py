@@ -57,8 +57,8 @@ series numerals ratios own_intervals verdicts judged contrasts effects aggregate
 figures.labels figures.limits figures.style
 figures.canvas figures.svg
 figures.figure figures.subject
-figures.forest figures.pareto figures.seeds
-figures.pareto_plot
+figures.confusion figures.curves figures.forest figures.interactions figures.pareto figures.seeds figures.steps
+figures.confusion_plot figures.curves_plot figures.pareto_plot
 figures.make
 answer report_html table_html
 report_conditions report_findings
