@@ -20,7 +20,7 @@ from cnnbench.stats.looks import Step, p_over_looks, repeated_confidence
 from cnnbench.stats.multiplicity import benjamini_hochberg, holm
 from cnnbench.stats.paired import p_above
 from cnnbench.stats.resampling import bca_interval
-from cnnbench.stats.verdicts import Judgement, decide, judge
+from cnnbench.stats.verdicts import Judgement, Verdict, decide, judge
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -104,9 +104,9 @@ def judge_sequentially(
         alike = [None] * len(family) if margin is None else adjust([arm.p_equivalent for arm in family.values()])
         for (name, arm), p, p_alike in zip(family.items(), different, alike, strict=True):
             if name not in judged:
-                found = arm.judgement(p, p_alike)
-                if found.verdict != "unresolved" or look == looks[-1]:
-                    judged[name] = found
+                verdict = arm.verdict(p, p_alike)
+                if verdict != "unresolved" or look == looks[-1]:
+                    judged[name] = arm.judgement(verdict, p, p_alike)
     return {name: judged[name] for name in arms}
 
 
@@ -174,8 +174,21 @@ class _Arm:
         """Sequential p of "as large as the margin"; 1 before the first test."""
         return max(self._p("alike")) if self._steps else 1.0
 
-    def judgement(self, p_adjusted: float, p_alike: float | None) -> Judgement:
-        """The judgement at the last look, with these corrected p-values."""
+    def verdict(self, p_adjusted: float, p_alike: float | None) -> Verdict:
+        """What these corrected p-values say at the last look."""
+        if not self._steps:
+            return "unresolved"
+        mean = float(self._differences.mean())
+        above, below = self._p("different")
+        # The evidence may be that of an earlier look, which corrections let through only now. What has turned since
+        # then is left open.
+        agrees = mean > 0 if above < below else mean < 0
+        if p_alike is not None and self._margin is not None and abs(mean) >= self._margin:
+            p_alike = None
+        return decide(mean if agrees else 0.0, p_adjusted, p_alike, better=self._better)
+
+    def judgement(self, verdict: Verdict, p_adjusted: float, p_alike: float | None) -> Judgement:
+        """The judgement at the last look."""
         stop = self._stop or None  # all, if none was tested
         pair = self._values[:stop], self._reference[:stop]
         fixed = judge({"": pair}, better=self._better, margin=None, inference=self._inference, rng=self._rng)[""]
@@ -188,7 +201,7 @@ class _Arm:
             difference = bca_interval(self._differences, self._rng, confidence)
         return replace(
             fixed,
-            verdict=decide(float(self._differences.mean()), p_adjusted, p_alike, better=self._better),
+            verdict=verdict,
             difference=difference,
             p=self.p_different,
             p_adjusted=p_adjusted,
