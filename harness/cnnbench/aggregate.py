@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from cnnbench.contrasts import primary_of
+from cnnbench.contrasts import logarithms, primary_of
 from cnnbench.judged import difference_text
 from cnnbench.numerals import MISSING, number, scale
 from cnnbench.series import series
@@ -18,7 +18,7 @@ from cnnbench.stats.effects import improvement
 from cnnbench.stats.multiplicity import holm
 from cnnbench.stats.power import ALPHA, seeds_for_sign_flip
 from cnnbench.text import listed, printable
-from cnnbench.verdicts import kind_of, verdicts
+from cnnbench.verdicts import kind_of, looks_of, verdicts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -205,7 +205,7 @@ def _notes(found: Aggregate, by_dataset: Mapping[str, TrialSet]) -> Iterator[str
         )
     else:
         yield "p: Wilcoxon's signed-rank test over datasets of each arm against its reference, corrected (Holm)."
-    if any((trials.heading.get("planned") or {}).get("looks") for trials in by_dataset.values()):
+    if any(map(looks_of, by_dataset.values())):
         yield "Seeds were added to arms that were still unresolved; verdicts allow for that, all else here does not."
 
 
@@ -213,7 +213,7 @@ def _scores(trials: TrialSet, arms: Sequence[str], quantity: Quantity) -> dict[s
     """By arm one value a seed; logarithms of times."""
     found = {arm: series(trials, arm, quantity.key) for arm in arms}
     if kind_of(quantity) == "timed":
-        return {arm: np.log(row, out=np.full_like(row, np.nan), where=row > 0) for arm, row in found.items()}
+        return {arm: logarithms(row) for arm, row in found.items()}
     return found
 
 

@@ -6,12 +6,14 @@ are one family, its interactions another, its steps a third.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 
+from cnnbench.design import cells
 from cnnbench.inference import Inference
 from cnnbench.quantities import quantities
 from cnnbench.ratios import FEWEST_SEEDS
@@ -20,12 +22,14 @@ from cnnbench.stats import designs
 from cnnbench.stats.intervals import mean_interval
 from cnnbench.stats.sequential import judge_sequentially
 from cnnbench.stats.verdicts import judge
-from cnnbench.verdicts import kind_of, verdicts
+from cnnbench.verdicts import kind_of, looks_of, verdicts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from cnnbench.design import Cell
+    from numpy.typing import NDArray
+
+    from cnnbench.design import Cell, Kind
     from cnnbench.frame import TrialSet
     from cnnbench.quantities import Quantity
     from cnnbench.stats.designs import Contrast
@@ -145,25 +149,48 @@ def families(trials: TrialSet, columns: Sequence[Quantity]) -> dict[Family, tupl
     judged = judged_quantities(trials, columns)
     if design is None or not judged:
         return {}
-    contrasts: dict[Family, list[Contrast]]
-    if design.kind == "cumulative":
-        contrasts = {"steps": designs.steps(list(design.arms))}
-    else:
-        contrasts = {"effects": designs.main_effects(design.sizes), "interactions": designs.interactions(design.sizes)}
     margins = verdicts(trials, judged).margins
     found: dict[Family, tuple[Effect, ...]] = {}
-    for family, members in contrasts.items():
-        if members:
-            by_key = {q.key: _judged(trials, design, members, q, margins.get(q.key)) for q in judged}
-            found[family] = tuple(
-                Effect(
-                    name_of(design, member),
-                    tuple(design.arms[cell] for cell in (*member.minus, *member.plus)),
-                    {key: judgements[place] for key, judgements in by_key.items()},
-                )
-                for place, member in enumerate(members)
+    for family, members in contrasts_of(design.kind, design.sizes).items():
+        by_key = {q.key: _judged(trials, design, members, q, margins.get(q.key)) for q in judged}
+        found[family] = tuple(
+            Effect(
+                name_of(design, member),
+                tuple(design.arms[cell] for cell in (*member.minus, *member.plus)),
+                {key: judgements[place] for key, judgements in by_key.items()},
             )
+            for place, member in enumerate(members)
+        )
     return found
+
+
+def contrasts_of(kind: Kind, sizes: Sequence[int]) -> dict[Family, list[Contrast]]:
+    """The contrasts of a design by family; of designs whose table of arms says it all there are none.
+
+    Args:
+        kind: of design.
+        sizes: number of levels of each axis.
+    """
+    if kind == "cumulative":
+        first, others = cells(kind, sizes)
+        return {"steps": designs.steps([first, *others])}
+    if kind != "factorial":
+        return {}
+    found: dict[Family, list[Contrast]] = {"effects": designs.main_effects(sizes)}
+    return {**found, "interactions": designs.interactions(sizes)} if len(sizes) > 1 else found
+
+
+def differences(trials: TrialSet, family: Family, quantity: Quantity) -> list[NDArray[np.float64]]:
+    """The contrasts of a family, of each one value a seed, [n], nan where a seed lacks an arm; of logarithms for times.
+
+    Empty where the trials are of no such design. Takes what ``families`` does.
+    """
+    design = design_of(trials)
+    if design is None:
+        return []
+    by_cell = _values(trials, design, quantity)
+    sides = (contrast.sides(by_cell) for contrast in contrasts_of(design.kind, design.sizes).get(family, ()))
+    return [plus - minus for plus, minus in sides]
 
 
 def interplays(trials: TrialSet, quantity: Quantity) -> tuple[Interplay, ...]:
@@ -176,9 +203,9 @@ def interplays(trials: TrialSet, quantity: Quantity) -> tuple[Interplay, ...]:
     design = design_of(trials)
     if design is None or design.kind != "factorial" or len(design.axes) < 2:
         return ()
-    cells = np.stack([series(trials, arm, quantity.key) for arm in design.arms.values()])
-    cells = cells[:, np.isfinite(cells).all(axis=0)]
-    if cells.shape[1] == 0:
+    by_cell = np.stack([series(trials, arm, quantity.key) for arm in design.arms.values()])
+    by_cell = by_cell[:, np.isfinite(by_cell).all(axis=0)]
+    if by_cell.shape[1] == 0:
         return ()
     at = np.array(list(design.arms))
     members = designs.interactions(design.sizes)
@@ -190,7 +217,7 @@ def interplays(trials: TrialSet, quantity: Quantity) -> tuple[Interplay, ...]:
         sizes = design.sizes[one], design.sizes[other]
         means = tuple(
             tuple(
-                cast("Estimate", mean_interval(cells[(at[:, one] == i) & (at[:, other] == j)].mean(axis=0)))
+                cast("Estimate", mean_interval(by_cell[(at[:, one] == i) & (at[:, other] == j)].mean(axis=0)))
                 for j in range(sizes[1])
             )
             for i in range(sizes[0])
@@ -212,14 +239,12 @@ def _judged(
     trials: TrialSet, design: Design, contrasts: Sequence[Contrast], quantity: Quantity, margin: float | None
 ) -> list[Judgement]:
     """One family: the contrasts of one quantity."""
-    cells = {cell: series(trials, arm, quantity.key) for cell, arm in design.arms.items()}
-    if kind_of(quantity) == "timed":
-        with np.errstate(divide="ignore", invalid="ignore"):
-            cells = {cell: np.log(column) for cell, column in cells.items()}
-        margin = None if margin is None else float(np.log1p(margin))
-    looks = (trials.heading.get("planned") or {}).get("looks")
+    by_cell = _values(trials, design, quantity)
+    if kind_of(quantity) == "timed" and margin is not None:
+        margin = math.log1p(margin)
+    looks = looks_of(trials)
     judged = (partial(judge_sequentially, looks=looks) if looks else judge)(
-        {str(place): contrast.sides(cells) for place, contrast in enumerate(contrasts)},
+        {str(place): contrast.sides(by_cell) for place, contrast in enumerate(contrasts)},
         better=cast("Literal['higher', 'lower']", quantity.better),
         margin=margin,
         inference=Inference.from_plain(trials.heading.get("statistics")),
@@ -230,6 +255,17 @@ def _judged(
     if kind_of(quantity) != "timed":
         return list(judged.values())
     return [one if one.n >= FEWEST_SEEDS else replace(one, verdict="unresolved") for one in judged.values()]
+
+
+def _values(trials: TrialSet, design: Design, quantity: Quantity) -> dict[Cell, NDArray[np.float64]]:
+    """By cell one value a seed; logarithms of times."""
+    found = {cell: series(trials, arm, quantity.key) for cell, arm in design.arms.items()}
+    return {cell: logarithms(row) for cell, row in found.items()} if kind_of(quantity) == "timed" else found
+
+
+def logarithms(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Natural ones; nan for what has none."""
+    return np.log(values, out=np.full_like(values, np.nan), where=values > 0)
 
 
 def _step(trials: TrialSet, quantity: Quantity) -> float:

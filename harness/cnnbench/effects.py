@@ -14,7 +14,7 @@ from cnnbench.numerals import scale
 from cnnbench.series import series
 from cnnbench.sheets import Cell, Column, Sheet
 from cnnbench.text import listed, printable
-from cnnbench.verdicts import kind_of
+from cnnbench.verdicts import kind_of, looks_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -92,7 +92,7 @@ def _notes(trials: TrialSet, primary: Quantity, family: Family, rows: Sequence[E
         yield "Where changes interact, a main effect is an average that may hold beside no level of another axis."
     if family == "interactions":
         yield "better: together the changes gain more, or lose less, than what each does alone adds up to; worse: less."
-    if (trials.heading.get("planned") or {}).get("looks"):
+    if looks_of(trials):
         yield "Seeds were added to arms that were still unresolved; verdicts and intervals allow for that."
     yield from _missing(trials, primary, rows)
 

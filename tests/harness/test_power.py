@@ -82,7 +82,7 @@ def test_the_sign_flip_test_can_reach_its_level_from_so_many_seeds(comparisons, 
 
 def test_the_pooled_spread_is_the_root_mean_square_over_degrees_of_freedom():
     rows = [[1.0, 2.0, 3.0], [5.0, 9.0, np.nan], [4.0, np.nan, np.nan], [np.nan] * 3]
-    found = pooled_spread(rows, shared=False)
+    found = pooled_spread([[row] for row in rows])
     assert found.sd == pytest.approx(math.sqrt((2 * 1.0 + 1 * 8.0) / 3))
     assert (found.differences, found.comparisons) == (5, 2)
     low, high = np.sqrt(3 * found.sd**2 / chi2.ppf([0.975, 0.025], 3))
@@ -91,7 +91,7 @@ def test_the_pooled_spread_is_the_root_mean_square_over_degrees_of_freedom():
 
 @pytest.mark.parametrize("rows", [[], [[1.0]], [[0.3, 0.3, 0.3], [0.1, 0.1, 0.1]]])
 def test_no_spread_can_be_told_from_single_or_equal_differences(rows):
-    assert pooled_spread(rows) is None
+    assert pooled_spread([rows]) is None
 
 
 @pytest.mark.parametrize("n", [3, 5, 10])
@@ -107,5 +107,5 @@ def test_the_spreads_interval_covers_where_arms_share_the_baseline(n, arms):
     low, high = np.array([sd_interval(1.0, effective_df(arms * (n - 1), arms))]).T
     covered = np.mean((low * sds <= math.sqrt(2)) & (math.sqrt(2) <= high * sds))
     assert abs(covered - 0.95) < 0.01 + 3 * math.sqrt(0.05 * 0.95 / 8_000)
-    one = pooled_spread(list(differences[0]))
+    one = pooled_spread([differences[0]])
     assert (one.sd, one.low) == pytest.approx((sds[0], low[0] * sds[0]))

@@ -17,7 +17,7 @@ from cnnbench.stats.student import CONFIDENCE
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
 
 ALPHA = 0.05
 """Chance of even one false verdict in a family of comparisons."""
@@ -121,37 +121,43 @@ def seeds_for_sign_flip(comparisons: int, alpha: float = ALPHA) -> int:
     return math.ceil(1 + math.log2(comparisons / alpha))
 
 
-def pooled_spread(differences: Sequence[ArrayLike], *, shared: bool = True) -> Spread | None:
+def pooled_spread(groups: Sequence[Sequence[ArrayLike]]) -> Spread | None:
     """The standard deviation of paired differences, pooled over comparisons, with its chi-square interval.
 
-    Comparisons that share a reference also share its noise, which makes the pooled variance less certain than as many
-    independent differences would. Where all arms are equally noisy and equally alike, two of their differences from one
-    reference correlate by 1/2, so k comparisons of n seeds count (n - 1) k / (1 + (k - 1) / 4) degrees of freedom
-    (Box 1954: the mean variance of equally correlated variables). Arms that are noisier than others keep a larger
-    spread than the pooled one.
+    Comparisons that share a reference also share its noise, and tell less of the spread than as many independent ones
+    would, see ``effective_df``. The pooled value is an average: comparisons may well differ in their spread.
 
     Args:
-        differences: for each comparison one value a seed; those not finite are left out.
-        shared: the comparisons share a reference; else they count as independent.
+        groups: comparisons that share a reference; of each comparison one difference a seed, those not finite are left
+            out.
 
     Returns:
         None where no comparison has two values, or where all differences agree.
     """
-    known = [row[np.isfinite(row)] for row in (np.asarray(each, dtype=np.float64) for each in differences)]
-    known = [row for row in known if row.size >= 2]
-    df = sum(row.size - 1 for row in known)
-    if df == 0:
+    df = counted = 0.0
+    known: list[NDArray[np.float64]] = []
+    for group in groups:
+        finite = [row[np.isfinite(row)] for row in (np.asarray(each, dtype=np.float64) for each in group)]
+        own = [row for row in finite if row.size >= 2]
+        if own:
+            degrees = sum(row.size - 1 for row in own)
+            df, counted = df + degrees, counted + effective_df(degrees, len(own))
+            known += own
+    if not known:
         return None
-    squares = math.fsum(float(((row - row.mean()) ** 2).sum()) for row in known)
-    sd = math.sqrt(squares / df)
+    sd = math.sqrt(math.fsum(float(((row - row.mean()) ** 2).sum()) for row in known) / df)
     if sd <= 1e-12 * max(float(np.abs(row).max()) for row in known):
         return None
-    low, high = sd_interval(sd, effective_df(df, len(known)) if shared else df)
+    low, high = sd_interval(sd, counted)
     return Spread(sd, low, high, sum(row.size for row in known), len(known))
 
 
 def effective_df(df: float, comparisons: int) -> float:
-    """Degrees of freedom of a variance pooled over comparisons that share a reference, see ``pooled_spread``.
+    """Degrees of freedom of a variance pooled over comparisons that share a reference.
+
+    Where all arms are equally noisy and equally alike, two of their differences from one reference correlate by 1/2, so
+    k comparisons of n seeds count (n - 1) k / (1 + (k - 1) / 4) degrees of freedom (Box 1954, "Some theorems on
+    quadratic forms", for equally correlated variables).
 
     Args:
         df: sum of the comparisons' own.
