@@ -152,7 +152,9 @@ def reproduction(trials: Sequence[TrialSet]) -> Section:
     known = heading.get("environment") or {}
     seeds = trials[0].seeds
     run = ["cnnbench", "run", file]
-    if seeds == tuple(range(len(seeds))):
+    if (heading.get("planned") or {}).get("looks"):
+        run += ["--seeds", "auto"]
+    elif seeds == tuple(range(len(seeds))):
         run += ["--seeds", str(len(seeds))]
     version = f"=={known['cnnbench']}" if known.get("cnnbench") else ""
     commands = [
@@ -160,6 +162,7 @@ def reproduction(trials: Sequence[TrialSet]) -> Section:
         shlex.join(run),
         shlex.join(["cnnbench", "report", f"results/{name}", "--format", "html", "--output", "report.html"]),
     ]
+    verify = element("code", text(shlex.join(["cnnbench", "verify", f"results/{name}"])))
     digest = str(suite.get("sha256") or "")
     versions = [f"{package} {known[package]}" for package in ("cnnbench", "torch") if known.get(package)]
     parts = [
@@ -175,6 +178,9 @@ def reproduction(trials: Sequence[TrialSet]) -> Section:
         "\n".join(
             [
                 code_block("\n".join(commands), "Commands that repeat the run"),
+                element(
+                    "p", f"Where it is published, {verify} renders everything again from the records and compares."
+                ),
                 element(
                     "p",
                     "Quality repeats bit for bit on one CPU and one version of torch. Timings repeat as far as the "
