@@ -131,7 +131,8 @@ def test_every_figure_is_there_with_its_words(page, outline, records):
     assert figures
     for figure in figures:
         assert f'id="figure-{figure.key}"' in page
-        assert " ".join(html.unescape(figure.caption).split()) in outline.text
+        for words in (figure.title, figure.caption):
+            assert f"{words[0].upper()}{' '.join(words[1:].split())}" in outline.text
     pictures = [a for a in outline.all("svg") if a.get("role") == "img"]
     assert len(pictures) == len(figures)
     assert all(a["aria-labelledby"] for a in pictures)
