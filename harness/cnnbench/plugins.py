@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import traceback
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +100,34 @@ class PluginHost:
             for impl in getattr(self._manager.hook, hook).get_hookimpls():
                 if impl.plugin_name == owner.plugin:
                     self._collect(hook, impl.function, owner)
+
+    @contextmanager
+    def observing(self, make: Callable[[], object], owner: Owner) -> Iterator[None]:
+        """Have the hooks of an observer called within the block, and its ``close()``, if it has one, at its end.
+
+        Whatever it raises, in being made too, is a problem and nothing else.
+
+        Args:
+            make: makes the observer.
+            owner: whose it is; the plugin's name must be taken by none.
+        """
+        try:
+            observer = make()
+        except Exception as error:  # noqa: BLE001 - another's code: anything may come out of it
+            self._report(owner, "can't observe this run", error)
+            yield
+            return
+        self.register(observer, owner)
+        try:
+            yield
+        finally:
+            if self._manager.has_plugin(owner.plugin):
+                self._manager.unregister(name=owner.plugin)
+            del self._owners[owner.plugin]
+            try:
+                getattr(observer, "close", lambda: None)()
+            except Exception as error:  # noqa: BLE001
+                self._report(owner, "close failed", error)
 
     def _collect(self, hook: str, offer: Callable[[], Iterable[type[Any]]], owner: Owner) -> None:
         try:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from cnnbench.execute.interface import TaskExecutor
-    from cnnbench.plan import Plan
+    from cnnbench.plan import Plan, Stage
     from cnnbench.plugins import PluginHost
     from cnnbench.progress import Progress
     from cnnbench.suite import Suite
@@ -292,7 +292,7 @@ def _execute(
     first = {key: t for t in reversed(to_run) for key in t.stages.values()}
     several = len({t.trial.dataset for t in to_run}) > 1
     begun: set[str] = set()
-    labels: dict[str, str] = {}
+    stages: dict[str, Stage] = {}
     progress.start(scheduler.pending(), workers)
     try:
         for event in scheduler.run():
@@ -301,11 +301,12 @@ def _execute(
                 if trial.key not in begun:
                     begun.add(trial.key)
                     host.trial_started(_brief(trial))
-                labels[event.stage.key] = event.stage.label
+                stages[event.stage.key] = event.stage
                 progress.stage_started(event.stage.label, event.stage.kind)
             elif isinstance(event, Epoch):
-                host.epoch_finished(_brief(first[event.key]), event.progress)
-                progress.stage_advanced(labels[event.key], event.progress["epoch"] + 1, event.progress["epochs"])
+                stage = stages[event.key]
+                host.epoch_finished({**_brief(first[event.key]), "stage": stage.kind}, event.progress)
+                progress.stage_advanced(stage.label, event.progress["epoch"] + 1, event.progress["epochs"])
             elif isinstance(event, Ended):
                 seconds = 0.0 if event.cached else event.outcome.seconds
                 progress.stage_finished(event.stage.label, event.stage.kind, seconds, event.outcome.status)

@@ -18,6 +18,7 @@ from cnnbench.commands.common import (
     warn_of,
 )
 from cnnbench.errors import SuiteError, UsageError
+from cnnbench.tracking import check_trackers, tracked
 
 if TYPE_CHECKING:
     import argparse
@@ -40,6 +41,9 @@ def add(command: AddCommand) -> None:
     run.add_argument("--results", type=Path, metavar="DIR", help="results folder (default: results/<suite>)")
     run.add_argument("--cache", type=Path, metavar="DIR", help="stage cache (default: the user's cache folder)")
     run.add_argument("--fresh", action="store_true", help="run everything again, whatever is on disk")
+    run.add_argument(
+        "--tracker", action="append", default=[], metavar="NAME", help="tell mlflow, tensorboard or wandb of the run"
+    )
     run.add_argument("--quiet", action="store_true", help="no progress, only the table")
 
 
@@ -51,6 +55,7 @@ def _run(given: argparse.Namespace) -> int:
     if given.budget is not None and not given.budget > 0:
         raise UsageError(f"--budget: expected minutes above 0, got {given.budget:g}")
     host = plugin_host()
+    check_trackers(given.tracker, host.registry)
     # Every suite is read before the first one runs: a mistake in the last must not show after an hour.
     suites: list[Suite] = []
     problems: list[Problem] = []
@@ -89,7 +94,8 @@ def _run(given: argparse.Namespace) -> int:
             budget=None if given.budget is None else 60 * given.budget,
         )
         known = len(host.problems)
-        summary = run_suite(suite, host, options, make_progress(quiet=given.quiet))
+        with tracked(host, given.tracker, suite, options.results):
+            summary = run_suite(suite, host, options, make_progress(quiet=given.quiet))
         warn_of(host.problems[known:])
         everything_ok &= summary.clean
         print(render(list(summary.records), "terminal", source=options.results))
