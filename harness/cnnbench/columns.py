@@ -43,7 +43,7 @@ def arms_sheet(table: Table, number: int = 1) -> Sheet:
     """
     return Sheet(
         key="table" if number == 1 else f"table-{number}",
-        title=f"{table.name}: {table.dataset}" if table.dataset else table.name,
+        title=f"{table.name} on {table.dataset}" if table.dataset else table.name,
         caption=table.question,
         columns=tuple(text_columns(table)),
         notes=table.notes,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from cnnbench import effects, table_data, table_formats, table_latex, table_parquet
+from cnnbench import aggregate, effects, table_data, table_formats, table_latex, table_parquet
 from cnnbench.columns import arms_sheet
 from cnnbench.errors import UsageError
 from cnnbench.footnotes import footnotes
@@ -122,7 +122,8 @@ class Report:
     Attributes:
         tables: one for each dataset of the run, usually one.
         sheets: for people, in reading order: of each table its own (key ``table``, those after the first ``table-2``,
-            ``table-3`` ...), each followed by the effects, interactions or steps of its design.
+            ``table-3`` ...), each followed by the effects, interactions or steps of its design; over several datasets
+            the aggregate at the end.
     """
 
     tables: tuple[Table, ...]
@@ -143,12 +144,21 @@ def make_report(records: Sequence[Mapping[str, Any]], source: Path | None = None
     tables = {label: _table(trials, label if len(found) > 1 else "", source) for label, trials in found.items()}
     sheets: list[Sheet] = []
     for number, (label, table) in enumerate(tables.items(), 1):
-        sheets.append(arms_sheet(table, number))
+        own = arms_sheet(table, number)
+        sheets.append(own if number == 1 else replace(own, notes=_beside(sheets[0], own.notes)))
         for sheet in effects.sheets(found[label], table.quantities):
             key = sheet.key if number == 1 else f"{sheet.key}-{number}"
             title = f"{sheet.title}: {table.dataset}" if table.dataset else sheet.title
             sheets.append(replace(sheet, key=key, title=title))
+    if len(found) > 1 and (together := aggregate.sheet(found)) is not None:
+        sheets.append(together)
     return Report(tuple(tables.values()), tuple(sheets))
+
+
+def _beside(first: Sheet, notes: Sequence[str]) -> tuple[str, ...]:
+    """The notes of a later dataset's sheet: those that the first one's does not have."""
+    new = [note for note in notes if note not in first.notes]
+    return (*new, f"Signs, tests and conditions: as under {first.title}.") if len(new) < len(notes) else tuple(new)
 
 
 def make_table(records: Sequence[Mapping[str, Any]], source: Path | None = None) -> Table:

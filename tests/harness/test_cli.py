@@ -142,7 +142,7 @@ def test_missing_data_is_told_before_anything_runs(command):
     assert [path.name for path in Path().iterdir()] == ["s.toml"]
 
 
-@pytest.mark.parametrize("name", ["terminal", "markdown", "csv", "json"])
+@pytest.mark.parametrize("name", ["terminal", "markdown", "latex", "html", "csv", "json"])
 def test_report_prints_and_writes_every_format(command, results, name):
     code, out, err = command("report", str(results), "--format", name)
     assert (code, err) == (0, "")
@@ -171,6 +171,25 @@ def test_report_says_in_one_line_what_it_can_not_do(command, results, arguments,
     assert err.startswith(message)
     assert err.count("\n") == 1
     assert "markdwon" not in arguments or "did you mean 'markdown'?" in err
+
+
+def test_report_writes_bytes_to_a_file_or_a_pipe(command, results, monkeypatch):
+    import pandas as pd
+
+    assert command("report", str(results), "--format", "parquet", "--output", "deep/table.parquet") == (0, "", "")
+    table = pd.read_parquet("deep/table.parquet")
+    assert set(table["arm"]) == {"baseline", "group norm"}
+    piped = subprocess.run(
+        [sys.executable, "-m", "cnnbench", "report", str(results), "--format", "parquet"],
+        capture_output=True,
+        check=True,
+        timeout=100,
+    )
+    assert piped.stdout == Path("deep/table.parquet").read_bytes()
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    code, out, err = command("report", str(results), "--format", "parquet")
+    assert (code, out) == (2, "")
+    assert err == "cnnbench: --format parquet is not text: expected --output FILE, or a pipe\n"
 
 
 def test_report_warns_of_a_torn_line_and_shows_the_rest(command, results):

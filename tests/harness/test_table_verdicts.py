@@ -366,10 +366,22 @@ class TestDatasets:
         assert [judgement.verdict for judgement in found if judgement] == ["better", "worse"]
         sheets = [sheet for sheet in report.sheets if sheet.key.startswith("table")]
         assert [(sheet.key, sheet.title) for sheet in sheets] == [
-            ("table", "quickstart: digits"),
-            ("table-2", "quickstart: fashion"),
+            ("table", "quickstart on digits"),
+            ("table-2", "quickstart on fashion"),
         ]
+        assert [sheet.key for sheet in report.sheets][-1] == "aggregate"
         assert len({sheet.key for sheet in report.sheets}) == len(report.sheets)
+
+    def test_what_all_share_is_noted_once(self) -> None:
+        report = make_report(self.records())
+        assert report.tables[0].notes == report.tables[1].notes
+        assert report.sheets[0].notes == report.tables[0].notes
+        records = self.records()
+        records[-1].update(status="failed", reason="no luck", metrics={})
+        later = next(sheet for sheet in make_report(records).sheets if sheet.key == "table-2").notes
+        assert "failed: silu (seed 7): no luck" in later
+        assert later[-1] == "Signs, tests and conditions: as under quickstart on digits."
+        assert not any(note.startswith("±") for note in later)
 
     def test_data_name_them(self) -> None:
         tables = json.loads(render(self.records(), "json"))["tables"]
