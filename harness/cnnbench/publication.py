@@ -17,7 +17,9 @@ from cnnbench.again import command, other_seeds
 from cnnbench.anonymous import HIDDEN, without_folders
 from cnnbench.answer import answer
 from cnnbench.errors import UsageError
+from cnnbench.figures import make_figures
 from cnnbench.frame import by_dataset
+from cnnbench.report_page import html_page
 from cnnbench.store import FILE, as_line
 from cnnbench.tables import FORMATS, make_report
 from cnnbench.text import escaped, listed
@@ -25,6 +27,7 @@ from cnnbench.text import escaped, listed
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from cnnbench.figures import Figure
     from cnnbench.tables import Report
 
 MANIFEST: Final = "published.json"
@@ -100,11 +103,18 @@ def make(records: Sequence[Mapping[str, Any]], suite: bytes) -> Publication:
     trials = by_dataset(mine)
     report = make_report(mine, Path(FILE))
     file = str((mine[-1].get("suite") or {}).get("file"))
-    files = {FILE: b"".join(map(as_line, mine)), file: suite}
-    files["table.md"] = _page(report, mine[-1], suite).encode()
-    for name, ending in (("latex", "tex"),):
-        if name in FORMATS:
-            files[f"table.{ending}"] = _rendered(report, name) + b"\n"
+    figures = make_figures(report, mine)
+    text = suite.decode("utf-8-sig")
+    files = {
+        FILE: b"".join(map(as_line, mine)),
+        file: suite,
+        "table.md": _page(report, figures, mine[-1], suite).encode(),
+        "table.tex": _rendered(report, "latex") + b"\n",
+        "report.html": html_page(report, mine, figures, suite_text=text).encode() + b"\n",
+    }
+    for figure in figures:
+        files[f"figures/{figure.key}.svg"] = figure.svg.encode()
+        files[f"figures/{figure.key}.png"] = figure.png()
     planned = sum(len(one.seeds_of(arm)) for one in trials.values() for arm in one.arms)
     return Publication(report, mine, files, sum(record["status"] == "ok" for record in mine), planned)
 
@@ -129,11 +139,16 @@ def answers(report: Report) -> list[str]:
     return [f"{dataset}: {text}" if dataset else text for dataset, text in said]
 
 
-def _page(report: Report, heading: Mapping[str, Any], suite: bytes) -> str:
-    """``table.md``: the answer, the tables, and the command that makes them again."""
+def _page(report: Report, figures: Sequence[Figure], heading: Mapping[str, Any], suite: bytes) -> str:
+    """``table.md``: the answer, the tables, the figures, and the command that makes them again."""
     suite_name = escaped(str((heading.get("suite") or {}).get("name")))
     parts = [f"# {suite_name}", *(f"**{escaped(text)}**" for text in answers(report))]
     parts.append(_rendered(report, "markdown").decode())
+    parts += ["## Figures"] if figures else []
+    for figure in figures:
+        parts.append(f"![{escaped(figure.alt)}](figures/{figure.key}.svg)")
+        parts.append(f"*{escaped(figure.title)}.* {escaped(figure.caption)}")
+    parts.append("All of it on one page, tables to sort, and settings: [report.html](report.html).")
     made = f"```sh\n{command(heading, suite)}\n```"
     parts.append(f"## Again\n\nIn this folder, with the suite file that lies here:\n\n{made}")
     seeds = other_seeds(heading, suite)

@@ -59,7 +59,7 @@ def _row(folder: Path, link: str) -> str:
     table = report.tables[0]
     seeds = sorted({row.planned for row in table.rows})
     cells = [
-        f"[{escaped(str(said.get('suite')))}]({link}/table.md)",
+        f"[{escaped(str(said.get('suite')))}]({link}/table.md), [report]({link}/report.html)",
         escaped(table.question),
         " ".join(map(escaped, answers(report))),
         f"{len(table.rows)} × {seeds[0]}" + (f" to {seeds[-1]}" if len(seeds) > 1 else ""),

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cnnbench import publication
 from cnnbench.cli import main
 from cnnbench.errors import UsageError
 from cnnbench.machines import BORROWED, Machine, folder_names, machine_of
@@ -309,6 +310,7 @@ def written(folder, records):
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
+    monkeypatch.setattr(publication, "make_figures", lambda report, records: ())  # they take seconds
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

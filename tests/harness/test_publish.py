@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cnnbench import publication
 from cnnbench.again import command, other_seeds
 from cnnbench.anonymous import without_folders
 from cnnbench.cli import main
@@ -90,13 +92,40 @@ def files(folder):
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
+@pytest.fixture(autouse=True)
+def _undrawn(request, monkeypatch):
+    """Figures take seconds: only the tests about them draw any."""
+    if "drawn" not in request.fixturenames:
+        monkeypatch.setattr(publication, "make_figures", lambda report, records: ())
+
+
+@pytest.fixture
+def drawn():
+    """Figures are drawn."""
+
+
 @pytest.fixture
 def results(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     return written(tmp_path / "run", a_run())
 
 
-def test_a_folder_holds_records_suite_table_and_the_command(results):
+def test_figures_lie_in_a_folder_of_their_own_and_stand_in_the_page(results, drawn):
+    publish(results, Path("results"))
+    found = files(Path("results/norms"))
+    pictures = {name for name in found if name.startswith("figures/")}
+    assert {"figures/forest.svg", "figures/forest.png", "figures/seeds.svg"} <= pictures
+    assert {name[:-4] for name in pictures if name.endswith(".svg")} == {
+        name[:-4] for name in pictures if name.endswith(".png")
+    }
+    page = found["table.md"].decode()
+    linked = re.findall(r"\]\((figures/.*?)\)", page)
+    assert sorted(linked) == sorted(name for name in pictures if name.endswith(".svg"))
+    assert found["report.html"].count(b"<svg") == len(linked)
+    assert all(found[name].startswith(b"\x89PNG") for name in pictures if name.endswith(".png"))
+
+
+def test_a_folder_holds_records_suite_tables_report_and_the_command(results):
     done = publish(results, Path("results"))
     found = files(Path("results/norms"))
     assert done.folder == Path("results/norms")
@@ -111,6 +140,9 @@ def test_a_folder_holds_records_suite_table_and_the_command(results):
     }
     assert (said["suite"], said["ok"], said["planned"]) == ("norms", 12, 12)
     assert set(found) == {*done.publication.files, MANIFEST}
+    assert set(found) == {FILE, "norms.toml", "table.md", "table.tex", "report.html", MANIFEST}
+    assert b"\\toprule" in found["table.tex"]
+    assert b"group | norm" in found["report.html"]
     # A published folder is a results folder like any other.
     assert main(["report", "results/norms"]) == 0
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from cnnbench import publication
 from cnnbench.cli import main
 from cnnbench.errors import StoreError
 from cnnbench.publication import MANIFEST
@@ -54,7 +55,8 @@ def a_run():
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(publication, "make_figures", lambda report, records: ())  # they take seconds
     for record in a_run():
         Store(tmp_path / "run").append(record)
     Store(tmp_path / "run").keep("tiny.toml", SUITE)
@@ -252,6 +254,14 @@ def test_a_trial_that_is_not_there_is_one_line(real, options, message, capsys):
     assert message in capsys.readouterr().err
 
 
-def test_a_real_folder_is_clean_wherever_it_lies(real, monkeypatch):
+def test_a_real_folder_is_clean_wherever_it_lies_and_its_figures_are_compared(real, monkeypatch):
     monkeypatch.chdir(real)
     assert faults(Path()) == {}
+    (picture, *_) = Path("figures").glob("*.png")
+    content = picture.read_bytes()
+    picture.write_bytes(content[:-1] + b"x")
+    found = verify(Path())
+    picture.write_bytes(content)
+    (finding,) = (finding for finding in found.findings if finding.fault)
+    assert finding.place == picture.as_posix()
+    assert finding.excerpt == (f"{len(content)} bytes there, {len(content)} as rendered now",)
