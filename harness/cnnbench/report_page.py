@@ -42,8 +42,10 @@ def html_page(
         UsageError: there are no records.
     """
     trials = list(by_dataset(records).values())
+    tables = [sheet.key for sheet in report.sheets if sheet.key.startswith("table")]
+    datasets = dict(zip(tables, (table.dataset for table in report.tables), strict=True))
     sections = [
-        *(_sheet(sheet) for sheet in report.sheets),
+        *(_sheet(sheet, datasets) for sheet in report.sheets),
         *([_gallery(figures)] if figures else []),
         limits(report.tables),
         method(trials[0]),
@@ -86,10 +88,11 @@ def _section(section: Section) -> str:
     return element("section", f"\n{element('h2', text(section.title))}\n{body}\n", id=section.key, **width)
 
 
-def _sheet(sheet: Sheet) -> Section:
-    if sheet.key.startswith("table"):  # its caption is the question, which is the page's heading
-        _, _, dataset = sheet.title.partition(": ")
-        sheet = replace(sheet, title=f"Results on {dataset}" if dataset else "Results", caption=_LEGEND)
+def _sheet(sheet: Sheet, datasets: Mapping[str, str]) -> Section:
+    """A sheet; ``datasets`` holds that of every table of arms by its key, empty where the run has one dataset."""
+    if sheet.key in datasets:  # its caption is the question, which is the page's heading
+        where = datasets[sheet.key]
+        sheet = replace(sheet, title=f"Results on {where}" if where else "Results", caption=_LEGEND)
     body = re.sub(rf"(<td[^>]*>)({'|'.join(VERDICTS)})(?=[ <])", r'\1<span class="\2">\2</span>', sheet_html(sheet))
     return Section(sheet.key, sheet.title, element("div", body, class_="sheet"), wide=True)
 

@@ -159,7 +159,7 @@ class Blocker:
 
 sys.meta_path.insert(0, Blocker())
 from cnnbench.cli import main
-for name in ("terminal", "markdown", "csv", "json"):
+for name in ("terminal", "markdown", "latex", "html", "csv", "json"):
     assert main(["report", sys.argv[1], "--format", name]) == 0, name
 """
 
