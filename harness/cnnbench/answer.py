@@ -243,7 +243,7 @@ def _plain(found: Estimate, times: float, *, signed: bool = False) -> str:
     mean, half = found.mean * times, spread(found) * times
     if half:
         return with_interval(mean, half, signed=signed)
-    return number(mean, significant([mean], 3), signed=signed)
+    return number(mean, significant([mean], 2), signed=signed)
 
 
 def _within(table: Table, primary: Quantity) -> str:

@@ -10,6 +10,8 @@ from cnnbench.conditions import ends
 from cnnbench.frame import PENDING
 from cnnbench.inference import Inference
 from cnnbench.report_html import Section, bullets, code_block, element, paragraphs, scroller, terms, text
+from cnnbench.text import listed
+from cnnbench.verdicts import looks_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -64,7 +66,7 @@ def method(trials: TrialSet) -> Section:
     margins = [f"{name} {size:g}" for name, size in (measure.get("margin") or {}).items()]
     items = [
         (
-            "Every arm is compared with its reference seed by seed: with one seed both share what chance there is. "
+            "Every arm is compared with its reference seed by seed, so that the luck of a seed falls on both. "
             f"Differences are means over these pairs, with {_INTERVALS[how.interval]}."
         ),
         f"Better and worse are decided by {_TESTS[how.test]} at 5 %; {_CORRECTIONS[how.correction]}.",
@@ -72,6 +74,11 @@ def method(trials: TrialSet) -> Section:
         + (f" (in recorded units: {', '.join(margins)})." if margins else ", which this suite does not state."),
         "Unresolved means that the seeds decide neither. It is not a finding of no effect.",
     ]
+    if looks := looks_of(trials):
+        items.append(
+            f"Seeds were added where verdicts were open, after looks at {listed(looks)} seeds. The tests count that "
+            "looking: the chances of error hold for all looks together."
+        )
     if "placebo" in trials.roles.values():
         items.append(
             "The placebo is the baseline with other random streams. What it differs by is chance: the noise of the run."

@@ -245,6 +245,13 @@ def test_several_datasets_have_an_answer_each(records):
     assert "Of 90 planned trials" in outline.text
 
 
+def test_seeds_added_as_needed_are_told_of_and_asked_for_again(records):
+    planned = {**records[0]["planned"], "looks": [3, 5]}
+    said = Outline(made(changed(records, planned=planned))).text
+    assert "after looks at 3, 5 seeds" in said
+    assert "cnnbench run quickstart.toml --seeds auto" in said
+
+
 def test_no_records_no_page(records):
     with pytest.raises(UsageError, match="no records"):
         html_page(make_report(records), [], ())
