@@ -10,6 +10,8 @@ from tabulate import tabulate
 
 from cnnbench.plan import EXCLUSIVE, make_plan
 from cnnbench.quantities import quantities
+from cnnbench.seed_arithmetic import seed_lines
+from cnnbench.stats.looks import looks_for
 from cnnbench.text import duration, listed
 
 if TYPE_CHECKING:
@@ -31,15 +33,30 @@ def outlook(
     cache: StageCache,
     workers: int,
     only: Sequence[str] = (),
+    effect: float | None = None,
+    *,
+    adaptive: bool = False,
 ) -> str:
-    """Arms, trials, stages after sharing, what is on disk already, and what the rest may cost.
+    """Arms, trials, stages after sharing, what is on disk already, what the rest may cost, and what seeds can show.
+
+    Args:
+        suite: validated.
+        host: its plugins may skip trials.
+        place: where it would run.
+        store: of the suite's records.
+        cache: of stages.
+        workers: how many would work at a time.
+        only: names of arms to keep; the baseline stays.
+        effect: a difference in the primary metric, see ``seed_arithmetic.seed_lines``.
+        adaptive: the suite's seeds are the most that an arm may get.
 
     Raises:
         UsageError: ``only`` names an arm that the suite has not.
         DataError: the dataset is missing or corrupt.
     """
     plan = make_plan(suite, host, place, only)
-    records = {r["key"]: r for r in store.read().records if r["status"] == "ok"}
+    every = store.read().records
+    records = {r["key"]: r for r in every if r["status"] == "ok"}
     recorded = {t.key for t in plan.trials if t.key in records}
     cached = {key for key in plan.stages if cache.result(key) is not None}
     wanted = {key for t in plan.trials if t.skip is None and t.key not in recorded for key in t.stages.values()}
@@ -49,6 +66,13 @@ def outlook(
     arms = list({t.trial.arm.name: t.trial.arm for t in plan.trials}.values())
     columns = ", ".join(q.label for q in quantities(suite.measure.metrics, suite.measure.latency.batch_sizes))
     size = f"{_count(len(arms), 'arm')} x {_count(seeds, 'seed')}"
+    if len(suite.datasets) > 1:
+        size += f" x {len(suite.datasets)} datasets"
+    looks = []
+    if adaptive:
+        size = f"at most {size}"
+        stop = "arms that are decided get no more, which costs a little of the power told below"
+        looks = [f"looks: after {listed(looks_for(seeds))} seeds; {stop}"]
     lines = [
         f"{suite.name}: {suite.question}",
         "",
@@ -58,7 +82,8 @@ def outlook(
         f"columns: {columns}",
         _stages(plan, cached, recorded),
         _cost(to_run, records.values(), workers),
-        _seed_arithmetic(seeds, len(arms) - 1),
+        *looks,
+        *seed_lines(suite, arms, every, effect),
     ]
     skips = Counter(f"{t.trial.arm.name}: {t.skip}" for t in plan.trials if t.skip)
     lines += [f"will be skipped: {reason} ({_count(count, 'trial')})" for reason, count in skips.items()]
@@ -105,18 +130,3 @@ def _cost(to_run: Sequence[Any], records: Any, workers: int) -> str:
         return f"{much}; no earlier record of this suite says how long {', '.join(unknown)} takes"
     total = sum(count * median(seconds[kind]) / (1 if kind in EXCLUSIVE else workers) for kind, count in counts.items())
     return f"{much}, about {duration(total)} by this suite's earlier records"
-
-
-def _seed_arithmetic(seeds: int, contrasts: int) -> str:
-    """From how many paired seeds an exact sign-flip test can reach 5 % at all: its smallest two-sided p is 2 / 2^n.
-
-    Holm's first step divides the level by the number of contrasts (MEASUREMENT: Statistics).
-    """
-    if contrasts < 1:
-        return "seeds: one arm alone is compared with nothing"
-    needed = next(n for n in range(1, 64) if 2 / 2**n <= 0.05 / contrasts)
-    verdict = "enough" if seeds >= needed else "a quick look only"
-    return (
-        f"seeds: {seeds} ({verdict}); with {_count(contrasts, 'comparison')} an exact sign-flip test can reach 5 % "
-        f"from {needed} paired seeds"
-    )

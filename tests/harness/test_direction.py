@@ -79,7 +79,7 @@ compare_formats
 tally
 progress
 ledger adaptive
-run tracking outlook cards catalogue doctor model_card
+seed_arithmetic run tracking outlook cards catalogue doctor model_card
 export rerun
 commands.common
 commands.run commands.plan commands.techniques commands.compat commands.report commands.doctor

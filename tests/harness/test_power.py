@@ -84,7 +84,8 @@ def test_the_pooled_spread_is_the_root_mean_square_over_degrees_of_freedom():
     rows = [[1.0, 2.0, 3.0], [5.0, 9.0, np.nan], [4.0, np.nan, np.nan], [np.nan] * 3]
     found = pooled_spread([[row] for row in rows])
     assert found.sd == pytest.approx(math.sqrt((2 * 1.0 + 1 * 8.0) / 3))
-    assert (found.differences, found.comparisons) == (5, 2)
+    assert (found.typical, found.widest) == pytest.approx(((1 + math.sqrt(8)) / 2, math.sqrt(8)))
+    assert found.differences == 5
     low, high = np.sqrt(3 * found.sd**2 / chi2.ppf([0.975, 0.025], 3))
     assert (found.low, found.high) == pytest.approx((low, high))
 

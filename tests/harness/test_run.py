@@ -531,7 +531,8 @@ def test_plan_tells_what_would_be_skipped_and_why(place, install_plugin):
 def test_plan_counts_seeds_towards_an_exact_test(place):
     # 2 / 2^n <= 0.05 / 2 from n = 7 on.
     assert "from 7 paired seeds" in place.run("--seeds", "6", command="plan")[1]
-    assert "seeds: 7 (enough)" in place.run("--seeds", "7", command="plan")[1]
+    assert "with 6 its p is 3.1 % at the least" in place.run("--seeds", "6", command="plan")[1]
+    assert "at the least" not in place.run("--seeds", "7", command="plan")[1]
     assert "compared with nothing" in place.run("--only", "baseline", command="plan")[1]
 
 

@@ -5,7 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cnnbench.commands.common import OK, load_suite, no_suite, plugin_host, results_folder, suite_overrides, warn_of
+from cnnbench.commands.common import (
+    AUTO,
+    OK,
+    load_suite,
+    no_suite,
+    plugin_host,
+    results_folder,
+    suite_overrides,
+    warn_of,
+)
+from cnnbench.errors import UsageError
 
 if TYPE_CHECKING:
     import argparse
@@ -15,9 +25,16 @@ if TYPE_CHECKING:
 
 def add(command: AddCommand) -> None:
     """What the command asks for."""
-    plan = command("plan", _plan, "what would run, and what is on disk already")
+    plan = command("plan", _plan, "what would run, what is on disk already, and what the seeds can show")
     plan.add_argument("suite", nargs="?", metavar="SUITE", type=Path, help="a suite file (TOML)")
     suite_overrides(plan)
+    plan.add_argument(
+        "--effect",
+        type=float,
+        metavar="E",
+        help="how many seeds a difference in the primary metric takes, in its recorded unit: 0.01 is a point of "
+        "accuracy, or 1 %% of a time (default: the suite's margin)",
+    )
     plan.add_argument("--results", type=Path, metavar="DIR", help="results folder (default: results/<suite>)")
     plan.add_argument("--cache", type=Path, metavar="DIR", help="stage cache (default: the user's cache folder)")
 
@@ -30,12 +47,15 @@ def _plan(given: argparse.Namespace) -> int:
 
     if given.suite is None:
         raise no_suite("plan")
+    if given.effect is not None and not 0 < given.effect < float("inf"):
+        raise UsageError(f"--effect: expected a number above 0, got {given.effect:g}")
     host = plugin_host()
     known = len(host.problems)
     suite = load_suite(given.suite, given, host)
     place = find_place(suite.device, suite.measure.latency.threads)
     store, cache = Store(results_folder(given, suite)), StageCache(given.cache or default_cache())
-    text = outlook(suite, host, place, store, cache, default_workers(place), given.only)
+    workers, adaptive = default_workers(place), given.seeds == AUTO
+    text = outlook(suite, host, place, store, cache, workers, given.only, given.effect, adaptive=adaptive)
     warn_of(host.problems[known:])
     print(text)
     return OK

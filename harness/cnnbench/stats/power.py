@@ -36,15 +36,16 @@ class Spread:
     Attributes:
         sd: pooled over the comparisons.
         low, high: its 95 % interval.
-        differences: number of paired differences that it comes from.
-        comparisons: number of arms or contrasts that these belong to.
+        typical, widest: median and largest standard deviation of single comparisons.
+        differences: number of paired differences that all this comes from.
     """
 
     sd: float
     low: float
     high: float
+    typical: float
+    widest: float
     differences: int
-    comparisons: int
 
 
 def power_of(effect: float, sd: float, n: int, comparisons: int = 1, alpha: float = ALPHA) -> float:
@@ -149,7 +150,8 @@ def pooled_spread(groups: Sequence[Sequence[ArrayLike]]) -> Spread | None:
     if sd <= 1e-12 * max(float(np.abs(row).max()) for row in known):
         return None
     low, high = sd_interval(sd, counted)
-    return Spread(sd, low, high, sum(row.size for row in known), len(known))
+    single = [float(row.std(ddof=1)) for row in known]
+    return Spread(sd, low, high, float(np.median(single)), max(single), sum(row.size for row in known))
 
 
 def effective_df(df: float, comparisons: int) -> float:
