@@ -28,6 +28,7 @@ def add(command: AddCommand) -> None:
         help="terminal, markdown, latex, html (the whole report as one page), csv, json or parquet",
     )
     report.add_argument("--output", type=Path, metavar="FILE", help="write there instead of printing")
+    report.add_argument("--figures", type=Path, metavar="DIR", help="write every figure there too, as SVG and PNG")
 
 
 def _report(given: argparse.Namespace) -> int:
@@ -36,12 +37,26 @@ def _report(given: argparse.Namespace) -> int:
     found = open_results(given.results)
     for problem in found.problems:
         print(f"cnnbench: warning: {found.path}: {problem}", file=sys.stderr)
+    if given.figures is not None:
+        _draw(list(found.records), given.results, given.figures)
     rendered = _rendered(list(found.records), given.format, given.results, found.path.parent)
     if isinstance(rendered, str):
         put(rendered, given.output)
     else:
         _put_bytes(rendered, given.format, given.output)
     return OK
+
+
+def _draw(records: list[dict[str, Any]], source: Path, folder: Path) -> None:
+    """All figures into a folder; what was written is told beside the table, not in it."""
+    from cnnbench.figures import make_figures, write
+    from cnnbench.tables import make_report
+
+    try:
+        written = write(make_figures(make_report(records, source), records), folder)
+    except OSError as error:
+        raise UsageError(f"--figures: {folder} can't be written: {error.strerror}") from error
+    print(f"cnnbench: {len(written) // 2} figures as SVG and PNG in {folder}", file=sys.stderr)
 
 
 def _put_bytes(content: bytes, form: str, output: Path | None) -> None:

@@ -146,6 +146,7 @@ def marked(
 ) -> dict[str, Any]:
     """Settings of matplotlib for a shape: filled, hollow, or of lines alone."""
     return {
+        "color": colour.light,
         "marker": marker,
         "markersize": size * (0.9 if marker in {"s", "D"} else 1.0),
         "markerfacecolor": PAPER.light if hollow else colour.light,
@@ -203,19 +204,28 @@ def folded(text: str, width: float, size: float = TEXT, most: int = 3) -> list[s
     rest = printable(text)
     while rest and len(lines) < most:
         last = len(lines) == most - 1
-        fits = len(rest)
-        while fits > 1 and breadth(rest[:fits] + ("…" if last and fits < len(rest) else ""), size) > width:
-            fits -= 1
+        fits = _fitting(rest, width, size, "…" if last else "")
         if fits == len(rest) or last:
             lines.append(rest if fits == len(rest) else rest[:fits].rstrip() + "…")
             break
         cut = rest.rfind(" ", 0, fits + 1)
         if cut <= 0:
-            cut = max(rest.rfind(mark, 0, fits) + 1 for mark in "=,-_/+(")
+            cut = max(rest.rfind(mark, 0, fits) + 1 for mark in "=,-_/+(.")
         cut = cut if cut > 1 else fits
         lines.append(rest[:cut].rstrip())
         rest = rest[cut:].lstrip()
     return lines or [""]
+
+
+def _fitting(text: str, width: float, size: float, end: str) -> int:
+    """How many characters fit, at least one; those that are not all leave room for ``end``."""
+    if breadth(text, size) <= width:
+        return len(text)
+    low, high = 1, len(text)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if breadth(text[:middle] + end, size) <= width else (low, middle)
+    return low
 
 
 def rendered(draw: Callable[[], Canvas], kind: Literal["svg", "png"], salt: str) -> bytes:

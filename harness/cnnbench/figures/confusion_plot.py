@@ -25,7 +25,7 @@ _FAINT = 0.05
 _LEAST = 4.0
 """Changes in percentage points that are shown at full depth at the earliest: less is nothing to be loud about."""
 _FAINTEST = 0.08
-DEEPEST = 0.55
+DEEPEST = 0.5
 """Opacity of the fullest cell: numbers keep their contrast upon it."""
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     Span = tuple[float, float, float]
 
 _SQUEEZED = 0.3
-"""The rest must fill at least this share of the axis, or the farthest values are left out."""
+"""Where a value would leave the nearer ones less than this share of the axis, it and all beyond are left out."""
 _MOST_OUT = 1 / 3
 _ROOM = 0.06
 
@@ -34,8 +34,8 @@ def window(spans: Sequence[Span], always: Sequence[float] = ()) -> tuple[float, 
     known.sort(key=lambda span: abs(span[0] - middle))
     low, high = _ends(known, always)
     for out in range(1, int(len(known) * _MOST_OUT) + 1):
-        near = _ends(known[:-out], always)
-        if 0 < near[1] - near[0] < _SQUEEZED * (high - low):
+        near, wider = _ends(known[:-out], always), _ends(known[: len(known) - out + 1], always)
+        if 0 < near[1] - near[0] < _SQUEEZED * (wider[1] - wider[0]):
             low, high = near
     if low == high:
         pad = abs(low) * 0.1 or 1.0

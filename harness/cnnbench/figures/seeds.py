@@ -183,19 +183,25 @@ def _strip(axes: Axes, strip: Strip, middle: float, step: float) -> None:
     look = LOOKS.get(strip.look)
     marker, colour, hollow = (look.marker, look.colour, look.hollow) if look else ("o", INK, False)
     low, high = axes.get_xlim()
+    ties: list[tuple[float, float]] = []
+    ends: list[tuple[float, float]] = []
+    dots: dict[str, list[tuple[float, float]]] = {}
     for place, dot in enumerate(strip.dots):
-        y = _height(strip, place, middle, step)
         if not math.isfinite(dot.value):
             continue
-        x = min(max(dot.value, low), high)
+        y, x = _height(strip, place, middle, step), min(max(dot.value, low), high)
         if math.isfinite(dot.reference):
             other = min(max(dot.reference, low), high)
-            axes.plot([other, x], [y, y], color=GREY.light, linewidth=0.8, alpha=0.7, zorder=2)
-            axes.plot(other, y, linestyle="none", zorder=2.5, **marked("|", GREY, size=4, edge=1.0))
+            ties += [(other, y), (x, y), (math.nan, math.nan)]
+            ends.append((other, y))
         shape = "<" if dot.value < low else ">" if dot.value > high else marker
-        axes.plot(
-            x, y, linestyle="none", zorder=4, clip_on=False, **marked(shape, colour, hollow=hollow, size=5, edge=1.1)
-        )
+        dots.setdefault(shape, []).append((x, y))
+    if ties:
+        axes.plot(*zip(*ties, strict=True), color=GREY.light, linewidth=0.8, alpha=0.7, zorder=2)
+        axes.plot(*zip(*ends, strict=True), linestyle="none", zorder=2.5, **marked("|", GREY, size=4, edge=1.0))
+    for shape, points in dots.items():
+        own = marked(shape, colour, hollow=hollow, size=5, edge=1.1)
+        axes.plot(*zip(*points, strict=True), linestyle="none", zorder=4, clip_on=False, **own)
     if low <= strip.mean <= high:
         reach = (len(strip.dots) - 1) / 2 * step + 4
         axes.plot([strip.mean] * 2, [middle - reach, middle + reach], color=INK.light, linewidth=2.2, zorder=3)
