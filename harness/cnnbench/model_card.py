@@ -5,22 +5,26 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from cnnbench.columns import text_columns
+from cnnbench.frame import by_dataset
 from cnnbench.numerals import MISSING
 from cnnbench.options import label
-from cnnbench.tables import make_table
+from cnnbench.tables import make_table, table_of
 from cnnbench.text import escaped, listed
 from cnnbench.types import Choice
+from cnnbench.verdict_notes import placebo_notes, verdict_notes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from cnnbench.frame import TrialSet
     from cnnbench.registry import Registry
     from cnnbench.sheets import Column
+    from cnnbench.tables import Table
 
 _MOST_CLASSES = 50
 _SERVING = frozenset({"latency", "energy", "memory"})
@@ -208,12 +212,11 @@ def _weights(what: Handover) -> str:
 def _results(what: Handover, records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Figures over seeds with their intervals, this seed's own, and the notes of the table about these two arms.
 
-    What was taken of a runtime stands apart: the file is the network that it was given, and not what it served.
+    Verdicts are those of the whole run: among two arms alone they would be corrected for fewer comparisons than were
+    made. What was taken of a runtime stands apart: the file is the network that it was given, and not what it served.
     """
-    arms = [r["arm"] for r in records if r.get("role") == "baseline" or r["arm"] == what.record["arm"]]
-    planned = {**(what.record.get("planned") or {}), "arms": list(dict.fromkeys(arms))}
-    mine = [{**r, "planned": planned} for r in records if r["arm"] in planned["arms"]]
-    table = make_table(mine)
+    trials = by_dataset(records)[str(what.record.get("dataset") or "")]
+    table = table_of(trials)
     place = next(i for i, row in enumerate(table.rows) if row.arm == what.record["arm"])
     own = {column.label: _cell(column, 0) for column in text_columns(make_table([{**what.record, "planned": None}]))}
     columns = text_columns(table)[2:]  # after name and ok
@@ -237,7 +240,18 @@ def _results(what: Handover, records: Sequence[Mapping[str, Any]]) -> Iterator[s
         yield ""
     yield "Quality is that of the test split, on which nothing was chosen."
     yield ""
-    yield from (f"- {escaped(note)}" for note in (*table.notes, *_timing(what.record)))
+    yield from (f"- {escaped(note)}" for note in (*_notes(what, trials, table), *_timing(what.record)))
+
+
+def _notes(what: Handover, trials: TrialSet, table: Table) -> Iterator[str]:
+    """The notes of a table of the arm and the baseline alone; on verdicts those of the whole run's."""
+    arms = tuple(arm for arm in trials.arms if arm in {trials.baseline, what.record["arm"]})
+    few = replace(trials, arms=arms, records={key: r for key, r in trials.records.items() if key[0] in arms})
+    part = table_of(few)
+    yield from verdict_notes(trials, table)
+    yield from placebo_notes(table)
+    left = {*verdict_notes(few, part), *placebo_notes(part)}
+    yield from (note for note in part.notes if note not in left)
 
 
 def _runtime(record: Mapping[str, Any]) -> str:
@@ -249,7 +263,7 @@ def _runtime(record: Mapping[str, Any]) -> str:
 def _cell(column: Column, place: int) -> str:
     """A cell with its unit behind the number and before any mark; empty where there is no value."""
     text = column.cells[place].text
-    number = re.match(r"[^A-Za-z(]*", text)
+    number = re.match(r"[^A-Za-z(▲▼≈‡]*", text)
     if text in {"", MISSING} or number is None:
         return ""
     return " ".join(filter(None, (number[0].strip(), column.unit, text[number.end() :])))

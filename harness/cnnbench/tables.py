@@ -141,7 +141,7 @@ def make_report(records: Sequence[Mapping[str, Any]], source: Path | None = None
         UsageError: there are no records.
     """
     found = by_dataset(records)
-    tables = {label: _table(trials, label if len(found) > 1 else "", source) for label, trials in found.items()}
+    tables = {label: table_of(trials, label if len(found) > 1 else "", source) for label, trials in found.items()}
     sheets: list[Sheet] = []
     for number, (label, table) in enumerate(tables.items(), 1):
         own = arms_sheet(table, number)
@@ -165,10 +165,17 @@ def make_table(records: Sequence[Mapping[str, Any]], source: Path | None = None)
     """The table of the latest run among the records; of several datasets, of the first. Else as ``make_report``."""
     found = by_dataset(records)
     label, trials = next(iter(found.items()))
-    return _table(trials, label if len(found) > 1 else "", source)
+    return table_of(trials, label if len(found) > 1 else "", source)
 
 
-def _table(trials: TrialSet, dataset: str, source: Path | None) -> Table:
+def table_of(trials: TrialSet, dataset: str = "", source: Path | None = None) -> Table:
+    """The table of some trials.
+
+    Args:
+        trials: of one dataset.
+        dataset: its label, where the run has several.
+        source: the file or folder that the records came from, for the footnotes.
+    """
     primary, columns = _columns(trials)
     suite = trials.heading.get("suite") or {}
     found = verdicts(trials, columns)

@@ -77,3 +77,14 @@ def test_what_is_small_beside_the_baseline_is_not_printed_as_nothing(seeds):
         values = re.findall(r"\| ([\d.]+)", line)
         assert len(values) == 2
         assert min(map(float, values)) > 0
+
+
+def test_verdicts_are_those_of_the_whole_run():
+    made = records(seeds=3)
+    planned = {"arms": ["baseline", "int8", "other"], "seeds": [0, 1, 2]}
+    made += [{**one, "arm": "other", "key": f"other{one['seed']}"} for one in made if one["arm"] == "int8"]
+    text = results([{**one, "planned": planned} for one in made])
+    assert "Holm-adjusted over the 2 arms of each metric" in text
+    assert "one arm, so nothing to adjust" not in text
+    assert re.search(r"^\| verdict \| unresolved \(n=3\) \|", text, re.MULTILINE)
+    assert "| other |" not in text
