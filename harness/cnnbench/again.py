@@ -49,7 +49,9 @@ def _seeds(raw: Mapping[str, Any], planned: Mapping[str, Any]) -> list[str]:
     seeds = list(planned.get("seeds") or ())
     if planned.get("looks"):
         return ["--seeds", "auto"]
-    return ["--seeds", str(len(seeds))] if seeds != _own(raw) and _plain(seeds) else []
+    if not _plain(seeds) or seeds == _own(raw):
+        return []
+    return ["--seeds", f"{seeds[0]}-{seeds[-1]}" if seeds[0] else str(len(seeds))]
 
 
 def _own(raw: Mapping[str, Any]) -> list[int]:
@@ -58,7 +60,8 @@ def _own(raw: Mapping[str, Any]) -> list[int]:
 
 
 def _plain(seeds: Sequence[int]) -> bool:
-    return bool(seeds) and list(seeds) == list(range(len(seeds)))
+    """Whether ``--seeds`` can ask for them."""
+    return bool(seeds) and list(seeds) == list(range(seeds[0], seeds[-1] + 1))
 
 
 def _only(raw: Mapping[str, Any], heading: Mapping[str, Any]) -> list[str]:

@@ -18,14 +18,14 @@ _POSIX = re.compile(r"(?<![\w.:/~\\-])~?(?:/[^\s/\"'<>|:;,()\[\]{}]+){2,}/?")
 _WINDOWS = re.compile(r"(?<![\w/\\])(?:[A-Za-z]:|\\\\[^\s\\/\"'<>|]+)(?:[\\/][^\s\\/\"'<>|:;,()\[\]{}]+)+")
 # A traceback quotes its files, so that spaces are told from what follows.
 _QUOTED = re.compile(r"(?<=File \")[^\"\n]+(?=\")")
-_LIBRARY = re.compile(r".*[\\/](?=(?:site-packages|dist-packages|python3\.\d+)[\\/])")
+_LIBRARY = re.compile(r".*/(?=(?:site-packages|dist-packages|python3\.\d+|cnnbench|cnnbench_plugins)/.*\.py$)")
 
 
 def without_folders(value: Any) -> Any:
     """Plain data with the folders of absolute paths left out, in every text at any depth; keys stay.
 
-    A file of a library keeps its place in that, such as ``/.../site-packages/torch/nn/conv.py``. Applying it twice
-    changes nothing more.
+    Code of a library, or of cnnbench, keeps its place in that, such as ``/.../site-packages/torch/conv.py``. Applying
+    it twice changes nothing more.
     """
     if isinstance(value, str):
         return _text(value)

@@ -67,10 +67,11 @@ anonymous again quality
 machines
 publication
 publish
-published_index verify merge
-joint
+published_index verify
 tolerances
 pairs shifts
+merge
+joint
 evidence
 compare history
 compare_text history_plot

@@ -269,6 +269,8 @@ def test_a_folder_that_a_run_holds_is_left_alone(results):
             'File "/.../site-packages/torch/nn/m.py", line 3, in f\n    x / y\n',
         ),
         ('File "/usr/lib/python3.11/json/x.py", line 3\n', 'File "/.../python3.11/json/x.py", line 3\n'),
+        ('File "/home/ada/cnnbench/stages/x.py", line 3\n', 'File "/.../cnnbench/stages/x.py", line 3\n'),
+        ("/home/ada/cnnbench/acme/x.npz", "/.../x.npz"),
         ("https://example.org/a/b", "https://example.org/a/b"),
         ("resnet/8/16 and 1/2/3", "resnet/8/16 and 1/2/3"),
         ("norm=group(groups=4)", "norm=group(groups=4)"),
@@ -310,6 +312,7 @@ def heading(**planned):
 
 def test_the_command_names_what_the_suite_does_not_say():
     assert command(heading(), SUITE) == "cnnbench run norms.toml --seeds 3 --results again"
+    assert command(heading(seeds=[4, 5, 6]), SUITE) == "cnnbench run norms.toml --seeds 4-6 --results again"
     assert command(heading(seeds=[0, 1]), SUITE) == "cnnbench run norms.toml --results again"
     assert "--device cuda" in command(heading() | {"device": "cuda:1"}, SUITE)
     assert "--device cpu" in command(heading(), SUITE.replace(b'device = "cpu"\n', b""))

@@ -117,6 +117,19 @@ def test_the_suite_file_lies_beside_its_records_byte_by_byte(place, mark):
     assert {r["suite"]["sha256"] for r in place.records()} == {hashlib.sha256(kept).hexdigest()}
 
 
+def test_a_range_of_seeds_is_run(place):
+    assert place.run("--seeds", "4-5")[0] == 0
+    assert {seed for _, seed in place.statuses()} == {4, 5}
+    assert {tuple(record["planned"]["seeds"]) for record in place.records()} == {(4, 5)}
+
+
+@pytest.mark.parametrize("seeds", ["5-4", "-1-2", "a-b", "3-"])
+def test_what_is_no_range_of_seeds_is_a_mistake(place, seeds, capsys):
+    with pytest.raises(SystemExit):
+        place.run(f"--seeds={seeds}")
+    assert "expected a number, a range such as 5-9, or auto" in capsys.readouterr().err
+
+
 def test_report_prints_the_table_of_the_run(place):
     _, table, _ = place.run("--quiet")
     assert main(["report", "results/tiny"]) == 0

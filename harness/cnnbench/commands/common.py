@@ -37,7 +37,7 @@ def suite_overrides(parser: argparse.ArgumentParser) -> None:
         "--seeds",
         type=_seeds,
         metavar="N",
-        help="seeds 0 to N-1 in place of the suite's; auto: more of them for undecided arms, up to most_seeds",
+        help="seeds 0 to N-1 in place of the suite's, or 5-9; auto: more for undecided arms, up to most_seeds",
     )
     parser.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, mps, xla or auto in place of the suite's")
     parser.add_argument(
@@ -45,13 +45,16 @@ def suite_overrides(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _seeds(text: str) -> int | str:
+def _seeds(text: str) -> tuple[int, ...] | int | str:
     if text == AUTO:
         return text
+    first, dash, last = text.partition("-")
+    if dash and first.isdecimal() and last.isdecimal() and int(first) <= int(last):
+        return tuple(range(int(first), int(last) + 1))
     try:
         return int(text)
     except ValueError:
-        raise ArgumentTypeError(f"expected a number or {AUTO}, got {text!r}") from None
+        raise ArgumentTypeError(f"expected a number, a range such as 5-9, or {AUTO}, got {text!r}") from None
 
 
 def plugin_host() -> PluginHost:
@@ -80,6 +83,8 @@ def load_suite(path: Path, given: argparse.Namespace, host: PluginHost) -> Suite
 
         check_primary(suite)
         suite = replace(suite, seeds=tuple(range(suite.inference.most_seeds)))
+    elif isinstance(given.seeds, tuple):
+        suite = replace(suite, seeds=given.seeds)
     elif given.seeds is not None:
         if given.seeds < 1:
             raise UsageError(f"--seeds: expected at least 1, got {given.seeds}")
