@@ -14,7 +14,9 @@ from scipy.stats import ttest_1samp
 from statsmodels.stats.anova import AnovaRM
 
 from cnnbench.design import cells as cells_of
+from cnnbench.inference import Inference
 from cnnbench.stats.designs import interactions, main_effects, steps
+from cnnbench.stats.verdicts import judge
 
 SIZES = (3, 2, 2)
 
@@ -121,3 +123,17 @@ def test_contrasts_see_nothing_but_their_own_axes(sizes, seed):
         assert values == pytest.approx(np.full(3, own[axes[0]][levels[0]] - own[axes[0]][0]))
     for values in estimates(interactions(sizes), cells).values():
         assert values == pytest.approx(np.zeros(3), abs=1e-9)
+
+
+def test_a_design_without_any_effect_is_called_to_have_one_in_five_percent_at_most():
+    """400 designs of 3 x 2 cells and five seeds, whose errors are as skewed as an exponential's; both families."""
+    rng = np.random.default_rng(0)
+    calls = {"main": 0, "interactions": 0}
+    for _ in range(400):
+        luck = rng.exponential(3, 5)
+        cells = {cell: luck + rng.exponential(1, 5) for cell in itertools.product(range(3), range(2))}
+        for name, contrasts in (("main", main_effects((3, 2))), ("interactions", interactions((3, 2)))):
+            arms = {str(place): contrast.sides(cells) for place, contrast in enumerate(contrasts)}
+            judged = judge(arms, better="higher", margin=None, inference=Inference(), rng=rng)
+            calls[name] += any(one.verdict != "unresolved" for one in judged.values())
+    assert max(calls.values()) <= 20 + 3 * (400 * 0.05 * 0.95) ** 0.5, calls
