@@ -101,8 +101,8 @@ class Observer:
     def _log(self, trial: Mapping[str, Any]) -> Log:
         key = trial["key"]
         if key not in self._open:
-            name = f"{trial['dataset']}, " if trial["dataset"] else ""
-            self._open[key] = self._library.open(f"{name}{trial['arm']}, seed {trial['seed']}")
+            name = f"{trial['arm']}, seed {trial['seed']}"
+            self._open[key] = self._library.open(f"{name}, {trial['dataset']}" if trial["dataset"] else name)
         return self._open[key]
 
 
@@ -111,7 +111,8 @@ def params_of(record: Mapping[str, Any]) -> dict[str, Value]:
     facts = {name: record[name] for name in ("dataset", "arm", "role", "changes", "seed", "device", "budget")}
     facts |= {"suite": record["suite"]["name"], "suite.sha256": record["suite"]["sha256"]}
     settings = dict(record["settings"])
-    return {**facts, **dict(_flat({**settings, **settings.pop("techniques", {})}))}
+    techniques = settings.pop("techniques")
+    return {**facts, **dict(_flat({**settings, **techniques}))}
 
 
 def _flat(value: object, prefix: str = "") -> Iterator[tuple[str, Value]]:

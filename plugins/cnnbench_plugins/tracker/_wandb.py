@@ -26,13 +26,14 @@ class Group:
     def __init__(self, run: Mapping[str, Any]) -> None:
         self._suite = str(run["suite"])
         self._name = f"{self._suite} {datetime.now(UTC).isoformat(timespec='seconds')}"
-        self._facts = {name: str(run[name]) for name in ("suite", "question", "sha256", "device")}
+        self._facts = {name: str(run[name]) for name in ("suite", "question", "device")}
         self._folder = Path(os.environ.get("WANDB_DIR") or run["results"])
         self._folder.mkdir(parents=True, exist_ok=True)
         self._mode: Any = os.environ.get("WANDB_MODE") or "offline"
         self._settings = wandb.Settings(
             console="off",
             silent=True,
+            host="-",  # the machine's name otherwise
             disable_code=True,
             disable_git=True,
             save_code=False,
