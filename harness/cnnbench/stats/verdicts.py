@@ -116,7 +116,7 @@ def judge(
 
     "Skewed" is no technique that does nothing: its differences have the mean zero and are exponential, with half of
     their variance in common. An arm that now and then fails badly, and makes up for it on average, is like that; t and
-    sign-flip tests alike (7 to 9 % from 10 seeds on) then say too often that the *mean* differs.
+    sign-flip tests alike (6 to 9 % from 10 seeds on) then say too often that the *mean* differs.
 
     Args:
         arms: by name, its values and those of its reference, one a seed in the same order, [n] each; not finite where a
