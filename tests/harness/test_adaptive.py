@@ -70,7 +70,7 @@ class Place:
         self.folder, self.capsys, self.tiny_suite = folder, capsys, tiny_suite
         self.suite = folder / "tiny.toml"
 
-    def write(self, arms: dict[str, str] | None = None, most: int = 9, **top: Any) -> None:
+    def write(self, arms: dict[str, str] | None = None, most: int = 6, **top: Any) -> None:
         text = self.tiny_suite(ARMS if arms is None else arms, **{"seeds": 2, "placebo": True, **top})
         self.suite.write_text(text + STATISTICS.format(most))
 
@@ -112,6 +112,7 @@ def row(table: str, arm: str) -> str:
 
 
 def test_a_hopeless_arm_is_decided_early_and_the_others_go_on(place):
+    place.write(most=9)
     code, table, err = place.run()
     assert code == 0
     assert place.counts() == {"baseline": 9, "hopeless": 4, "like it": 9, "placebo": 9}
@@ -140,19 +141,19 @@ def test_the_same_command_again_runs_and_writes_nothing(place):
     assert place.capsys.readouterr().out.splitlines()[:8] == table.splitlines()[:8]
 
 
-@pytest.mark.parametrize("stop", [3, 18, 27])
-def test_a_stopped_run_goes_on_where_it_was(place, stop, monkeypatch):
+def test_a_stopped_run_goes_on_where_it_was(place, monkeypatch):
+    place.write(most=9)
     _, table, _ = place.run("--results", "undisturbed", "--cache", "other")
-    table = table.replace("undisturbed", "results/tiny")
-    monkeypatch.setattr(FakeBench, "stop_after", stop)
-    code, _, _ = place.run()
-    assert code == 130
+    left = 31
+    for done in (3, 15, 8):  # within the first look, the second, the third
+        monkeypatch.setattr(FakeBench, "stop_after", done)
+        assert place.run()[0] == 130
+        left -= done
     monkeypatch.setattr(FakeBench, "stop_after", math.inf)
     code, resumed, _ = place.run()
     assert code == 0
-    assert resumed == table
-    assert sum(FakeBench.trained.values()) == 31 - stop
-    assert place.counts()["hopeless"] == 4
+    assert resumed == table.replace("undisturbed", "results/tiny")
+    assert sum(FakeBench.trained.values()) == left
 
 
 def test_seeds_that_were_there_before_are_taken_over(place):
@@ -161,45 +162,45 @@ def test_seeds_that_were_there_before_are_taken_over(place):
     code, table, _ = place.run()
     assert code == 0
     assert "4/4" in row(table, "hopeless")
-    assert sum(FakeBench.trained.values()) == 3 * 4
+    assert sum(FakeBench.trained.values()) == 3  # the sixth seed of all but one
 
 
 def test_fresh_runs_every_trial_once(place):
     place.run()
     code, _, _ = place.run("--fresh")
     assert code == 0
-    assert sum(FakeBench.trained.values()) == 31
+    assert sum(FakeBench.trained.values()) == 22
     assert set(FakeBench.trained.values()) == {1}
-    assert place.counts() == {"baseline": 9, "hopeless": 4, "like it": 9, "placebo": 9}
+    assert place.counts() == {"baseline": 6, "hopeless": 4, "like it": 6, "placebo": 6}
 
 
 def test_what_fails_under_every_first_seed_gets_no_more(place, monkeypatch):
-    monkeypatch.setattr(FakeBench, "broken", ("silu", set(range(9))))
+    monkeypatch.setattr(FakeBench, "broken", ("silu", set(range(6))))
     place.write({**ARMS, "gelu": '{ activation = "gelu" }'})
     code, table, _ = place.run()
     assert code == 1
-    assert place.counts() == {"baseline": 9, "hopeless": 4, "like it": 4, "gelu": 9, "placebo": 9}
+    assert place.counts() == {"baseline": 6, "hopeless": 4, "like it": 4, "gelu": 6, "placebo": 6}
     assert "0/4" in row(table, "like it")
     assert set(FakeBench.trained.values()) == {1}, "a failure is not tried again at the next look"
 
 
 def test_what_fails_now_and_then_goes_on_with_the_pairs_there_are(place, monkeypatch):
-    monkeypatch.setattr(FakeBench, "broken", ("silu", {1, 7}))
+    monkeypatch.setattr(FakeBench, "broken", ("silu", {1, 5}))
     code, table, _ = place.run()
     assert code == 1
-    assert "7/9" in row(table, "like it")
-    assert "unresolved (n=7)" in row(table, "like it")
+    assert "4/6" in row(table, "like it")
+    assert "unresolved (n=4)" in row(table, "like it")
     monkeypatch.setattr(FakeBench, "broken", ("", set()))
     code, table, _ = place.run()
     assert code == 0
-    assert "9/9" in row(table, "like it")
+    assert "6/6" in row(table, "like it")
     assert sum(FakeBench.trained.values()) == 2, "in a new call a failure runs again"
 
 
 def test_what_an_open_arm_is_compared_with_goes_on_with_it(place):
     place.write({**ARMS, "beside": '{ augmentation = "hflip", activation = "silu", against = "hopeless" }'})
     _, table, _ = place.run()
-    assert place.counts() == {"baseline": 9, "hopeless": 9, "like it": 9, "beside": 9, "placebo": 9}
+    assert place.counts() == {"baseline": 6, "hopeless": 6, "like it": 6, "beside": 6, "placebo": 6}
     assert "worse" in row(table, "hopeless")
 
 
@@ -218,8 +219,6 @@ def test_a_budget_stops_between_looks_and_a_later_call_goes_on(place):
     assert "like it undecided" in err
     place.run("--budget", "1e-6")
     assert place.counts()["like it"] == 6, "a call runs one look at least"
-    place.run("--budget", "1000")
-    assert place.counts()["like it"] == 9
 
 
 def test_an_arm_goes_on_until_every_dataset_has_decided(place):
