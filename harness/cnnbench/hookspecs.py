@@ -104,7 +104,8 @@ def cnnbench_epoch_finished(trial: Mapping[str, Any], progress: Mapping[str, Any
     """A training epoch ended in a worker.
 
     Args:
-        trial: ``{"key": str, "dataset": label, "arm": str, "seed": int}``; of several trials that share the training, the first.
+        trial: ``{"key": str, "dataset": label, "arm": str, "seed": int, "stage": str}``; of several trials that share
+            the training, the first. The stage is ``train``, or ``compress`` where a compressor trains.
         progress: the fields of ``cnnbench.types.Progress``.
     """
 
