@@ -144,9 +144,13 @@ def _sign_flip(tested: dict[Quantity, list[Judgement]], inference: Inference) ->
 
 
 def _few_seeds(table: Table, tested: dict[Quantity, list[Judgement]]) -> Iterator[str]:
-    timed = [q.label for q, found in tested.items() if kind_of(q) == "timed" and min(j.n for j in found) < FEWEST_SEEDS]
+    timed = [q for q in tested if kind_of(q) == "timed" and min(j.n for j in tested[q]) < FEWEST_SEEDS]
     if timed:
-        yield f"{_capital(listed(timed))}: fewer than {FEWEST_SEEDS} seeds decide nothing."
+        counts = {row.arm: j.n for row in table.rows for q in timed if row.role == "arm" and (j := _judged(row, q))}
+        few = [printable(arm) for arm, n in counts.items() if n < FEWEST_SEEDS]
+        whose = f" ({named(few)})" if len(few) < len(counts) else ""
+        labels = _capital(listed(q.label for q in timed))
+        yield f"{labels}: fewer than {FEWEST_SEEDS} seeds decide nothing{whose}."
     primary = next(q for q in table.quantities if q.key == table.primary)
     if kind_of(primary) == "exact":
         return

@@ -181,7 +181,7 @@ def test_the_card_says_what_it_is_and_what_was_measured(run, tmp_path, capsys) -
     assert "float32 [N, 1, 8, 8]" in card
     assert "classes in order: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9" in card
     assert "Technique, input**: z\\_score" in card
-    assert re.search(r"\| size \| [\d.]+( ± [\d.]+)? KiB \|", card)
+    assert re.search(r"\| size \| [\d.]+( ± [\d.]+)? KiB( [▲▼])? \|", card)
     assert f"| {100 * record['metrics']['accuracy']:.1f} % |" in card
     assert record["suite"]["sha256"] in card
     assert "same class for 100 %" in card
