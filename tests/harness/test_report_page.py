@@ -148,6 +148,7 @@ def test_nothing_comes_from_elsewhere(page, outline):
     assert directives["script-src"] == f"'sha256-{digest}'"
     for _, attributes in outline.tags:
         assert not {"src", "srcset", "data", "action", "onclick", "onload", "onerror"} & set(attributes)
+    assert not {"link", "iframe", "img", "object", "embed", "video", "audio", "base"} & {tag for tag, _ in outline.tags}
     assert not re.search(r"url\((?!#)|@import|@font-face", page)
 
 
