@@ -6,6 +6,7 @@ import io
 import warnings
 from typing import TYPE_CHECKING, Any, Final
 
+from cnnbench.figures.style import INK, SERIES
 from cnnbench.numerals import scale
 from cnnbench.text import printable, wrapped
 
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
     from cnnbench.history import History, Moment, Series
     from cnnbench.stats.intervals import Estimate
 
-COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00")
-"""Told apart by the colour-blind as well (Okabe and Ito 2008), without its yellow, which is faint on white."""
+COLOURS: Final = tuple(colour.light for colour in (*SERIES[:4], INK, *SERIES[4:]))
+"""Those of a report's figures; told apart by the colour-blind as well."""
 _LINES: Final = ("-", "--", ":")
 _MARKERS: Final = "osD^vPX"
 _MOST_TICKS: Final = 24

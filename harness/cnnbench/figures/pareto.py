@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 Standing = Literal["front", "open", "behind", "placebo"]
 _COSTS = ("latency_b", "energy_inference_mj", "size_bytes", "params", "flops")
+MANY = 12
+"""Of more arms only the front and the baseline have names and intervals; the others are numbers."""
 WORDS: Final = {
     "front": "on the Pareto front",
     "open": "not told apart from it",
@@ -168,6 +170,8 @@ def caption(subject: Subject, pareto: Pareto) -> str:
         f"Means with 95 % intervals, {numbers(point.n for point in pareto.points)}.",
         "The line is the Pareto front by means: no other arm is both cheaper and better.",
     ]
+    if len(pareto.points) > MANY:
+        words.append("Intervals are those of the front and the baseline; the others' stand in the table.")
     if any(point.standing == "open" for point in pareto.points):
         words.append(
             "Hollow: behind the front, but no arm that beats it there is surely better (paired 95 % interval)."

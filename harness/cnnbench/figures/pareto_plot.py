@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING
 
 from cnnbench.figures.canvas import Canvas, Key, breadth, folded, legend_rows, marked, plain_log
 from cnnbench.figures.labels import Box, place
 from cnnbench.figures.limits import log_window, wide, window
-from cnnbench.figures.pareto import WORDS
+from cnnbench.figures.pareto import MANY, WORDS
 from cnnbench.figures.style import BLUE, EDGE, GREY, LINE, RIGHT, SHADE, SMALL, SOFT
 from cnnbench.text import printable
 
@@ -42,7 +43,9 @@ def draw(pareto: Pareto) -> Canvas:
     present = {point.standing for point in pareto.points}
     keys = [Key(WORDS[s], colour, marker=m, hollow=h) for s, (m, colour, h) in _LOOKS.items() if s in present]
     legend = legend_rows(keys)
-    listing = _flow([f"{number}\u2009\u2009{_name(point)}" for number, point in numbered])
+    crowded = [_name(point) for number, point in numbered if not number]
+    listing = _flow([f"{number}\u2009\u2009{_name(point)}" for number, point in numbered if number])
+    listing += _flow(["without a label:", *crowded]) if crowded else []
     canvas = Canvas(area.bottom + 44 + (len(legend) + len(listing)) * LINE + (4 if listing else 0) + EDGE)
     axes = _axes(canvas, pareto, area)
     _marks(axes, pareto)
@@ -56,8 +59,9 @@ def draw(pareto: Pareto) -> Canvas:
     canvas.label((left + RIGHT) / 2, area.bottom + 33, pareto.cost_label)
     base = area.bottom + 43 + LINE
     canvas.legend(EDGE, base, legend)
-    for place_, line in enumerate(listing):
-        canvas.text(EDGE, base + 4 + (len(legend) + place_) * LINE, line, size=SMALL)
+    for number, row in enumerate(listing):
+        for offset, item in row:
+            canvas.text(EDGE + offset, base + 4 + (len(legend) + number) * LINE, item, size=SMALL)
     return canvas
 
 
@@ -70,16 +74,20 @@ def _nearer(pixels: Sequence[tuple[float, float]], own: tuple[float, float], box
     return any(away(point) < away(own) - 0.5 for point in pixels)
 
 
-def _flow(items: Sequence[str]) -> list[str]:
-    """Items side by side, in as many lines as they take."""
-    lines: list[str] = []
+def _flow(items: Sequence[str]) -> list[list[tuple[float, str]]]:
+    """Items side by side with their distances from the left, in as many rows as they take."""
+    rows: list[list[tuple[float, str]]] = []
+    place_, room = 0.0, RIGHT - EDGE
     for item in items:
-        joined = f"{lines[-1]}     {item}" if lines else item
-        if lines and breadth(joined, SMALL) <= RIGHT - EDGE:
-            lines[-1] = joined
+        lines = folded(item, room, SMALL)
+        width = breadth(lines[0], SMALL)
+        if rows and len(lines) == 1 and place_ + width <= room:
+            rows[-1].append((place_, item))
         else:
-            lines += folded(item, RIGHT - EDGE, SMALL)
-    return lines
+            rows += [[(0.0, line)] for line in lines]
+            place_ = 0.0 if len(lines) == 1 else room
+        place_ += width + 14
+    return rows
 
 
 def _axes(canvas: Canvas, pareto: Pareto, area: Box) -> Axes:
@@ -126,6 +134,8 @@ def _marks(axes: Axes, pareto: Pareto) -> None:
         marker, colour, hollow = _LOOKS[point.standing]
         x, y = _inside(axes, point)
         for span, across in ((point.cost, True), (point.quality, False)):
+            if not _outstanding(pareto, point):
+                continue
             ends = [end for end in span[1:] if math.isfinite(end)]
             if ends and ends[0] < ends[1]:
                 bar = (ends, [y, y]) if across else ([x, x], ends)
@@ -139,12 +149,17 @@ def _name(point: Point) -> str:
     return printable(point.arm) + (" (est.)" if point.estimated else "")
 
 
+def _outstanding(pareto: Pareto, point: Point) -> bool:
+    """Whether a point has its name and intervals: all of few, of many those of the front and the baseline."""
+    return len(pareto.points) <= MANY or point.baseline or point.standing == "front"
+
+
 Label = tuple[tuple[float, float], Box, str, bool]
 
 
 def _labels(
     pareto: Pareto, pixels: Sequence[tuple[float, float]], lines: Sequence[Box], area: Box
-) -> tuple[list[Label], list[tuple[int, Point]]]:
+) -> tuple[list[Label], list[tuple[str, Point]]]:
     """Names where there is room, those of the front and of the baseline first; numbers for the others.
 
     Names keep clear of lines where they can, of points and of each other always.
@@ -160,18 +175,24 @@ def _labels(
     room = Box(area.left, area.top - 8, area.right, area.bottom)
     found: dict[int, Box] = {}
     for obstacles, near in ((lines, 3), ((), 2)):
-        rest = [i for i in order if i not in found and sizes[i][0] <= _LONGEST]
+        rest = [
+            i for i in order if i not in found and sizes[i][0] <= _LONGEST and _outstanding(pareto, pareto.points[i])
+        ]
         taken = [*marks, *obstacles, *found.values()]
         boxes = place([pixels[i] for i in rest], [sizes[i] for i in rest], taken, room, near)
         found |= {i: box for i, box in zip(rest, boxes, strict=True) if box is not None}
     labels: list[Label] = [(pixels[i], box, names[i], pareto.points[i].baseline) for i, box in found.items()]
     numbered = {i: str(number) for number, i in enumerate(sorted(i for i in order if i not in found), 1)}
-    digits = [(breadth(number, SMALL) + 2, 12.0) for number in numbered.values()]
-    boxes = place([pixels[i] for i in numbered], digits, [*marks, *found.values()], room)
-    for (i, number), box in zip(numbered.items(), boxes, strict=True):
-        if box is not None:
-            labels.append((pixels[i], box, number, False))
-    return labels, [(int(number), pareto.points[i]) for i, number in numbered.items()]
+    digits = {i: (breadth(number, SMALL) + 2, 12.0) for i, number in numbered.items()}
+    spots: dict[int, Box] = {}
+    for obstacles in (lines, ()):
+        rest = [i for i in numbered if i not in spots]
+        taken = [*marks, *obstacles, *found.values(), *spots.values()]
+        boxes = place([pixels[i] for i in rest], [digits[i] for i in rest], taken, room)
+        spots |= {i: box for i, box in zip(rest, boxes, strict=True) if box is not None}
+    labels += [(pixels[i], box, numbered[i], False) for i, box in spots.items()]
+    order = sorted(numbered, key=lambda i: i not in spots)
+    return labels, [(numbered[i] if i in spots else "", pareto.points[i]) for i in order]
 
 
 def _lines(axes: Axes, pareto: Pareto, canvas: Canvas) -> list[Box]:
@@ -181,7 +202,7 @@ def _lines(axes: Axes, pareto: Pareto, canvas: Canvas) -> list[Box]:
     segments = [((x, before), (x, y)) for (x, y), (_, before) in zip(steps[1:], steps, strict=False)] + [
         ((x, y), (later, y)) for (x, y), (later, _) in zip(steps, [*steps[1:], (right, 0.0)], strict=False)
     ]
-    for point in pareto.points:
+    for point in filter(partial(_outstanding, pareto), pareto.points):
         x, y = _inside(axes, point)
         segments.append(((_end(point.cost[1], x), y), (_end(point.cost[2], x), y)))
         segments.append(((x, _end(point.quality[1], y)), (x, _end(point.quality[2], y))))
