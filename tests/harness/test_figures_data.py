@@ -164,6 +164,12 @@ def test_curves_are_means_over_the_seeds_that_got_so_far():
         assert curve.points[3].low is None
 
 
+def test_a_diverged_trial_takes_no_part_in_curves():
+    records = with_history(table_records.sample(5), lambda _: [{"epoch": 0, "train_loss": 1.0}])
+    found = curves.data(subject(table_records.of(records, "baseline", "group norm")))
+    assert [curve.points[0].n for curve in found.curves] == [5, 4]
+
+
 def test_arms_that_share_their_training_are_drawn_once():
     def shared(record: dict[str, Any]) -> str:
         return f"{record['arm'] if record['arm'] == 'mixup' else 'same'}{record['seed']}"
