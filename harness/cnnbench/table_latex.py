@@ -19,9 +19,10 @@ _HEAD: Final = r"""% A table of cnnbench, in plain ASCII. On its own: pdflatex F
 % In a paper: \usepackage{booktabs} in the preamble, \input{FILE} in the text. Its blocks are as wide as the text of
 % the article class at 10 pt (345 pt); in two columns write table* for table.
 \expandafter\ifx\csname @nodocument\endcsname\relax
-  \def\cnnbenchend{}% this is a paper: its preamble stands
+  % within a paper, whose preamble stands
+  \def\cnnbenchend{}\def\cnnbenchpage{}
 \else
-  \def\cnnbenchend{\end{document}}
+  \def\cnnbenchend{\end{document}}\def\cnnbenchpage{\clearpage}
   \documentclass{article}
   \usepackage{booktabs}
   \begin{document}
@@ -98,7 +99,7 @@ def _floats(sheet: Sheet, label: str) -> Iterator[str]:
         pages[-1].append(block)
         left -= height
     for number, page in enumerate(pages):
-        yield r"\begin{table}[htbp]"
+        yield r"\begin{table}[!htbp]"
         yield r"\centering\small\sloppy"
         yield rf"\setlength{{\tabcolsep}}{{{_GAP:g}pt}}"
         if number == 0:
@@ -114,7 +115,7 @@ def _floats(sheet: Sheet, label: str) -> Iterator[str]:
             yield from _notes(sheet.notes)
         yield r"\end{table}"
     if sheet.notes and notes > left:
-        yield "% These notes fill a page, so they stand behind the table and not in it."
+        yield r"\cnnbenchpage% these notes fill a page, so they stand behind the table and not in it"
         yield from _notes(sheet.notes)
 
 

@@ -98,9 +98,23 @@ def test_many_rows_and_many_notes_stay_on_their_pages(tmp_path):
         "table", "many", "Which?", (fixed.column("arm", "", *names), *wide), ("A note of some words. " * 9,) * 40
     )
     source = latex(fixed.report(sheet))
-    assert source.count(r"\begin{table}") > 3
+    assert source.count(r"\begin{table}[!htbp]") > 3
     assert source.count(r"\label{") == 1
     compiled(tmp_path, source)
+
+
+@needs_tex
+def test_on_its_own_notes_stand_behind_their_table_also_where_they_fill_a_page(tmp_path):
+    names = [f"arm {number}" for number in range(14)]
+    wide = [fixed.column(f"quantity {n}", "ms", *("1.234 ± 0.056" for _ in names)) for n in range(9)]
+    notes = tuple(f"Note {number} of some words. " + "words " * 40 for number in range(20))
+    source = latex(fixed.report(Sheet("table", "t", "Which?", (fixed.column("arm", "", *names), *wide), notes)))
+    assert source.count(r"\begin{table}") == 2
+    # What is written so is written when its page is, in the order of the pages.
+    marked = source.replace("Note 0 of", r"\write-1{THE NOTES}Note 0 of")
+    marked = marked.replace(r"\bottomrule", r"\bottomrule\noalign{\write-1{THE TABLE}}")
+    log = compiled(tmp_path, marked)
+    assert 0 < log.rindex("THE TABLE") < log.index("THE NOTES")
 
 
 @needs_tex
