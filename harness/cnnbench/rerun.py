@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -40,34 +41,17 @@ class Rerun:
     lines: tuple[str, ...]
 
 
-def rerun(
-    folder: Path, records: Sequence[Mapping[str, Any]], host: PluginHost, arm: str | None, seed: int | None
-) -> Rerun:
-    """Train and evaluate one trial again, in a folder and a cache that go afterwards.
-
-    Latency, energy and memory are not taken again: they are the machine's. The arm runs alone, as if it were the
-    baseline: what it is called and compared with is no part of its training.
+def choose(records: Sequence[Mapping[str, Any]], arm: str | None, seed: int | None) -> Mapping[str, Any]:
+    """The record of the trial to run again.
 
     Args:
-        folder: the published one, with its suite file.
         records: of the run.
-        host: for the techniques that the suite names.
         arm: its name; None for the one whose trials took the least time.
         seed: None for the first that is ok.
 
     Raises:
-        UsageError: there is no such trial that is ok, or the suite can't run here.
+        UsageError: there is no such trial that is ok.
     """
-    record = _chosen(records, arm, seed)
-    suite = load(folder / str(record["suite"]["file"]), host.registry, data=True)
-    alone = _alone(suite, record)
-    with TemporaryDirectory(prefix="cnnbench-verify-") as scratch:
-        options = RunOptions(Path(scratch) / "results", Path(scratch) / "cache", executor="inline", workers=None)
-        made = run_suite(alone, host, options, make_progress()).records[-1]
-    return _compared(record, made)
-
-
-def _chosen(records: Sequence[Mapping[str, Any]], arm: str | None, seed: int | None) -> Mapping[str, Any]:
     names = list(dict.fromkeys(str(record["arm"]) for record in records))
     if arm is not None and arm not in names:
         raise UsageError(f"--rerun: no arm {arm!r} in these records: {nearest(arm, names)}".rstrip(": "))
@@ -78,11 +62,39 @@ def _chosen(records: Sequence[Mapping[str, Any]], arm: str | None, seed: int | N
         raise UsageError(f"--rerun: no trial{whose}{which} is ok in these records")
     took: dict[tuple[str, str], float] = {}
     for record in fit:
-        name = (str(record.get("dataset") or ""), str(record["arm"]))
-        took[name] = min(took.get(name, float("inf")), sum((record.get("seconds") or {}).values()))
+        took[_row(record)] = min(took.get(_row(record), math.inf), seconds(record))
     fastest = min(took, key=lambda name: took[name])
-    mine = [r for r in fit if (str(r.get("dataset") or ""), str(r["arm"])) == fastest]
-    return min(mine, key=lambda r: int(r["seed"]))
+    return min((record for record in fit if _row(record) == fastest), key=lambda record: int(record["seed"]))
+
+
+def seconds(record: Mapping[str, Any]) -> float:
+    """How long a trial's stages took; infinite where the record does not say, as of a trial of another machine."""
+    return sum((record.get("seconds") or {}).values()) or math.inf
+
+
+def rerun(folder: Path, record: Mapping[str, Any], host: PluginHost) -> Rerun:
+    """Train and evaluate one trial again, in a folder and a cache that go afterwards.
+
+    Latency, energy and memory are not taken again: they are the machine's. The arm runs alone, as if it were the
+    baseline: what it is called and compared with is no part of its training.
+
+    Args:
+        folder: the published one, with its suite file.
+        record: of the trial.
+        host: for the techniques that the suite names.
+
+    Raises:
+        UsageError: the suite can't run here.
+    """
+    suite = load(folder / str(record["suite"]["file"]), host.registry, data=True)
+    with TemporaryDirectory(prefix="cnnbench-verify-") as scratch:
+        options = RunOptions(Path(scratch) / "results", Path(scratch) / "cache", executor="inline")
+        made = run_suite(_alone(suite, record), host, options, make_progress(quiet=True)).records[-1]
+    return _compared(record, made)
+
+
+def _row(record: Mapping[str, Any]) -> tuple[str, str]:
+    return str(record.get("dataset") or ""), str(record["arm"])
 
 
 def _alone(suite: Suite, record: Mapping[str, Any]) -> Suite:

@@ -93,7 +93,10 @@ def test_version(command):
         (["run", "--wrkers=3", "a.toml"], "cnnbench run: unknown option '--wrkers': did you mean '--workers'?"),
         (["run", "a.toml", "--bogus-thing"], "cnnbench run: unknown option '--bogus-thing' (see cnnbench run --help)"),
         (["list", "norm", "pool"], "cnnbench list: unknown argument 'pool' (see cnnbench list --help)"),
-        (["run", "a.toml", "--seeds", "x"], "cnnbench run: argument --seeds: invalid int value: 'x'"),
+        (
+            ["run", "a.toml", "--seeds", "x"],
+            "cnnbench run: argument --seeds: expected a number, a range such as 5-9, or auto, got 'x'",
+        ),
         (["report"], "cnnbench report: the following arguments are required: RESULTS"),
     ],
 )

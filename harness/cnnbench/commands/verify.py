@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,11 +41,13 @@ def _verify(given: argparse.Namespace) -> int:
         print(f"{found.publication.ok}/{found.publication.planned} trials ok")
     good = found.clean
     if given.rerun is not None:
-        from cnnbench.rerun import rerun
+        from cnnbench.rerun import choose, rerun
 
         if found.publication is None:
             raise UsageError("--rerun: the records and the suite file do not belong together, so nothing has run")
-        again = rerun(given.folder, found.publication.records, plugin_host(), given.rerun or None, given.seed)
+        record = choose(found.publication.records, given.rerun or None, given.seed)
+        print(f"cnnbench: {record['arm']}, seed {record['seed']}: runs again", file=sys.stderr)
+        again = rerun(given.folder, record, plugin_host())
         print("\n".join(again.lines))
         good &= again.agrees
     return OK if good else SOME_FAILED
