@@ -106,6 +106,8 @@ def test_signed_ranks_are_wilcoxons(differences):
 def test_signed_ranks_with_ties_and_zeros_count_the_patterns_that_there_are():
     # Without the zero, ranks 1.5, 1.5, 3: the sums of signs are 6 or -6 in two of eight patterns.
     assert signed_rank([0.0, 1.0, 1.0, 2.0], chance()) == 2 / 8
+    # Ranks 1 to 4, of which ten patterns reach |-1 - 2 + 3 + 4|; with the zero ranked too it would be twelve.
+    assert signed_rank([0.0, -1.0, -2.0, 3.0, 4.0], chance()) == 10 / 16
     assert signed_rank([0.0, 0.0], chance()) == 1.0
 
 
@@ -234,12 +236,13 @@ def test_few_datasets_do_not_speak_for_others():
 def test_an_arm_that_failed_on_a_dataset_leaves_it_out_of_the_ranks_alone():
     data = records(7)
     for record in data:
-        if record["dataset"] == "data 2" and record["arm"] == "mixup":
+        lost = record["dataset"] == "data 1" and record["arm"] == "group norm" and record["seed"] == 0
+        if lost or (record["dataset"] == "data 2" and record["arm"] == "mixup"):
             record |= {"status": "oom", "metrics": {}}
     found = aggregate(by_dataset(data))
     rows = {row.arm: row for row in found.rows}
     assert found.ranked == tuple(f"data {place}" for place in (0, 1, 3, 4, 5, 6))
-    assert (rows["mixup"].difference.n, rows["group norm"].difference.n) == (24, 28)
+    assert (rows["mixup"].difference.n, rows["group norm"].difference.n) == (24, 27)
     assert sum(rows["mixup"].counts.values()) == 6
     assert any("Left out of the ranks" in note and "data 2" in note for note in sheet(by_dataset(data)).notes)
 
