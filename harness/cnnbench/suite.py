@@ -136,7 +136,7 @@ class Suite:
 
     @property
     def content(self) -> bytes:
-        """The file's bytes, as ``sha256`` is of them; the text lacks the mark that some editors put at a file's start."""
+        """The file's bytes, as ``sha256`` is of them; the text lacks the mark that some editors put first."""
         plain = self.text.encode()
         return plain if hashlib.sha256(plain).hexdigest() == self.sha256 else codecs.BOM_UTF8 + plain
 

@@ -53,7 +53,8 @@ execute.scheduler
 execute.inline execute.local execute.perform execute.worker
 store
 frame
-series numerals ratios own_intervals verdicts judged contrasts effects aggregate columns notices conditions verdict_notes footnotes table_data table_formats tex table_latex table_parquet tables samples
+series numerals ratios own_intervals verdicts judged contrasts effects aggregate columns notices conditions \
+verdict_notes footnotes table_data table_formats tex table_latex table_parquet tables samples
 figures.labels figures.limits figures.style
 figures.canvas figures.svg
 figures.figure figures.subject

@@ -378,8 +378,10 @@ class TestCasesAtTheEdge:
 
     @pytest.mark.parametrize(
         "name",
-        ["正規化なし", "naïve – ½", "12 px", "+3.5", "–", "tab\there", "\x1b[31mred", "e" * 70, "wörter " * 12]
-        + ["مرحبا بالعالم", "👩‍🔬 lab", "a&b #1 50% \\_{x}^~ <i>|"],
+        [
+            *("正規化なし", "naïve – ½", "12 px", "+3.5", "–", "tab\there", "\x1b[31mred", "e" * 70, "wörter " * 12),
+            *("مرحبا بالعالم", "👩‍🔬 lab", "a&b #1 50% \\_{x}^~ <i>|"),
+        ],
     )
     def test_terminal_stays_aligned_with_any_name(self, name: str) -> None:
         text = render(renamed(sample(), "silu", name), "terminal", 120)
