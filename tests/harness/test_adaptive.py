@@ -269,7 +269,7 @@ dataset = "digits"
 model = { name = "resnet", depth = 8, width = 4 }
 placebo = true
 [recipe]
-epochs = 1
+epochs = 2
 optimizer = { name = "sgd", lr = 0.1, momentum = 0.9 }
 [arms]
 "hopeless" = { recipe = { optimizer = { name = "sgd", lr = 1e-7 } } }
@@ -280,6 +280,7 @@ most_seeds = 6
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.skipif(os.name != "posix", reason="kills by POSIX signals")
 def test_real_trainings_killed_and_resumed_come_to_the_same_table(tmp_path):
     def start(folder: str) -> subprocess.Popen[str]:
@@ -295,7 +296,7 @@ def test_real_trainings_killed_and_resumed_come_to_the_same_table(tmp_path):
             start_new_session=True,
         )
 
-    whole, _ = start("undisturbed").communicate(timeout=280)
+    whole, _ = start("undisturbed").communicate()
     assert "4/4" in row(whole, "hopeless")
     assert "worse" in row(whole, "hopeless")
     assert "6/6" in row(whole, "hard swish")
@@ -306,5 +307,5 @@ def test_real_trainings_killed_and_resumed_come_to_the_same_table(tmp_path):
         time.sleep(0.05)
     os.killpg(killed.pid, signal.SIGKILL)
     killed.communicate()
-    resumed, _ = start("killed").communicate(timeout=280)
+    resumed, _ = start("killed").communicate()
     assert resumed == whole
