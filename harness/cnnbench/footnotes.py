@@ -120,7 +120,7 @@ def _references(trials: TrialSet, rows: Sequence[Row]) -> Iterator[str]:
         asked = Inference.from_plain(trials.heading.get("statistics")).interval
         interval = "paired t interval" if asked == "t" else "BCa bootstrap interval"
         if looks_of(trials):
-            interval = "repeated confidence interval at the look that decided"
+            interval = "repeated confidence interval at the arm's last look"
         whose = printable(next(iter(there))) if list(there) == [trials.baseline] else "an arm's reference"
         yield (
             f"Δ: difference from {whose} in the same seeds, ± its 95 % {interval}, which is not corrected for the "
