@@ -186,11 +186,16 @@ def _notes(found: Aggregate, by_dataset: Mapping[str, TrialSet]) -> Iterator[str
     yield "wins: share of datasets and seeds where the arm beats its reference, ties counted half."
     if found.friedman is not None:
         p = found.friedman.p
-        f = "∞" if np.isinf(found.friedman.f) else number(found.friedman.f, 2)
+        df, f = found.friedman.df, found.friedman.f
+        on = f"{len(found.ranked)} datasets"
+        told = (
+            "the ranks agree on all datasets"
+            if np.isinf(f)
+            else f"F({df[0]}, {df[1]}) = {number(f, 2)} (Iman and Davenport)"
+        )
         yield (
-            f"Ranks are of means over seeds, on {len(found.ranked)} datasets. Friedman test: "
-            f"F({found.friedman.df[0]}, {found.friedman.df[1]}) = {f} (Iman and Davenport), p {_p(p, '= ')} by "
-            f"permutation: the arms' ranks {'differ' if p <= ALPHA else 'are not shown to differ'}."
+            f"Ranks are of means over seeds, on {on}. Friedman test: {told}, p {_p(p, '= ')} by permutation: "
+            f"the arms' ranks {'differ' if p <= ALPHA else 'are not shown to differ'} on these {on}."
         )
     if found.critical is not None and found.friedman is not None and found.friedman.p <= ALPHA:
         yield f"Average ranks that lie {number(found.critical, 2)} apart differ (Nemenyi, 5 %)."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import permutations, product
 
 import numpy as np
 import pytest
@@ -83,7 +84,22 @@ def test_what_has_no_ranks_to_compare_is_not_tested():
 def test_datasets_that_all_agree_are_the_strongest_evidence_there_can_be():
     found = friedman(np.tile([1.0, 2.0, 3.0], (3, 1)), chance())
     assert found.f == math.inf
-    assert found.p == pytest.approx(1 / 36, abs=0.006)  # one of the 3!^2 ways for the others to follow the first
+    assert found.p == 1 / 36  # one of the 3!^2 ways for the others to follow the first
+
+
+@pytest.mark.parametrize(
+    "scores",
+    [
+        [[1.0, 2.0, 3.0], [1.0, 3.0, 2.0], [2.0, 1.0, 3.0]],
+        [[1.0, 2.0, 2.0], [1.0, 3.0, 2.0], [5.0, 5.0, 1.0], [1.0, 2.0, 3.0]],
+        [[0.0, 1.0, 2.0, 3.0], [3.0, 1.0, 2.0, 0.0]],
+    ],
+)
+def test_of_few_arms_on_few_datasets_every_order_of_all_datasets_is_counted(scores):
+    seen = friedmanchisquare(*zip(*scores, strict=True)).statistic
+    tables = product(*(list(permutations(row)) for row in scores))
+    at_least = [friedmanchisquare(*zip(*table, strict=True)).statistic >= seen - 1e-9 for table in tables]
+    assert friedman(ranks(scores, higher=True), chance()).p == pytest.approx(np.mean(at_least), abs=1e-12)
 
 
 @pytest.mark.parametrize("datasets", [2, 3])
@@ -221,7 +237,10 @@ def test_the_sheet_has_a_row_for_each_arm_and_says_what_its_figures_are():
     assert texts(found, "Δ accuracy")[1].startswith("+1.981 ± 0.")
     assert texts(found, "better") == ["", "8", "0", ""]
     assert texts(found, "p") == ["", "0.016", "0.016", ""]
-    assert any("F(2, 14) = ∞" in note and "p < 0.001" in note for note in found.notes)
+    (ranked,) = (note for note in found.notes if "Friedman" in note)
+    assert "the ranks agree on all datasets, p < 0.001" in ranked
+    assert "∞" not in ranked
+    assert ranked.endswith("the arms' ranks differ on these 8 datasets.")
     assert any("not what other datasets would" in note for note in found.notes)
     assert any("apart differ (Nemenyi" in note for note in found.notes)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import permutations
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 RESAMPLES = 10_000
 PERMUTATIONS = 9_999
+_MOST_COUNTED = 50_000
+"""Up to so many tables of ranks are all counted; of more, some are drawn."""
 _TRIMMED = 0.25
 
 
@@ -65,14 +68,15 @@ def ranks(scores: ArrayLike, *, higher: bool) -> NDArray[np.float64]:
 def friedman(ranked: ArrayLike, rng: np.random.Generator) -> Friedman | None:
     """Friedman's test with the statistic of Iman & Davenport (Demsar 2006, section 3.2.2), by permutation.
 
-    If arms make no difference, each dataset's ranks are in any order equally likely. That is sampled (9,999 times, the
-    ranks seen counted in), ties as they are, and so false calls are at most as many as the level says for any number of
-    datasets. The F distribution is not safe there: in simulations of three arms that do not differ it called a
-    difference at 5 % in 17 to 20 % of the tables of two or three datasets, and in 4 to 6 % from five on.
+    If arms make no difference, each dataset's ranks are in any order equally likely. Of few arms on few datasets all
+    orders are counted, of more 9,999 are drawn and the ranks seen counted in; ties stay as they are. So false calls are
+    at most as many as the level says for any number of datasets. The F distribution is not safe there: in simulations
+    of three arms that do not differ it called a difference at 5 % in 17 to 20 % of the tables of two or three datasets,
+    and in 4 to 6 % from five on.
 
     Args:
         ranked: what ``ranks`` gives, [datasets, arms].
-        rng: of the permutations.
+        rng: of the orders drawn.
 
     Returns:
         None for fewer than two datasets or arms, and where all arms tie on all datasets.
@@ -88,12 +92,29 @@ def friedman(ranked: ArrayLike, rng: np.random.Generator) -> Friedman | None:
     if within == 0:
         return None
     seen = float((centred.mean(axis=0) ** 2).sum())
-    permuted = rng.permuted(np.broadcast_to(centred, (PERMUTATIONS, n, k)), axis=2).mean(axis=1)
-    extreme = np.count_nonzero((permuted**2).sum(axis=1) >= seen * (1 - 1e-9))
+    exact = math.factorial(k) ** (n - 1) <= _MOST_COUNTED
+    if exact:
+        means = _all_orders(centred) / n
+    else:
+        means = rng.permuted(np.broadcast_to(centred, (PERMUTATIONS, n, k)), axis=2).mean(axis=1)
+    extreme = np.count_nonzero((means**2).sum(axis=1) >= seen * (1 - 1e-9))
+    p = extreme / len(means) if exact else (extreme + 1) / (len(means) + 1)
     chi2, df = n * seen / within, (k - 1, (k - 1) * (n - 1))
     left = n * (k - 1) - chi2
     f = (n - 1) * chi2 / left if left > 1e-9 * chi2 else math.inf
-    return Friedman(chi2, f, df, float(fdtrc(*df, f)), (int(extreme) + 1) / (PERMUTATIONS + 1))
+    return Friedman(chi2, f, df, float(fdtrc(*df, f)), p)
+
+
+def _all_orders(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sums of the rows, [k!^(n - 1), k], in every order of each row but the first.
+
+    The first row's order names the columns and no more: a statistic that takes all columns alike does not see it.
+    """
+    sums = rows[:1]
+    for row in rows[1:]:
+        orders = np.array(list(permutations(row)))
+        sums = (sums[:, None] + orders).reshape(-1, rows.shape[1])
+    return sums
 
 
 def signed_rank(differences: ArrayLike, rng: np.random.Generator) -> float:
