@@ -122,7 +122,7 @@ def _one_suite(sources: Sequence[Source]) -> None:
             said = [str((one.records[-1].get("suite") or {}).get(name)) for one in (first, source)]
             if said[0] != said[1]:
                 raise UsageError(f"another {what} {said[0][:40]!r} in {first.name}, {said[1][:40]!r} in {source.name}")
-        if len(sources) > 1 and (source.records[-1].get("planned") or {}).get("looks"):
+        if any((record.get("planned") or {}).get("looks") for record in source.records):
             raise UsageError(
                 f"{source.name}: its seeds were added by looking at the results (--seeds auto), which holds its error "
                 "rate for that run alone: only runs with fixed seeds can be joined"

@@ -252,6 +252,9 @@ def test_seeds_added_by_looking_are_refused():
         record["planned"]["looks"] = [1, 2]
     with pytest.raises(UsageError, match=r"^B: its seeds were added by looking at the results \(--seeds auto\)"):
         merge({"A": a_run(), "B": two})
+    # A source by itself too: its joint records would no longer tell of the looks.
+    with pytest.raises(UsageError, match=r"^B: its seeds were added by looking"):
+        merge({"B": two})
 
 
 # Whatever the order
@@ -351,6 +354,15 @@ def test_other_records_are_not_written_over(place, capsys):
 def test_one_source_alone_is_a_mistake(place, capsys):
     assert main(["merge", written(Path("A"), a_run()), "--output", "both"]) == 2
     assert "expected two results or more" in capsys.readouterr().err
+
+
+def test_one_source_named_twice_is_a_mistake(place, capsys):
+    one, two = written(Path("A"), a_run((0, 1))), written(Path("B"), a_run((2,)))
+    for again in ("A", "./A", f"A/{FILE}", str(Path("A").absolute())):
+        assert main(["merge", one, two, again, "--output", "both"]) == 2
+        message = f"merge: {again}: the same records as A: expected every folder once"
+        assert message.replace("./", "") in capsys.readouterr().err
+    assert not Path("both").exists()
 
 
 def test_names_of_folders_are_distinct_and_plain():

@@ -351,7 +351,7 @@ class TestNotes:
     def test_looks_are_named(self) -> None:
         records = run(EFFECTS, planned={"looks": [4, 8]})
         assert "sequential paired t test, looking at 4, 8 seeds, against" in noted(records, "Verdicts (")
-        assert "repeated confidence interval" in noted(records, "Δ:")
+        assert "repeated confidence interval at the arm's last look" in noted(records, "Δ:")
         # The first look has decided, and what came later plays no part.
         assert data(records)["distill", "accuracy"]["diff_n"] == "4"
         first = series(records, "distill")[:4] - series(records, "baseline")[:4]

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import argparse
 
     from cnnbench.commands.common import AddCommand
+    from cnnbench.store import Records
 
 
 def add(command: AddCommand) -> None:
@@ -31,7 +32,13 @@ def _merge(given: argparse.Namespace) -> int:
 
     if len(given.results) < 2:
         raise UsageError(f"merge: expected two results or more, got {len(given.results)}")
-    found = {str(path): open_results(path) for path in given.results}
+    found: dict[str, Records] = {}
+    for path in given.results:
+        one = open_results(path)
+        same = next((name for name, other in found.items() if other.path.resolve() == one.path.resolve()), None)
+        if same is not None:
+            raise UsageError(f"merge: {path}: the same records as {same}: expected every folder once")
+        found[str(path)] = one
     for one in found.values():
         for problem in one.problems:
             print(f"cnnbench: warning: {one.path}: {problem}", file=sys.stderr)
