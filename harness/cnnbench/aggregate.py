@@ -8,17 +8,16 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from cnnbench.contrasts import logarithms, primary_of
+from cnnbench.contrasts import primary_of
 from cnnbench.judged import difference_text
 from cnnbench.numerals import MISSING, number, scale
-from cnnbench.series import series
 from cnnbench.sheets import Cell, Column, Sheet
 from cnnbench.stats import aggregate as figures
 from cnnbench.stats.effects import improvement
 from cnnbench.stats.multiplicity import holm
 from cnnbench.stats.power import ALPHA, seeds_for_sign_flip
 from cnnbench.text import listed, printable
-from cnnbench.verdicts import kind_of, looks_of, verdicts
+from cnnbench.verdicts import kind_of, levels, looks_of, verdicts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -98,7 +97,7 @@ def aggregate(by_dataset: Mapping[str, TrialSet]) -> Aggregate | None:
     if quantity.better == "neither":
         return None
     rng = np.random.default_rng(_SEED)
-    scores = {label: _scores(trials, first.arms, quantity) for label, trials in by_dataset.items()}
+    scores = {label: {arm: levels(trials, arm, quantity) for arm in first.arms} for label, trials in by_dataset.items()}
     competing = [arm for arm in first.arms if first.roles[arm] != "placebo"]
     means = {label: _means(found, competing) for label, found in scores.items()}
     ranked = {label: row for label, row in means.items() if np.isfinite(row).all()}
@@ -212,14 +211,6 @@ def _notes(found: Aggregate, by_dataset: Mapping[str, TrialSet]) -> Iterator[str
         yield "p: Wilcoxon's signed-rank test over datasets of each arm against its reference, corrected (Holm)."
     if any(map(looks_of, by_dataset.values())):
         yield "Seeds were added to arms that were still unresolved; verdicts allow for that, all else here does not."
-
-
-def _scores(trials: TrialSet, arms: Sequence[str], quantity: Quantity) -> dict[str, NDArray[np.float64]]:
-    """By arm one value a seed; logarithms of times."""
-    found = {arm: series(trials, arm, quantity.key) for arm in arms}
-    if kind_of(quantity) == "timed":
-        return {arm: logarithms(row) for arm, row in found.items()}
-    return found
 
 
 def _means(scores: Mapping[str, NDArray[np.float64]], arms: Sequence[str]) -> NDArray[np.float64]:

@@ -15,14 +15,13 @@ import numpy as np
 
 from cnnbench.design import cells
 from cnnbench.inference import Inference
-from cnnbench.quantities import quantities
+from cnnbench.quantities import quantities, smallest_step
 from cnnbench.ratios import FEWEST_SEEDS
-from cnnbench.series import series
 from cnnbench.stats import designs
 from cnnbench.stats.intervals import mean_interval
 from cnnbench.stats.sequential import judge_sequentially
 from cnnbench.stats.verdicts import judge
-from cnnbench.verdicts import kind_of, looks_of, verdicts
+from cnnbench.verdicts import kind_of, levels, looks_of, verdicts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -100,8 +99,9 @@ class Interplay:
     Attributes:
         quantity: of which.
         axes: both.
-        means: over seeds, and over the levels of all other axes, in the recorded unit: [levels of the first axis][of
-            the second], with their t interval. All cells are of the same seeds, those that lack no arm.
+        means: over seeds, and over the levels of all other axes, in the recorded unit (of times the logarithm of the
+            ratio to the baseline's): [levels of the first axis][of the second], with their t interval. All cells are of
+            the same seeds, those that lack no arm.
         judgements: by level of the first and of the second axis, neither the first level.
     """
 
@@ -180,6 +180,17 @@ def contrasts_of(kind: Kind, sizes: Sequence[int]) -> dict[Family, list[Contrast
     return {**found, "interactions": designs.interactions(sizes)} if len(sizes) > 1 else found
 
 
+def by_cell_of(trials: TrialSet, design: Design, quantity: Quantity) -> dict[Cell, NDArray[np.float64]]:
+    """By cell one value a seed, [n], nan where a seed has none; of times the logarithm of the ratio to the baseline's.
+
+    Args:
+        trials: of one dataset.
+        design: its design.
+        quantity: one of ``judged_quantities``.
+    """
+    return {cell: levels(trials, arm, quantity) for cell, arm in design.arms.items()}
+
+
 def differences(trials: TrialSet, family: Family, quantity: Quantity) -> list[NDArray[np.float64]]:
     """The contrasts of a family, of each one value a seed, [n], nan where a seed lacks an arm; of logarithms for times.
 
@@ -188,7 +199,7 @@ def differences(trials: TrialSet, family: Family, quantity: Quantity) -> list[ND
     design = design_of(trials)
     if design is None:
         return []
-    by_cell = _values(trials, design, quantity)
+    by_cell = by_cell_of(trials, design, quantity)
     sides = (contrast.sides(by_cell) for contrast in contrasts_of(design.kind, design.sizes).get(family, ()))
     return [plus - minus for plus, minus in sides]
 
@@ -203,7 +214,7 @@ def interplays(trials: TrialSet, quantity: Quantity) -> tuple[Interplay, ...]:
     design = design_of(trials)
     if design is None or design.kind != "factorial" or len(design.axes) < 2:
         return ()
-    by_cell = np.stack([series(trials, arm, quantity.key) for arm in design.arms.values()])
+    by_cell = np.stack(list(by_cell_of(trials, design, quantity).values()))
     by_cell = by_cell[:, np.isfinite(by_cell).all(axis=0)]
     if by_cell.shape[1] == 0:
         return ()
@@ -239,7 +250,7 @@ def _judged(
     trials: TrialSet, design: Design, contrasts: Sequence[Contrast], quantity: Quantity, margin: float | None
 ) -> list[Judgement]:
     """One family: the contrasts of one quantity."""
-    by_cell = _values(trials, design, quantity)
+    by_cell = by_cell_of(trials, design, quantity)
     if kind_of(quantity) == "timed" and margin is not None:
         margin = math.log1p(margin)
     looks = looks_of(trials)
@@ -249,31 +260,9 @@ def _judged(
         margin=margin,
         inference=Inference.from_plain(trials.heading.get("statistics")),
         # The finest of the family's steps would be too sure of the others.
-        resolution=_step(trials, quantity) * max(contrast.share for contrast in contrasts),
+        resolution=smallest_step(quantity, trials.records.values()) * max(contrast.share for contrast in contrasts),
         rng=np.random.default_rng(_SEED),
     )
     if kind_of(quantity) != "timed":
         return list(judged.values())
     return [one if one.n >= FEWEST_SEEDS else replace(one, verdict="unresolved") for one in judged.values()]
-
-
-def _values(trials: TrialSet, design: Design, quantity: Quantity) -> dict[Cell, NDArray[np.float64]]:
-    """By cell one value a seed; logarithms of times."""
-    found = {cell: series(trials, arm, quantity.key) for cell, arm in design.arms.items()}
-    return {cell: logarithms(row) for cell, row in found.items()} if kind_of(quantity) == "timed" else found
-
-
-def logarithms(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Natural ones; nan for what has none."""
-    return np.log(values, out=np.full_like(values, np.nan), where=values > 0)
-
-
-def _step(trials: TrialSet, quantity: Quantity) -> float:
-    """One image's share of the test split, for what is a share of it; 0 where the records don't tell its size."""
-    if quantity.unit != "%":
-        return 0.0
-    for record in trials.records.values():
-        images = sum(map(sum, (record.get("details") or {}).get("confusion") or ()))
-        if images:
-            return float(1 / images)
-    return 0.0

@@ -11,10 +11,9 @@ from cnnbench.frame import PENDING
 from cnnbench.inference import Inference
 from cnnbench.judged import difference_cell, verdict_cell
 from cnnbench.numerals import scale
-from cnnbench.series import series
 from cnnbench.sheets import Cell, Column, Sheet
 from cnnbench.text import listed, printable
-from cnnbench.verdicts import kind_of, looks_of
+from cnnbench.verdicts import kind_of, levels, looks_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -101,7 +100,7 @@ def _missing(trials: TrialSet, primary: Quantity, rows: Sequence[Effect]) -> Ite
     """Which arms lack which seeds."""
     lacking = []
     for arm in dict.fromkeys(arm for row in rows for arm in row.arms):
-        have = np.isfinite(series(trials, arm, primary.key))
+        have = np.isfinite(levels(trials, arm, primary))
         planned = trials.seeds_of(arm)
         without = [seed for seed, there in zip(trials.seeds, have, strict=True) if seed in planned and not there]
         if without:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean, geometric_mean
 from typing import TYPE_CHECKING, Any
 
+from cnnbench.quantities import smallest_step
 from cnnbench.ratios import FEWEST_SEEDS
 from cnnbench.shifts import Shift, exactly, interval_shift, own_error, paired_shift
 from cnnbench.tolerances import EXACT
@@ -76,7 +77,7 @@ def gather(
         shift = _log_shift(have, quantity, before, after)
         found = Evidence(have, geometric_mean(before), geometric_mean(after), True, shift)
         return _beside(found, quantity, arms) if metric in {"latency", "throughput"} else found
-    shift = paired_shift(after, before, _resolution(have, quantity)) or Shift(0.0, None, None, 0)
+    shift = paired_shift(after, before, smallest_step(quantity, [have[0].after])) or Shift(0.0, None, None, 0)
     if metric in EXACT and (shift.error is None or shift.error == 0):
         shift = exactly(shift)
     return Evidence(have, fmean(before), fmean(after), False, shift)
@@ -147,12 +148,3 @@ def _sampling(record: Record, quantity: Quantity) -> Mapping[str, Any]:
     batch = quantity.key.partition("_b")[2].partition("_")[0]
     found: Mapping[str, Any] = samplings.get(batch) or {}
     return found
-
-
-def _resolution(pairs: Sequence[Pair], quantity: Quantity) -> float:
-    """One image's share of the test split, for what is a share of it; 0 where the records don't tell its size."""
-    if quantity.unit != "%":
-        return 0.0
-    confusion = (pairs[0].after.get("details") or {}).get("confusion") or []
-    images = sum(map(sum, confusion))
-    return 1 / images if images else 0.0

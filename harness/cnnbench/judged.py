@@ -50,14 +50,14 @@ def difference_text(difference: Estimate, factor: float, *, logarithmic: bool = 
         factor: shown value = recorded value x factor.
         logarithmic: it is of logarithms, and shown as a ratio.
     """
-    shown = _exponential(difference) if logarithmic else difference
+    shown = exponential(difference) if logarithmic else difference
     mean, half = shown.mean * factor, spread(shown) * factor
     if half:
         return with_interval(mean, half, signed=not logarithmic), mean
     return number(mean, significant([mean], 3), signed=not logarithmic), mean
 
 
-def _exponential(logs: Estimate) -> Estimate:
+def exponential(logs: Estimate) -> Estimate:
     """The ratio behind a difference of logarithms."""
     low, high = (None if end is None else math.exp(end) for end in (logs.low, logs.high))
     return Estimate(math.exp(logs.mean), low, high, logs.n)

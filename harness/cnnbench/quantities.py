@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 Better = Literal["higher", "lower", "neither"]
 
@@ -116,3 +116,22 @@ def ratio_beside(column: Quantity) -> Quantity | None:
 def is_ratio(column: Quantity) -> bool:
     """Whether a column is made by ``ratio_beside``."""
     return re.fullmatch(ratio_key(r"\d+"), column.key) is not None
+
+
+def smallest_step(column: Quantity, records: Iterable[Mapping[str, Any]]) -> float:
+    """The step in which a quantity moves, in the recorded unit: for a share of the test split, that of one image.
+
+    Args:
+        column: the quantity.
+        records: of one dataset; the first that holds a confusion matrix tells the size of the split.
+
+    Returns:
+        0 for what is no such share, and where no record tells.
+    """
+    if column.unit != "%":
+        return 0.0
+    for record in records:
+        images = sum(map(sum, (record.get("details") or {}).get("confusion") or ()))
+        if images:
+            return float(1 / images)
+    return 0.0

@@ -10,11 +10,12 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from cnnbench.contrasts import contrasts_of, differences, logarithms
+import numpy as np
+
+from cnnbench.contrasts import contrasts_of, differences
 from cnnbench.frame import by_dataset
 from cnnbench.numerals import number, significant
-from cnnbench.quantities import quantities, ratio_beside
-from cnnbench.series import series
+from cnnbench.quantities import quantities
 from cnnbench.stats.power import (
     ALPHA,
     MOST,
@@ -26,12 +27,11 @@ from cnnbench.stats.power import (
     smallest_effect,
     smallest_p,
 )
-from cnnbench.verdicts import kind_of
+from cnnbench.verdicts import kind_of, pair_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from cnnbench.contrasts import Family
@@ -152,17 +152,14 @@ def _of_arms(earlier: Sequence[TrialSet], quantity: Quantity, role: str) -> Spre
         for reference in dict.fromkeys(trials.references.values()):
             arms = [a for a in trials.arms if trials.references[a] == reference and trials.roles[a] == role]
             if reference is not None and arms:
-                groups.append([_paired(trials, arm, reference, quantity) for arm in arms])
+                groups.append([_paired(trials, arm, quantity) for arm in arms])
     return pooled_spread(groups)
 
 
-def _paired(trials: TrialSet, arm: str, reference: str, quantity: Quantity) -> NDArray[np.float64]:
-    """Arm minus reference by seed; of latencies the logarithm of the ratio that was paired by rounds."""
-    ratio = ratio_beside(quantity)
-    if ratio is not None:
-        return logarithms(series(trials, arm, ratio.key))
-    own, other = (series(trials, name, quantity.key) for name in (arm, reference))
-    return logarithms(own) - logarithms(other) if kind_of(quantity) == "timed" else own - other
+def _paired(trials: TrialSet, arm: str, quantity: Quantity) -> NDArray[np.float64]:
+    """Arm minus reference by seed, as it is judged; of times the logarithm of the ratio that was paired by rounds."""
+    pair = pair_of(trials, arm, quantity)
+    return np.zeros(0) if pair is None else pair[0] - pair[1]
 
 
 def _family(label: str, comparisons: int, known: Spread | None, asked: Asked) -> Iterator[str]:

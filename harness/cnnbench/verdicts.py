@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 
 from cnnbench.inference import Inference
-from cnnbench.quantities import is_ratio, quantities, ratio_beside, ratio_key
+from cnnbench.quantities import is_ratio, quantities, ratio_beside, ratio_key, smallest_step
 from cnnbench.ratios import FEWEST_SEEDS, resolution
 from cnnbench.series import series
 from cnnbench.stats.intervals import mean_interval
@@ -98,7 +98,7 @@ def verdicts(trials: TrialSet, shown: Sequence[Quantity]) -> Verdicts:
     for quantity in shown:
         if is_ratio(quantity):  # has that of its latency
             continue
-        pairs = {arm: pair for arm in trials.arms if (pair := _pair(trials, arm, quantity)) is not None}
+        pairs = {arm: pair for arm in trials.arms if (pair := pair_of(trials, arm, quantity)) is not None}
         if not pairs:
             continue
         margin = _margin(trials, quantity, stated.get(quantity.key))
@@ -116,6 +116,43 @@ def looks_of(trials: TrialSet) -> tuple[int, ...]:
     return tuple((trials.heading.get("planned") or {}).get("looks") or ())
 
 
+def levels(trials: TrialSet, arm: str, quantity: Quantity) -> NDArray[np.float64]:
+    """What an arm's values are for differences between any two arms, one for each of ``trials.seeds``, [n].
+
+    Of what is sampled in sessions, the logarithm of the ratio to the baseline's, through the arms that it is compared
+    with by rounds. Sessions of different seeds are apart in time; a machine that was slower in one of them is in the
+    medians, and not in the ratios.
+
+    Returns:
+        In the recorded unit, or logarithms; nan where a trial is not ok or has no such value. Logarithms are nan in all
+        places where no baseline is in the run.
+    """
+    if kind_of(quantity) != "timed":
+        return series(trials, arm, quantity.key)
+    reference = trials.references.get(arm)
+    if reference is not None:
+        return _log_ratios(trials, arm, quantity) + levels(trials, reference, quantity)
+    here = np.isfinite(series(trials, arm, quantity.key)) & (arm == trials.baseline)
+    return np.where(here, 0.0, np.nan)
+
+
+def pair_of(trials: TrialSet, arm: str, quantity: Quantity) -> Pair | None:
+    """An arm's values and its reference's, one a seed, nan where missing; None where no seed has both.
+
+    Of times the logarithm of the paired ratio, and zeros.
+    """
+    reference, kind = trials.references[arm], kind_of(quantity)
+    if reference is None or kind in {"percentile", "apart", "undirected"}:
+        return None
+    if kind == "timed":
+        values = _log_ratios(trials, arm, quantity)
+        others = np.zeros_like(values)
+    else:
+        only = "measured" if kind == "energy" else None
+        values, others = (series(trials, name, quantity.key, only) for name in (arm, reference))
+    return (values, others) if np.isfinite(values - others).any() else None
+
+
 def _judged(
     trials: TrialSet, quantity: Quantity, pairs: Mapping[str, Pair], margin: float | None, inference: Inference
 ) -> dict[str, Judgement]:
@@ -131,7 +168,7 @@ def _judged(
             better=quantity.better,
             margin=math.log1p(margin) if kind == "timed" and margin is not None else margin,
             inference=inference,
-            resolution=_step(trials, quantity),
+            resolution=smallest_step(quantity, trials.records.values()),
             exact=kind == "exact",
             rng=np.random.default_rng(_SEED),
         )
@@ -147,9 +184,7 @@ def _best(trials: TrialSet, quantity: Quantity, inference: Inference) -> frozens
     if kind == "timed" and trials.baseline is None:
         return frozenset()
     values = {
-        arm: _log_chain(trials, arm, quantity)
-        if kind == "timed"
-        else series(trials, arm, quantity.key, "measured" if kind == "energy" else None)
+        arm: series(trials, arm, quantity.key, "measured") if kind == "energy" else levels(trials, arm, quantity)
         for arm in trials.arms
         if trials.roles[arm] != "placebo"
     }
@@ -159,7 +194,7 @@ def _best(trials: TrialSet, quantity: Quantity, inference: Inference) -> frozens
         values,
         better=quantity.better,
         inference=inference,
-        resolution=_step(trials, quantity),
+        resolution=smallest_step(quantity, trials.records.values()),
         exact=kind == "exact",
         rng=np.random.default_rng(_SEED),
     )
@@ -184,32 +219,6 @@ def _near(values: Mapping[str, NDArray[np.float64]], better: Literal["higher", "
         return one.low <= leader.high and leader.low <= one.high
 
     return frozenset(arm for arm, one in found.items() if meets(one))
-
-
-def _log_chain(trials: TrialSet, arm: str, quantity: Quantity) -> NDArray[np.float64]:
-    """Logarithms of an arm's time as a ratio to the baseline's, through the arms that it is compared with by rounds."""
-    reference = trials.references.get(arm)
-    if reference is None:
-        times = series(trials, arm, quantity.key)
-        return np.where(np.isfinite(times), 0.0, np.nan)
-    return _log_ratios(trials, arm, quantity) + _log_chain(trials, reference, quantity)
-
-
-def _pair(trials: TrialSet, arm: str, quantity: Quantity) -> Pair | None:
-    """An arm's values and its reference's, one a seed, nan where missing; None where no seed has both.
-
-    Of times the logarithm of the paired ratio, and zeros.
-    """
-    reference, kind = trials.references[arm], kind_of(quantity)
-    if reference is None or kind in {"percentile", "apart", "undirected"}:
-        return None
-    if kind == "timed":
-        values = _log_ratios(trials, arm, quantity)
-        others = np.zeros_like(values)
-    else:
-        only = "measured" if kind == "energy" else None
-        values, others = (series(trials, name, quantity.key, only) for name in (arm, reference))
-    return (values, others) if np.isfinite(values - others).any() else None
 
 
 def _log_ratios(trials: TrialSet, arm: str, quantity: Quantity) -> NDArray[np.float64]:
@@ -237,14 +246,3 @@ def _margin(trials: TrialSet, quantity: Quantity, stated: float | None) -> float
     first = next(iter(looks_of(trials)), None)  # what a look was judged by must not move with later seeds
     values = np.concatenate([series(trials, name, quantity.key)[:first] for name in names])
     return max(least, stated / float(np.nanmean(values))) if stated and np.isfinite(values).any() else least
-
-
-def _step(trials: TrialSet, quantity: Quantity) -> float:
-    """One image's share of the test split, for what is a share of it; 0 where the records don't tell its size."""
-    if quantity.unit != "%":
-        return 0.0
-    for record in trials.records.values():
-        images = sum(map(sum, (record.get("details") or {}).get("confusion") or ()))
-        if images:
-            return 1 / images
-    return 0.0

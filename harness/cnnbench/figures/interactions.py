@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cnnbench.contrasts import interplays
-from cnnbench.figures.canvas import Canvas, Key, breadth, folded, legend_rows, marked
-from cnnbench.figures.limits import window
+from cnnbench.figures.canvas import Canvas, Key, breadth, folded, legend_rows, marked, plain_log
+from cnnbench.figures.limits import log_window, window
 from cnnbench.figures.style import DASHES, EDGE, LINE, MARKERS, RIGHT, SERIES, SMALL
-from cnnbench.figures.subject import ORDER, Subject, axis, change
+from cnnbench.figures.subject import ORDER, Subject, axis, contrast
+from cnnbench.judged import exponential
 from cnnbench.text import listed, printable
 
 if TYPE_CHECKING:
@@ -37,9 +38,11 @@ class Grid:
         label: of the axis of values.
         rows, lines: levels of the axis down the page, and of the one that lines stand for: the one with fewer levels.
         line_axis: name of the latter.
-        cells: mean, low and high by row and line in the displayed unit; nan for ends that are not there.
+        cells: mean, low and high by row and line in the displayed unit; nan for ends that are not there. Of times the
+            ratio to the baseline's.
         n: seeds.
         verdicts: in words, by verdict.
+        ratio: whether cells are ratios, hence the axis logarithmic: where lines run parallel there, changes multiply.
     """
 
     name: str
@@ -50,6 +53,7 @@ class Grid:
     cells: tuple[tuple[tuple[float, float, float], ...], ...]
     n: int
     verdicts: dict[str, tuple[str, ...]]
+    ratio: bool
 
 
 def data(subject: Subject) -> list[Grid]:
@@ -63,43 +67,50 @@ def _grid(subject: Subject, found: Interplay) -> Grid:
     one, other = found.axes
     turned = len(one.levels) < len(other.levels)
     down, lines = (other, one) if turned else (one, other)
-    times = subject.shown.factor
+    ratio = subject.ratios
     cells = tuple(
         tuple(
-            _span(found.means[line][row] if turned else found.means[row][line], times)
+            _span(found.means[line][row] if turned else found.means[row][line], subject)
             for line in range(len(lines.levels))
         )
         for row in range(len(down.levels))
     )
     told: dict[str, list[str]] = {}
     for (i, j), judgement in found.judgements.items():
-        moved = change(judgement.difference, subject.primary, times)
-        moved = f" ({moved} {subject.unit})" if moved else ""
+        moved = contrast(subject, judgement)
+        moved = f" ({moved})" if moved else ""
         told.setdefault(judgement.verdict, []).append(
             f"{printable(one.levels[i])} with {printable(other.levels[j])}{moved}"
         )
     return Grid(
         f"{printable(one.name)} and {printable(other.name)}",
-        axis(subject.primary.label, subject.shown.unit),
+        f"{subject.primary.label} as a ratio to the baseline"
+        if ratio
+        else axis(subject.primary.label, subject.shown.unit),
         tuple(down.levels),
         tuple(lines.levels),
         lines.name,
         cells,
         found.means[0][0].n,
         {verdict: tuple(names) for verdict, names in told.items()},
+        ratio,
     )
 
 
-def _span(estimate: Estimate, times: float) -> tuple[float, float, float]:
+def _span(estimate: Estimate, subject: Subject) -> tuple[float, float, float]:
+    times = 1.0 if subject.ratios else subject.shown.factor
+    estimate = exponential(estimate) if subject.ratios else estimate
     low, high = (math.nan if end is None else end * times for end in (estimate.low, estimate.high))
     return estimate.mean * times, low, high
 
 
 def caption(subject: Subject, grid: Grid) -> str:
     """What is drawn."""
+    what, of = ("ratio to the baseline, geometric means", " of logarithms") if grid.ratio else ("means", "")
     return (
-        f"{subject.primary.label} by {grid.name}{subject.on}: means over the n = {grid.n} seeds that have all arms and "
-        "over the levels of other axes, with 95 % t intervals. Where lines run parallel, the changes add up."
+        f"{subject.primary.label} by {grid.name}{subject.on}: {what} over the n = {grid.n} seeds that have all arms "
+        f"and over the levels of other axes, with 95 % t intervals{of}. Where lines run parallel, the changes "
+        f"{'multiply' if grid.ratio else 'add up'}."
     )
 
 
@@ -132,10 +143,16 @@ def draw(grid: Grid) -> Canvas:
     legend = legend_rows(keys)
     canvas = Canvas(_TOP + total + 44 + len(legend) * LINE + EDGE)
     axes = canvas.axes(left, _TOP, RIGHT - 6 - left, total)
-    axes.set_xlim(*window([cell for row in grid.cells for cell in row]))
+    spans = [cell for row in grid.cells for cell in row]
+    if grid.ratio:
+        axes.set_xscale("log")
+        axes.set_xlim(*log_window(spans, [1.0]))
+        plain_log(axes.xaxis)
+    else:
+        axes.set_xlim(*window(spans))
+        axes.locator_params(axis="x", nbins=6)
     axes.set_ylim(total, 0)
     axes.set_yticks([])
-    axes.locator_params(axis="x", nbins=6)
     axes.grid(axis="x")
     tops = [sum(heights[:place]) for place in range(len(heights))]
     middles = [top + height / 2 for top, height in zip(tops, heights, strict=True)]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from cnnbench.contrasts import design_of, families
-from cnnbench.figures.canvas import Canvas, breadth, folded, legend_rows, marked
-from cnnbench.figures.limits import window
+from cnnbench.contrasts import by_cell_of, design_of, families
+from cnnbench.figures.canvas import Canvas, breadth, folded, legend_rows, marked, plain_log
+from cnnbench.figures.limits import log_window, window
 from cnnbench.figures.style import EDGE, GREY, INK, LINE, LOOKS, RIGHT, SMALL, SOFT
-from cnnbench.figures.subject import ORDER, Subject, axis, change, verdict_keys
+from cnnbench.figures.subject import ORDER, Subject, axis, contrast, verdict_keys
+from cnnbench.judged import exponential
+from cnnbench.stats.intervals import mean_interval
 from cnnbench.text import listed, printable
 
 _NAMES = 150.0
@@ -24,9 +26,9 @@ class Step:
 
     Attributes:
         arm: its name.
-        mean, low, high: in the displayed unit; nan where there is none.
+        mean, low, high: in the displayed unit, of times the ratio to the first's; nan where there is none.
         verdict: on the step from the arm before; empty for the first.
-        text: what the step adds, with its interval.
+        text: what the step adds, with its interval and unit.
     """
 
     arm: str
@@ -43,15 +45,15 @@ class Stairs:
 
     Attributes:
         label: of the axis.
-        unit: of the steps.
         steps: in the design's order, the baseline first.
         n: least seeds of a step.
+        ratio: whether the axis is of ratios, hence logarithmic.
     """
 
     label: str
-    unit: str
     steps: tuple[Step, ...]
     n: int
+    ratio: bool
 
 
 def data(subject: Subject) -> Stairs | None:
@@ -61,23 +63,31 @@ def data(subject: Subject) -> Stairs | None:
     if design is None or not found or subject.primary.key not in found[0].judgements:
         return None
     rows = {row.arm: row for row in subject.table.rows}
+    logs = by_cell_of(subject.trials, design, subject.primary) if subject.ratios else {}
     judgements = [None, *(effect.judgements[subject.primary.key] for effect in found)]
     steps = []
-    for arm, judgement in zip(design.arms.values(), judgements, strict=True):
+    for (cell, arm), judgement in zip(design.arms.items(), judgements, strict=True):
         value, times = rows[arm].measured[subject.primary.key].value, subject.shown.factor
+        if subject.ratios:
+            found_logs, times = mean_interval(logs[cell]), 1.0
+            value = exponential(found_logs) if found_logs else None
         span = (value.mean, value.low, value.high) if value else (None, None, None)
         mean, low, high = (math.nan if end is None else end * times for end in span)
-        moved = change(judgement.difference, subject.primary, times) if judgement else ""
+        moved = contrast(subject, judgement) if judgement else ""
         steps.append(Step(arm, mean, low, high, judgement.verdict if judgement else "", moved))
     n = min((judgement.n for judgement in judgements if judgement), default=0)
-    return Stairs(axis(subject.primary.label, subject.shown.unit), subject.unit, tuple(steps), n)
+    against = f"{subject.primary.label} as a ratio to {printable(steps[0].arm)}"
+    label = against if subject.ratios else axis(subject.primary.label, subject.shown.unit)
+    return Stairs(label, tuple(steps), n, subject.ratios)
 
 
 def caption(subject: Subject, stairs: Stairs) -> str:
     """What is drawn."""
+    first = f" as a ratio to {printable(stairs.steps[0].arm)}" if stairs.ratio else ""
     return (
-        f"{subject.primary.label}{subject.on} after each step, with 95 % intervals over seeds. At the right what the "
-        f"step adds to the one before, paired by seed (n ≥ {stairs.n}); shape and colour are the verdict on the step."
+        f"{subject.primary.label}{subject.on} after each step{first}, with 95 % intervals over seeds. At the right "
+        f"what the step {'makes of' if stairs.ratio else 'adds to'} the one before, paired by seed (n ≥ {stairs.n}); "
+        "shape and colour are the verdict on the step."
     )
 
 
@@ -85,7 +95,7 @@ def alt(stairs: Stairs) -> str:
     """What each step is judged to do."""
     groups: dict[str, list[str]] = {}
     for step in stairs.steps[1:]:
-        groups.setdefault(step.verdict, []).append(f"{printable(step.arm)} ({step.text} {stairs.unit})")
+        groups.setdefault(step.verdict, []).append(f"{printable(step.arm)} ({step.text})")
     parts = [f"{verdict}: {listed(groups[verdict], 40)}" for verdict in ORDER if verdict in groups]
     return f"Steps from {printable(stairs.steps[0].arm)}, each against the one before. {'; '.join(parts)}."
 
@@ -100,11 +110,17 @@ def draw(stairs: Stairs) -> Canvas:
     legend = legend_rows(verdict_keys(step.verdict for step in stairs.steps))
     canvas = Canvas(_TOP + total + 44 + len(legend) * LINE + EDGE)
     axes = canvas.axes(left, _TOP, right - left, total)
-    low, high = window([(step.mean, step.low, step.high) for step in stairs.steps])
+    spans = [(step.mean, step.low, step.high) for step in stairs.steps]
+    low, high = log_window(spans, [1.0]) if stairs.ratio else window(spans)
+    if stairs.ratio:
+        axes.set_xscale("log")
     axes.set_xlim(low, high)
     axes.set_ylim(total, 0)
     axes.set_yticks([])
-    axes.locator_params(axis="x", nbins=5)
+    if stairs.ratio:
+        plain_log(axes.xaxis)
+    else:
+        axes.locator_params(axis="x", nbins=5)
     axes.grid(axis="x")
     canvas.text(RIGHT - _SIGN, 14, "this step", size=SMALL, colour=SOFT, align="right")
     before: tuple[float, float] | None = None

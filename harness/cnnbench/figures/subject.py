@@ -10,10 +10,11 @@ from cnnbench.columns import spread
 from cnnbench.figures.canvas import Key
 from cnnbench.figures.style import LOOKS
 from cnnbench.frame import by_dataset
+from cnnbench.judged import difference_text
 from cnnbench.numerals import Scale, factor, number, scale, significant, with_interval
 from cnnbench.quantities import is_ratio, ratio_beside
 from cnnbench.text import listed, printable
-from cnnbench.verdicts import verdicts
+from cnnbench.verdicts import kind_of, verdicts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from cnnbench.frame import TrialSet
     from cnnbench.quantities import Quantity
     from cnnbench.stats.intervals import Estimate
+    from cnnbench.stats.verdicts import Judgement
     from cnnbench.tables import Measured, Row, Table
 
 ORDER = ("better", "worse", "equivalent", "unresolved")
@@ -52,6 +54,11 @@ class Subject:
     def unit(self) -> str:
         """Of differences in the primary quantity."""
         return "pp" if self.shown.unit == "%" else self.shown.unit
+
+    @property
+    def ratios(self) -> bool:
+        """Whether differences in the primary quantity are judged as ratios, by their logarithms."""
+        return kind_of(self.primary) == "timed"
 
     @property
     def on(self) -> str:
@@ -119,6 +126,20 @@ def change(estimate: Estimate | None, quantity: Quantity, times: float) -> str:
     if is_ratio(quantity):
         return f"×{with_interval(mean, half) if half else factor(mean)}"
     return with_interval(mean, half, signed=True) if half else number(mean, significant([mean], 3), signed=True)
+
+
+def contrast(subject: Subject, judgement: Judgement) -> str:
+    """A judged difference in the primary quantity with its unit, as in tables; of times as a ratio.
+
+    Args:
+        subject: whose.
+        judgement: of an effect or a step; of logarithms where the quantity is a time.
+    """
+    if judgement.difference is None:
+        return ""
+    if subject.ratios:
+        return f"×{difference_text(judgement.difference, 1.0, logarithmic=True)[0]}"
+    return f"{change(judgement.difference, subject.primary, subject.shown.factor)} {subject.unit}".rstrip()
 
 
 def verdict(measured: Measured) -> str:
