@@ -276,6 +276,8 @@ optimizer = { name = "sgd", lr = 0.1, momentum = 0.9 }
 "hard swish" = { activation = "hard_swish" }
 [statistics]
 most_seeds = 6
+[measure]
+metrics = ["accuracy", "params"]
 """
 
 
