@@ -40,6 +40,10 @@ _LINE = 11.5
 """Height in pt of a row."""
 _WIDEST_NAME = 110.0
 """In pt; longer names go on in the next line."""
+_NARROWEST_NAME = 60.0
+"""In pt; names are made so narrow where the first value and its difference then stand in the first block."""
+_WORDS = 50.0
+"""In pt, of a column of words before the first value, where that still takes more room."""
 _BOLD = 1.16
 """How much wider bold digits are."""
 _NUMBER = re.compile(r"([+−]?\d+)(\.\d+(?:e−?\d+)?)?(?:( ± )(\d+)(\.\d+)?)?( .*)?", re.DOTALL)
@@ -132,14 +136,29 @@ def _height(text: str, size: float, line: float) -> float:
 
 def _tabulars(sheet: Sheet) -> Iterator[tuple[str, float]]:
     """Blocks of columns that fit a line beside the names, each in parts of rows that fit a page, with their heights."""
-    names = _set(sheet.columns[0], _WIDEST_NAME, "l")
+    names, lead = _lead(sheet.columns)
     room = _TEXT_WIDTH - names.width - 2 * _GAP
-    columns = [_set(column, room - 2 * _GAP) for column in sheet.columns[1:]]
+    columns = [*lead, *(_set(column, room - 2 * _GAP) for column in sheet.columns[1 + len(lead) :])]
     for block in _blocks(columns, room):
         shown = [names, *block]
         lines = [max(heights) for heights in zip(*(column.lines for column in shown), strict=True)]
         for start, end in _parts(lines):
             yield "\n".join(_tabular(shown, start, end)), _LINE * (sum(lines[start:end]) + 3) + 8
+
+
+def _lead(columns: Sequence[Column]) -> tuple[_Set, list[_Set]]:
+    """The names, and the columns up to the first difference, so narrow that they stand in one block where they can."""
+    names = _set(columns[0], _WIDEST_NAME, "l")
+    end = next((place for place, column in enumerate(columns) if column.follows), 0) + 1
+    plain = [_set(column, math.inf) for column in columns[1:end]]
+    narrow = [
+        _set(column, _WORDS) if own.side == "l" else own for column, own in zip(columns[1:end], plain, strict=True)
+    ]
+    for lead in (plain, narrow):
+        left = math.floor(_TEXT_WIDTH - 2 * _GAP - _total(lead))
+        if left >= min(names.width, _NARROWEST_NAME):
+            return _set(columns[0], min(left, _WIDEST_NAME), "l"), lead
+    return names, []
 
 
 def _parts(lines: Sequence[int]) -> Iterator[tuple[int, int]]:

@@ -199,3 +199,26 @@ def test_a_difference_stays_beside_its_value_and_each_block_begins_with_the_name
         assert head.strip().startswith("arm &")
         assert ("latency b1" in head) == ("ratio b1" in head)
         assert ("& accuracy" in head) == (r"$\Delta$ accuracy" in head)
+
+
+@needs_tex
+@pytest.mark.parametrize(
+    ("value", "difference"), [("97.1 ± 0.2", "−1.1 ± 0.3 ▼"), ("1234.0 ± 10.2", "−1234.1 ± 10.3 ▼")]
+)
+def test_the_first_value_and_its_difference_are_in_the_first_block_however_long_names_are(tmp_path, value, difference):
+    sheet = Sheet(
+        "table",
+        "t",
+        "Which?",
+        (
+            fixed.column("arm", "", "baseline", "batch-renormalisation(momentum=0.01, warmup=500)"),
+            fixed.column("ok", "", "10/10", "10/10"),
+            fixed.column("verdict", "", "", "unresolved (n=10)"),
+            fixed.column("accuracy", "%", value, value),
+            replace(fixed.column("Δ accuracy", "pp", "", difference), follows=True),
+            *(fixed.column(f"quantity {n}", "ms", "1.2 ± 0.1", "1.3 ± 0.1") for n in range(3)),
+        ),
+    )
+    source = latex(fixed.report(sheet))
+    assert r"$\Delta$ accuracy" in source.split(r"\begin{tabular}")[1]
+    compiled(tmp_path, source, most_overfull=0.5)
