@@ -10,6 +10,7 @@ import difflib
 import math
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from itertools import takewhile, zip_longest
 from typing import TYPE_CHECKING, Any, Final, get_args
 
 from cnnbench.errors import CnnbenchError, StoreError
@@ -20,11 +21,11 @@ from cnnbench.store import FILE, open_results
 from cnnbench.text import listed, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
 _TEXTS: Final = (".md", ".tex", ".toml", ".jsonl", ".html", ".svg", ".json")
-_LINES: Final = 6
+_LINES: Final = 4
 """Of a difference, as many are shown."""
 _WIDEST: Final = 160
 
@@ -34,7 +35,7 @@ class Finding:
     """What was found of one file, or of one thing that the folder says.
 
     Attributes:
-        place: the file, relative to the folder.
+        place: the file, relative to the folder; then a colon and a record, if it is about that.
         fault: what is wrong with it; empty where all is well.
         excerpt: lines of the difference.
     """
@@ -42,6 +43,11 @@ class Finding:
     place: str
     fault: str = ""
     excerpt: tuple[str, ...] = ()
+
+    @property
+    def file(self) -> str:
+        """Its file."""
+        return FILE if self.place.startswith(f"{FILE}: ") else self.place
 
 
 @dataclass(frozen=True)
@@ -61,17 +67,36 @@ class Verification:
     @property
     def clean(self) -> bool:
         """Nothing is wrong."""
-        return not any(finding.fault for finding in self.findings)
+        return not self.wrong
+
+    @property
+    def wrong(self) -> tuple[str, ...]:
+        """The files that anything is wrong with."""
+        return _files_of(finding for finding in self.findings if finding.fault)
+
+    @property
+    def sum(self) -> str:
+        """What all of it comes to, in one line."""
+        wrong, count = self.wrong, len(_files_of(self.findings))
+        if self.publication is None:
+            return f"{listed(wrong)}: with this fault no other file could be compared"
+        if wrong:
+            return f"{len(wrong)} of {count} files {'differs' if len(wrong) == 1 else 'differ'}: {listed(wrong)}"
+        return f"all {count} files match the records"
+
+
+def _files_of(findings: Iterable[Finding]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(finding.file for finding in findings))
 
 
 def verify(folder: Path) -> Verification:
     """Compare a published folder with what its records and its suite file come to.
 
     Raises:
-        StoreError: the folder is not published, or holds no records that can be read.
+        StoreError: the folder is not published, or holds no records that can be read; names the nearest that does.
     """
-    said = manifest_of(folder)
     found = open_results(folder)
+    said = manifest_of(folder)
     findings = [Finding(FILE, f"{problem}") for problem in found.problems]
     findings += _faults(found.records)
     suite = str((found.records[-1].get("suite") or {}).get("file"))
@@ -80,10 +105,10 @@ def verify(folder: Path) -> Verification:
     except CnnbenchError as error:
         return Verification((*findings, Finding(suite, str(error))), "", None)
     findings += _files(folder, publication, said)
-    for name in ("ok", "planned"):
-        if said.get(name) != getattr(publication, name):
-            fault = f"says {name} {said.get(name)}, the records {getattr(publication, name)}"
-            findings.append(Finding(MANIFEST, fault))
+    differ = [name for name in ("ok", "planned") if said.get(name) != getattr(publication, name)]
+    findings += [
+        Finding(MANIFEST, f"says {name} {said.get(name)}, the records {getattr(publication, name)}") for name in differ
+    ] or [Finding(MANIFEST)]
     result = Verification(tuple(findings), "", publication)
     return result if result.clean else Verification(result.findings, _cause(said), publication)
 
@@ -122,15 +147,23 @@ def _excerpt(name: str, there: bytes, made: bytes) -> tuple[str, ...]:
     if not name.endswith(_TEXTS):
         return (f"{len(there)} bytes there, {len(made)} as rendered now",)
     old, new = (text.decode("utf-8", "replace").splitlines() for text in (there, made))
-    lines = (line for line in difflib.unified_diff(old, new, n=0, lineterm="") if line[:3] not in {"---", "+++", "@@ "})
-    changed = [_around(line) for line in lines]
+    changed: list[str] = []
+    for tag, first, last, start, stop in difflib.SequenceMatcher(None, old, new).get_opcodes():
+        if tag != "equal":
+            for one, other in zip_longest(old[first:last], new[start:stop]):
+                pairs = zip(one or "", other or "", strict=False)
+                same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+                changed += [f"-{_around(one, same)}"] if one is not None else []
+                changed += [f"+{_around(other, same)}"] if other is not None else []
     more = [f"... and {len(changed) - _LINES} more lines"] if len(changed) > _LINES else []
     return (*changed[:_LINES], *more)
 
 
-def _around(line: str) -> str:
-    text = line[0] + printable(line[1:])
-    return text if len(text) <= _WIDEST else f"{text[:_WIDEST]} …"
+def _around(line: str, place: int) -> str:
+    """A line; of a long one the part around a place."""
+    start = max(0, min(place - _WIDEST // 4, len(line) - _WIDEST))
+    end = start + _WIDEST
+    return ("… " if start else "") + printable(line[start:end]) + (" …" if end < len(line) else "")
 
 
 def _faults(records: tuple[dict[str, Any], ...]) -> Iterator[Finding]:

@@ -87,6 +87,8 @@ def test_a_folder_as_published_is_clean(folder, capsys):
     names = json.loads((folder / MANIFEST).read_text())["files"]
     assert all(f"{name}: matches" in out for name in names)
     assert "6/6 trials ok" in out
+    assert f"{MANIFEST}: matches" in out
+    assert out.endswith(f"all {len(names) + 1} files match the records\n")
 
 
 def test_every_file_that_is_changed_or_missing_is_named(folder):
@@ -110,6 +112,26 @@ def test_a_value_in_a_table_is_shown_beside_the_right_one(folder, capsys):
     assert "table.md: differs (changed after publishing)" in out
     assert any(line.startswith("    -") and "99.0" in line for line in out.splitlines())
     assert any(line.startswith("    +") and "91.0" in line for line in out.splitlines())
+    count = len(json.loads((folder / MANIFEST).read_text())["files"]) + 1
+    assert out.endswith(f"1 of {count} files differs: table.md\n")
+    (folder / "table.tex").unlink()
+    main(["verify", str(folder)])
+    assert capsys.readouterr().out.endswith(f"2 of {count} files differ: table.md, table.tex\n")
+
+
+def test_of_a_file_that_is_all_changed_a_few_lines_are_shown(folder):
+    (folder / "table.md").write_text("x" * 1000 + "\nother\n" * 1000)
+    (finding,) = (finding for finding in verify(folder).findings if finding.fault)
+    assert len(finding.excerpt) == 5
+    assert finding.excerpt[-1].startswith("... and ")
+    assert max(map(len, finding.excerpt)) < 170
+
+
+def test_of_a_long_line_the_part_that_differs_is_shown(folder):
+    change(folder / FILE, '"accuracy":0.91', '"accuracy": 0.91')
+    (finding,) = (finding for finding in verify(folder).findings if finding.excerpt and finding.place == FILE)
+    assert '"accuracy": 0.91' in finding.excerpt[0]
+    assert '"accuracy":0.91' in finding.excerpt[1]
 
 
 def test_a_value_in_the_records_changes_what_they_render_to(folder):
@@ -154,7 +176,9 @@ def test_another_suite_file_is_named_with_its_digest(folder, capsys):
     sealed(folder)
     assert "another version of tiny.toml" in faults(folder)["tiny.toml"]
     assert main(["verify", str(folder), "--rerun"]) == 2
-    assert "do not belong together" in capsys.readouterr().err
+    out, err = capsys.readouterr()
+    assert "do not belong together" in err
+    assert out.endswith("tiny.toml: with this fault no other file could be compared\n")
     (folder / "tiny.toml").unlink()
     assert "can't be read" in faults(folder)["tiny.toml"]
 
@@ -186,6 +210,12 @@ def test_a_folder_that_is_not_published_says_what_to_do(tmp_path, folder, capsys
     (folder / MANIFEST).write_text("[]")
     assert main(["verify", str(folder)]) == 2
     assert "expected an object with files" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_not_there_names_the_nearest(folder, capsys):
+    for wrong, hint in (("tinny", "did you mean 'tiny'?"), ("", f"did you mean {folder}?")):
+        assert main(["verify", str(folder.parent / wrong)]) == 2
+        assert hint in capsys.readouterr().err
 
 
 def test_a_seed_alone_reruns_nothing(folder, capsys):

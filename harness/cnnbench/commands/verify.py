@@ -39,6 +39,7 @@ def _verify(given: argparse.Namespace) -> int:
         print(f"likely cause: {found.cause}")
     if found.publication is not None:
         print(f"{found.publication.ok}/{found.publication.planned} trials ok")
+    print(found.sum)
     good = found.clean
     if given.rerun is not None:
         from cnnbench.rerun import choose, rerun
