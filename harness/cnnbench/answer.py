@@ -8,22 +8,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from cnnbench.columns import spread
-from cnnbench.numerals import factor, number, scale, significant, with_interval
+from cnnbench.claims import Claim, counted, joined, most, quoting, seeds_in_words, told, verb
+from cnnbench.columns import finest, spread
+from cnnbench.numerals import factor, interval_decimals, number, scale, with_interval
 from cnnbench.quantities import ratio_beside
-from cnnbench.text import printable
+from cnnbench.verdicts import kind_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from cnnbench.quantities import Quantity
     from cnnbench.stats.intervals import Estimate
     from cnnbench.stats.verdicts import Judgement
     from cnnbench.tables import Row, Table
 
-_MOST_NAMED = 6
-_ORDER: Final = ("better", "worse", "equivalent", "unresolved", "silent", "missing")
-"""Verdicts as the answer tells them, then arms without one, then arms without any trial that is ok."""
 _COSTS: Final = ("size_bytes", "latency_b", "energy_inference")
 """Beginnings of keys; the first column of each counts."""
 
@@ -38,7 +36,7 @@ def answer(table: Table) -> str:
     """
     pending = sum(row.statuses.get("pending", 0) for row in table.rows)
     planned = sum(row.planned for row in table.rows)
-    unfinished = f"{pending} of {planned} trials have not run yet." if pending else ""
+    unfinished = f"{pending} of {planned} trials {'has' if pending == 1 else 'have'} not run yet." if pending else ""
     return " ".join(filter(None, (*_sentences(table), unfinished)))
 
 
@@ -74,14 +72,27 @@ def change(table: Table, row: Row, quantity: Quantity, *, signed: bool = True) -
     if difference is None:
         return ""
     shown = scale(quantity, (value.mean for other in table.rows if (value := other.measured[quantity.key].value)))
-    amount = _plain(difference, shown.factor, signed=True)
+    amount = _plain(difference, shown.factor, finest(table, quantity), signed=True)
     unit = "pp" if shown.unit == "%" else shown.unit
     return " ".join(filter(None, (amount if signed else amount.lstrip("+−"), unit)))
 
 
-def counted(seeds: int) -> str:
-    """``1 seed``, ``10 seeds``."""
-    return "1 seed" if seeds == 1 else f"{seeds} seeds"
+def within(table: Table) -> str:
+    """The margin of the primary quantity, ``within 0.5 pp``; empty for none. That of times is a share."""
+    primary = primary_of(table)
+    margin = table.margins.get(primary.key)
+    if margin is None:
+        return ""
+    if kind_of(primary) == "timed":
+        return f"within {100 * margin:g} %"
+    shown = scale(primary, [])
+    unit = "pp" if shown.unit == "%" else shown.unit
+    return f"within {margin * shown.factor:g} {unit}".rstrip()
+
+
+def shown_names(table: Table) -> Callable[[str], str]:
+    """How the table's arms are named in an answer."""
+    return quoting(row.arm for row in table.rows)
 
 
 def _sentences(table: Table) -> tuple[str, ...]:
@@ -93,78 +104,56 @@ def _sentences(table: Table) -> tuple[str, ...]:
     if not arms:
         return (_alone(table, primary),)
     if not any(row.reference in there for row in arms if row.ok):
-        return (_incomparable(arms),)
+        return (_incomparable(table, arms),)
     if not any(judged(row, primary) for row in arms):
         return (f"There is no verdict on {primary.label}: the table has values and differences alone.",)
-    said = _one(table, primary, arms[0]) if len(arms) == 1 else _many(table, primary, arms)
-    return said, _savings(table, primary, arms)
+    if len(arms) == 1:
+        return _one(table, primary, arms[0]), _savings(table, primary, arms)
+    said = told([_claim(table, primary, row) for row in arms], primary, within(table))
+    return f"{said}.", _savings(table, primary, arms)
 
 
-def _many(table: Table, primary: Quantity, arms: Sequence[Row]) -> str:
-    """``Of 9 arms, 2 raise accuracy (...), 1 lowers it (...), and 6 stay undecided with 10 seeds (...)``."""
-    groups: dict[str, list[Row]] = {}
-    for row in arms:
-        groups.setdefault(_verdict(row, primary) or ("silent" if row.ok else "missing"), []).append(row)
-    parts: list[str] = []
-    for verdict in _ORDER:
-        rows = groups.get(verdict, [])
-        if rows:
-            count = "all" if len(rows) == len(arms) else str(len(rows))
-            parts.append(f"{count} {_group(table, primary, verdict, rows, named=bool(parts))}")
-    return f"Of {len(arms)} arms, {_and(parts)}."
-
-
-def _group(table: Table, primary: Quantity, verdict: str, rows: Sequence[Row], *, named: bool) -> str:
-    """What the arms of one verdict do, from the verb on; ``named``: the quantity was named before."""
-    plural = len(rows) > 1
-    of = "" if named else f" in {primary.label}"
-    if verdict in {"better", "worse"}:
-        what = "it" if named else primary.label
-        return f"{_verb(primary, verdict, plural=plural)} {what} ({_moved(table, rows)})"
-    if verdict == "equivalent":
-        within = _within(table, primary)
-        return (
-            f"{'make' if plural else 'makes'} no difference{of} that matters ({within and f'{within}: '}{_names(rows)})"
-        )
-    if verdict == "unresolved":
-        return f"{'stay' if plural else 'stays'} undecided{of} {_seeds(primary, rows)} ({_names(rows)})"
-    if verdict == "silent":
-        return f"cannot be compared{of} ({_names(rows)})"
-    return f"{'have' if plural else 'has'} no trial that is ok ({_names(rows)})"
+def _claim(table: Table, primary: Quantity, row: Row) -> Claim:
+    found = judged(row, primary)
+    verdict = found.verdict if found else ("silent" if row.ok else "missing")
+    name = shown_names(table)(row.arm)
+    return Claim(name, verdict, _by(table, row), _effect(row, primary), found.n if found else 0)
 
 
 def _one(table: Table, primary: Quantity, row: Row) -> str:
-    verdict, name = _verdict(row, primary), _name(row)
+    verdict, name = _verdict(row, primary), shown_names(table)(row.arm)
     if verdict in {"better", "worse"}:
-        return f"{name} {_verb(primary, verdict, plural=False)} {primary.label}{_by(table, row)}."
+        return f"{name} {verb(primary, verdict, plural=False)} {primary.label}{_by(table, row)}."
     if verdict == "equivalent":
-        within = _within(table, primary)
-        return f"{name} makes no difference in {primary.label} that matters{within and f' ({within})'}."
-    seen = change(table, row, primary)
-    return f"Whether {name} changes {primary.label} stays undecided {_seeds(primary, [row])}{seen and f' ({seen})'}."
+        reach = within(table)
+        return f"{name} makes no difference in {primary.label} that matters{reach and f' ({reach})'}."
+    seen, found = change(table, row, primary), judged(row, primary)
+    seeds = seeds_in_words([found.n] if found else [])
+    return f"Whether {name} changes {primary.label} stays undecided with {seeds}{seen and f' ({seen})'}."
 
 
 def _alone(table: Table, primary: Quantity) -> str:
     row = next(row for row in table.rows if row.ok)
-    value = row.measured[primary.key].value
+    name, value = shown_names(table)(row.arm), row.measured[primary.key].value
     if value is None:
-        return f"There is one arm, {_name(row)}, and nothing to compare it with."
+        return f"There is one arm, {name}, and nothing to compare it with."
     shown = scale(primary, [value.mean])
-    amount = " ".join(filter(None, (_plain(value, shown.factor), shown.unit)))
-    return f"There is nothing to compare with: {_name(row)} alone has {primary.label} {amount} over {counted(value.n)}."
+    decimals = finest(table, primary)
+    amount = " ".join(filter(None, (_plain(value, shown.factor, decimals), shown.unit)))
+    return f"There is nothing to compare with: {name} alone has {primary.label} {amount} over {counted(value.n)}."
 
 
-def _incomparable(arms: Sequence[Row]) -> str:
+def _incomparable(table: Table, arms: Sequence[Row]) -> str:
     """Why no arm has a reference: there is none, or trials are missing on either side."""
-    references = list(dict.fromkeys(printable(row.reference) for row in arms if row.reference))
+    references = list(dict.fromkeys(shown_names(table)(row.reference) for row in arms if row.reference))
     if not references:
         return "The run has no baseline, so no arm can be called better or worse."
-    whom = _and(references) if any(row.ok for row in arms) else ("the arm" if len(arms) == 1 else "any arm")
+    whom = joined(references) if any(row.ok for row in arms) else ("the arm" if len(arms) == 1 else "any arm")
     return f"No trial of {whom} is ok, so there is nothing to compare."
 
 
 def _savings(table: Table, primary: Quantity, arms: Sequence[Row]) -> str:
-    """Which of the arms that are not worse cost less, the largest saving first; empty for none.
+    """Which of the arms that are shown to be no worse cost less, the largest saving first; empty for none.
 
     An arm counts where its primary verdict is better or equivalent and that of a cost is better. Which of two arms
     saves more has no verdict, so none is called the cheapest.
@@ -176,16 +165,20 @@ def _savings(table: Table, primary: Quantity, arms: Sequence[Row]) -> str:
     for row in equals:
         shares = {q.label: share for q in costs if (share := _share(row, q, table)) is not None}
         if shares:
-            told = ", ".join(f"{label} ×{factor(share)}" for label, share in shares.items())
-            found.append((min(shares.values()), f"({told})" if len(equals) == 1 else f"{_name(row)} ({told})"))
+            share_text = ", ".join(f"{label} ×{factor(share)}" for label, share in shares.items())
+            found.append(
+                (
+                    min(shares.values()),
+                    f"({share_text})" if len(equals) == 1 else f"{shown_names(table)(row.arm)} ({share_text})",
+                )
+            )
     if not found:
         return ""
     if len(equals) == 1:
-        return f"{'It' if len(arms) == 1 else 'The one that is not worse'} costs less as well {found[0][1]}."
-    told = _most([text for _, text in sorted(found)])
-    return (
-        f"Of the {len(equals)} that are not worse, {len(found)} {'costs' if len(found) == 1 else 'cost'} less: {told}."
-    )
+        return f"{'It' if len(arms) == 1 else 'The one shown better or equivalent'} costs less as well {found[0][1]}."
+    cheaper = most([text for _, text in sorted(found)])
+    count = f"{len(found)} {'costs' if len(found) == 1 else 'cost'} less"
+    return f"Of the {len(equals)} shown better or equivalent, {count}: {cheaper}."
 
 
 def _share(row: Row, quantity: Quantity, table: Table) -> float | None:
@@ -206,24 +199,15 @@ def _verdict(row: Row, quantity: Quantity) -> str:
     return found.verdict if found else ""
 
 
-def _verb(primary: Quantity, verdict: str, *, plural: bool) -> str:
-    verb = "raise" if (verdict == "better") == (primary.better == "higher") else "lower"
-    return verb if plural else f"{verb}s"
-
-
-def _moved(table: Table, rows: Sequence[Row]) -> str:
-    """Arms with what they change, the largest change first."""
-    primary = primary_of(table)
-    return _most([f"{_name(row)}{_by(table, row)}" for row in sorted(rows, key=lambda row: -_effect(row, primary))])
-
-
 def _by(table: Table, row: Row) -> str:
     """`` by 0.8 ± 0.3 pp``, `` to ×1.12``, with the reference where it is not the baseline; empty if not known."""
     primary = primary_of(table)
     amount = change(table, row, primary, signed=False)
     how = f" {'to' if _ratio(row, primary) else 'by'} {amount}" if amount else ""
     baseline = next((other.arm for other in table.rows if other.role == "baseline"), None)
-    return how + (f" against {printable(row.reference)}" if row.reference and row.reference != baseline else "")
+    return how + (
+        f" against {shown_names(table)(row.reference)}" if row.reference and row.reference != baseline else ""
+    )
 
 
 def _effect(row: Row, primary: Quantity) -> float:
@@ -239,49 +223,9 @@ def _ratio(row: Row, quantity: Quantity) -> Estimate | None:
     return found.value if found else None
 
 
-def _plain(found: Estimate, times: float, *, signed: bool = False) -> str:
+def _plain(found: Estimate, times: float, most_decimals: float, *, signed: bool = False) -> str:
+    """A number with its interval; without one it has two digits, and no more decimals than its column's values."""
     mean, half = found.mean * times, spread(found) * times
     if half:
         return with_interval(mean, half, signed=signed)
-    return number(mean, significant([mean], 2), signed=signed)
-
-
-def _within(table: Table, primary: Quantity) -> str:
-    """``within 0.5 pp``; empty without a margin. That of times is a share of the reference's."""
-    margin = table.margins.get(primary.key)
-    if margin is None:
-        return ""
-    if primary.stage == "latency" and primary.unit != "%":
-        return f"within {100 * margin:g} %"
-    shown = scale(primary, [])
-    unit = "pp" if shown.unit == "%" else shown.unit
-    return f"within {margin * shown.factor:g} {unit}".rstrip()
-
-
-def _seeds(primary: Quantity, rows: Sequence[Row]) -> str:
-    """``with 10 seeds``, or the range where arms differ."""
-    counts = [found.n for row in rows if (found := judged(row, primary))]
-    low, high = min(counts, default=0), max(counts, default=0)
-    return f"with {counted(low)}" if low == high else f"with {low} to {high} seeds"
-
-
-def _names(rows: Sequence[Row]) -> str:
-    return _most([_name(row) for row in rows])
-
-
-def _name(row: Row) -> str:
-    """Quoted where the name has what separates names here."""
-    name = printable(row.arm)
-    return f"“{name}”" if set(name) & set(",;()“”") else name
-
-
-def _most(items: Sequence[str]) -> str:
-    shown = ", ".join(items[:_MOST_NAMED])
-    return f"{shown} and {len(items) - _MOST_NAMED} more" if len(items) > _MOST_NAMED else shown
-
-
-def _and(parts: Sequence[str]) -> str:
-    """``a``, ``a and b``, ``a, b, and c``."""
-    if len(parts) < 3:
-        return " and ".join(parts)
-    return f"{', '.join(parts[:-1])}, and {parts[-1]}"
+    return number(mean, int(min(max(0, interval_decimals(abs(mean))) if mean else 0, most_decimals)), signed=signed)

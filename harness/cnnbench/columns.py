@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final
 
 from cnnbench.numerals import (
@@ -135,6 +136,20 @@ def compared(table: Table, quantity: Quantity) -> bool:
     )
 
 
+def finest(table: Table, quantity: Quantity) -> float:
+    """Most decimals of a difference without interval: of quality those of its column's values, as finer is noise.
+
+    In cost a small difference may be all that a fast arm takes, so there is no bound.
+    """
+    if quantity.stage != "evaluate":
+        return math.inf
+    values = [value for row in table.rows if (value := row.measured[quantity.key].value)]
+    shown = scale(quantity, (value.mean for value in values))
+    column = _decimals(values, shown, 3)
+    decimals = [_with_interval(value, shown) if spread(value) else _own(value, shown, column) for value in values]
+    return max(decimals, default=0)
+
+
 def spread(estimate: Estimate) -> float:
     """Half the interval's width; 0 where there is no interval or nothing but rounding.
 
@@ -179,6 +194,7 @@ def _values(table: Table, quantity: Quantity, shown: Scale, measured: list[Measu
 
 def _differences(table: Table, quantity: Quantity, shown: Scale, measured: list[Measured]) -> tuple[str, ...]:
     decimals = _decimals([m.difference for m in measured], shown, 3)
+    most = finest(table, quantity)
     cells = []
     for row, m in zip(table.rows, measured, strict=True):
         if m.difference is None:
@@ -186,12 +202,13 @@ def _differences(table: Table, quantity: Quantity, shown: Scale, measured: list[
             continue
         # A small difference in quality is noise; in cost it may be all that a fast arm takes.
         own = decimals if quantity.stage == "evaluate" else _own(m.difference, shown, decimals)
-        words = [_number(m.difference, shown, own, signed=True), mark(m.difference_method)]
+        words = [_number(m.difference, shown, int(min(own, most)), signed=True), mark(m.difference_method)]
         if m.value and m.difference.n < m.value.n:
             words.append(f"(n={m.difference.n})")  # the reference lacks some of this arm's seeds
         elif not single(table.rows, quantity):
             words.append(_lone(m.difference))
-        words.append(verdict_sign(row, quantity))
+        if ratio_beside(quantity) not in table.quantities:  # else the ratio is what was judged
+            words.append(verdict_sign(row, quantity))
         cells.append(" ".join(filter(None, words)))
     return tuple(cells)
 
@@ -230,6 +247,12 @@ def _decimals(estimates: Sequence[Estimate | None], shown: Scale, digits: int) -
 def _own(estimate: Estimate, shown: Scale, decimals: int) -> int:
     """The column's decimals; more where a value far below the largest would show less than two digits of its own."""
     return max(decimals, significant([estimate.mean * shown.factor], 2))
+
+
+def _with_interval(estimate: Estimate, shown: Scale) -> int:
+    """Decimals of a value beside its interval."""
+    mean, half = estimate.mean * shown.factor, spread(estimate) * shown.factor
+    return max(interval_decimals(size) for size in (half, abs(mean)) if size)
 
 
 def _lone(estimate: Estimate) -> str:

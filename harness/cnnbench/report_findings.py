@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from cnnbench.answer import answer, change, counted, judged, primary_of
+from cnnbench.answer import answer, change, judged, primary_of
+from cnnbench.claims import seeds_in_words
 from cnnbench.columns import mark
 from cnnbench.quantities import is_ratio
 from cnnbench.report_html import Section, bullets, element, text
@@ -90,8 +91,7 @@ def _open(table: Table) -> Iterator[str]:
                 arms.append(f"{text(row.arm)}{f' ({kept(text(seen))})' if seen else ''}")
                 seeds.append(found.n)
         if arms:
-            least = counted(seeds[0]) if len(set(seeds)) == 1 else f"{min(seeds)} to {max(seeds)} seeds"
-            yield f"{element('strong', text(quantity.label + where))}, {least}: {'; '.join(arms)}"
+            yield f"{element('strong', text(quantity.label + where))}, {seeds_in_words(seeds)}: {'; '.join(arms)}"
 
 
 def _beyond(table: Table) -> Iterator[str]:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnbench.answer import answer, change
+from cnnbench.columns import text_columns
 from cnnbench.quantities import quantities, ratio_beside
 from cnnbench.stats.intervals import Estimate
 from cnnbench.stats.verdicts import Judgement
@@ -80,9 +81,9 @@ def test_arms_are_counted_by_verdict_with_what_they_change():
         )
     )
     assert said == (
-        "Of 6 arms, 2 raise accuracy (mixup by 0.80 ± 0.30 pp, SiLU by 0.40 ± 0.30 pp), 1 lowers it (group norm by "
-        "1.20 ± 0.30 pp), 1 makes no difference that matters (within 0.5 pp: orthogonal), and 2 stay undecided with 10 "
-        "seeds (cutout, dropout)."
+        "Of 6 arms, 2 raise accuracy (“mixup” by 0.80 ± 0.30 pp, “SiLU” by 0.40 ± 0.30 pp), 1 lowers it (“group "
+        "norm” by 1.20 ± 0.30 pp), 1 makes no difference that matters (within 0.5 pp: “orthogonal”), and 2 stay "
+        "undecided with 10 seeds (“cutout”, “dropout”)."
     )
 
 
@@ -100,21 +101,39 @@ def test_one_arm_is_named(verdict, said):
     assert answer(table(baseline(), arm("SiLU", verdict, shift), accuracy=0.005)) == said.format("+0.40")
 
 
-def test_all_arms_of_one_verdict():
-    rows = [arm(name, "unresolved", n=1) for name in ("a", "b")]
-    assert answer(table(baseline(), *rows)) == "Of 2 arms, all stay undecided in accuracy with 1 seed (a, b)."
-    rows = [arm(name, "equivalent") for name in ("a", "b")]
-    assert answer(table(baseline(), *rows)) == "Of 2 arms, all make no difference in accuracy that matters (a, b)."
+@pytest.mark.parametrize(
+    ("verdict", "two", "three"),
+    [
+        ("better", "Both arms raise accuracy (a, b).", "All 3 arms raise accuracy (a, b, c)."),
+        (
+            "equivalent",
+            "Neither arm makes a difference in accuracy that matters (a, b).",
+            "None of the 3 arms makes a difference in accuracy that matters (a, b, c).",
+        ),
+        (
+            "unresolved",
+            "Neither arm is decided in accuracy with 1 seed (a, b).",
+            "All 3 arms stay undecided in accuracy with 1 seed (a, b, c).",
+        ),
+    ],
+)
+def test_all_arms_of_one_verdict(verdict, two, three):
+    for names, said in (("ab", two), ("abc", three)):
+        rows = [arm(name, verdict, n=1) for name in names]
+        assert answer(table(baseline(), *rows)).replace(" by 0.00 ± 0.30 pp", "") == said
 
 
-def test_undecided_arms_may_have_different_numbers_of_seeds():
-    rows = [arm("a", "unresolved", n=4), arm("b", "unresolved", n=12)]
-    assert "undecided in accuracy with 4 to 12 seeds (a, b)" in answer(table(baseline(), *rows))
+@pytest.mark.parametrize(
+    ("counts", "said"), [((9, 10), "9 or 10 seeds"), ((4, 9, 12), "4 to 12 seeds"), ((4, 4), "4 seeds")]
+)
+def test_undecided_arms_may_have_different_numbers_of_seeds(counts, said):
+    rows = [arm(f"arm{place}", "unresolved", n=n) for place, n in enumerate(counts)]
+    assert f"decided in accuracy with {said} (arm0, arm1" in answer(table(baseline(), *rows))
 
 
 def test_a_long_list_is_cut_and_counted():
-    said = answer(table(baseline(), *(arm(f"arm {place}", "unresolved") for place in range(9))))
-    assert said.endswith("(arm 0, arm 1, arm 2, arm 3, arm 4, arm 5 and 3 more).")
+    said = answer(table(baseline(), *(arm(f"arm{place}", "unresolved") for place in range(9))))
+    assert said.endswith("(arm0, arm1, arm2, arm3, arm4, arm5 and 3 more).")
 
 
 def test_the_reference_is_named_where_it_is_not_the_baseline():
@@ -122,9 +141,12 @@ def test_the_reference_is_named_where_it_is_not_the_baseline():
     assert "1 lowers it (both by 1.00 ± 0.30 pp against SiLU)" in said
 
 
-def test_names_with_separators_are_quoted_and_controls_are_gone():
+def test_names_are_quoted_all_or_none():
     said = answer(table(baseline(), arm("a, b", "unresolved"), arm("c\x1b[31m", "unresolved")))
-    assert "(“a, b”, c\ufffd[31m)" in said
+    assert "(“a, b”, “c\ufffd[31m”)" in said
+    said = answer(table(baseline(), arm("group norm", "better", 0.01), arm("SiLU", "better", 0.02, reference="both")))
+    assert "(“SiLU” by 2.00 ± 0.30 pp against “both”, “group norm” by" in said
+    assert "(norm=layer, SiLU)" in answer(table(baseline(), arm("norm=layer", "unresolved"), arm("SiLU", "unresolved")))
 
 
 def test_arms_without_a_trial_or_without_a_verdict_are_told_apart():
@@ -166,6 +188,8 @@ def test_a_quantity_that_is_not_judged_has_no_answer():
 def test_an_unfinished_run_says_so():
     said = answer(table(baseline(), arm("a", "unresolved", n=3, statuses={"ok": 3, "pending": 7})))
     assert said.endswith("with 3 seeds (0.00 ± 0.30 pp). 7 of 20 trials have not run yet.")
+    said = answer(table(baseline(), arm("a", "unresolved", n=9, statuses={"ok": 9, "pending": 1})))
+    assert said.endswith("1 of 20 trials has not run yet.")
 
 
 def test_what_costs_less_among_the_arms_that_are_not_worse():
@@ -176,13 +200,13 @@ def test_what_costs_less_among_the_arms_that_are_not_worse():
         arm("tiny", "worse", -0.03, size=("better", 0.1), latency=("better", 0.2)),
     ]
     assert answer(table(baseline(), *rows)).endswith(
-        "Of the 3 that are not worse, 2 cost less: int8 (size ×0.27, latency b1 ×0.47), slim (size ×0.50)."
+        "Of the 3 shown better or equivalent, 2 cost less: int8 (size ×0.27, latency b1 ×0.47), slim (size ×0.50)."
     )
     assert answer(table(baseline(), rows[0])).endswith(
         "that matters. It costs less as well (size ×0.27, latency b1 ×0.47)."
     )
     assert answer(table(baseline(), rows[2], rows[3])).endswith(
-        "The one that is not worse costs less as well (size ×0.50)."
+        "The one shown better or equivalent costs less as well (size ×0.50)."
     )
     assert "less" not in answer(table(baseline(), rows[1], rows[3]))
 
@@ -194,6 +218,48 @@ def test_latency_as_the_question_is_answered_by_its_ratio():
     )
     same = table(baseline(), arm("SiLU", latency=("equivalent", 1.0)), primary="latency_b1_ms", latency_b1_ms=0.02)
     assert answer(same) == "SiLU makes no difference in latency b1 that matters (within 2 %)."
+
+
+@pytest.mark.parametrize(
+    ("metric", "margin", "said"),
+    [
+        ("max_difference", 0.001, "within 0.001"),
+        ("agreement", 0.005, "within 0.5 pp"),
+        ("memory", 2.0, "within 2 MiB"),
+        ("throughput", 0.02, "within 2 %"),
+    ],
+)
+def test_the_margin_is_in_the_quantitys_own_unit_but_for_times(metric, margin, said):
+    (quantity,) = quantities([metric], [1])
+    rows = [
+        Row(name, name if name == "baseline" else "arm", "", reference, {"ok": 5}, {quantity.key: measured})
+        for name, reference, measured in (
+            ("baseline", None, Measured(estimate(1.0), None, "")),
+            ("int8", "baseline", Measured(estimate(1.0), estimate(0.0), "", judgement=judged("equivalent"))),
+        )
+    ]
+    made = Table("s", "?", (quantity,), quantity.key, (0,), tuple(rows), (), margins={quantity.key: margin})
+    assert answer(made) == f"int8 makes no difference in {quantity.label} that matters ({said})."
+
+
+def test_a_lone_difference_has_no_more_decimals_than_its_values():
+    (nll,) = quantities(["nll"], [1])
+    rows = [
+        Row("baseline", "baseline", "", None, {"ok": 1}, {"nll": Measured(estimate(11.0, n=1), None, "")}),
+        Row(
+            "a",
+            "arm",
+            "",
+            "baseline",
+            {"ok": 1},
+            {"nll": Measured(estimate(10.0004, n=1), estimate(-0.9996, n=1), "", judgement=judged("unresolved", 1))},
+        ),
+    ]
+    made = Table("s", "?", (nll,), "nll", (0,), tuple(rows), ())
+    assert answer(made) == "Whether a changes NLL stays undecided with 1 seed (−1.0 nats)."
+    cells = {column.label: [cell.text for cell in column.cells] for column in text_columns(made)}
+    assert cells["NLL"] == ["11.0", "10.0"]
+    assert cells["Δ NLL"] == ["", "−1.0"]
 
 
 def test_change_has_a_sign_and_a_unit():

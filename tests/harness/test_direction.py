@@ -61,11 +61,12 @@ figures.figure figures.subject
 figures.confusion figures.curves figures.forest figures.interactions figures.pareto figures.seeds figures.steps
 figures.confusion_plot figures.curves_plot figures.pareto_plot
 figures.make
+claims quality
+machines
 answer report_html table_html
 report_conditions report_findings
 report_page
-anonymous again quality
-machines
+anonymous again
 publication
 publish
 published_index verify
