@@ -11,7 +11,7 @@ from cnnbench.quantities import quantities
 from cnnbench.verdicts import kind_of, verdicts
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from cnnbench.plan import Plan
     from cnnbench.suite import Suite
@@ -43,6 +43,55 @@ def first_seeds(plan: Plan, looks: Sequence[int]) -> SeedsOf:
     """
     seeds = tuple(dict.fromkeys(t.trial.seed for t in plan.trials))
     return dict.fromkeys((t.trial.arm.name for t in plan.trials), seeds[: looks[0]])
+
+
+def replayed(
+    plan: Plan, looks: Sequence[int], known: Callable[[Plan], Sequence[Mapping[str, Any]] | None]
+) -> tuple[SeedsOf, Sequence[Mapping[str, Any]] | None]:
+    """The seeds of every arm at the look that a run stands at, by what is on disk.
+
+    Args:
+        plan: of all seeds that there may be.
+        looks: numbers of seeds.
+        known: the records of a part of the plan, None where one is missing.
+
+    Returns:
+        The seeds, and the records of all their trials where nothing is left to do; None where something is.
+    """
+    seeds_of = first_seeds(plan, looks)
+    while (records := known(plan.part(seeds_of))) is not None:
+        more = more_seeds(records, plan, seeds_of, looks)
+        if more == seeds_of:
+            break
+        seeds_of = more
+    return seeds_of, records
+
+
+def at_most(plan: Plan, seeds_of: SeedsOf) -> SeedsOf:
+    """The seeds that every arm may have in the end: an arm that the last look passed over has its number."""
+    reached = max(map(len, seeds_of.values()))
+    every = tuple(dict.fromkeys(t.trial.seed for t in plan.trials))
+    return {name: every if len(own) == reached else own for name, own in seeds_of.items()}
+
+
+def outcome(records: Sequence[Mapping[str, Any]], seeds_of: SeedsOf, looks: Sequence[int]) -> str:
+    """How the looks have ended, in one clause: ``3 of 5 arms decided, 2 open at 12 seeds``.
+
+    Args:
+        records: of all trials, under one heading that names the looks.
+        seeds_of: what every arm has.
+        looks: numbers of seeds.
+    """
+    arms = {record["arm"] for record in records if record["role"] == "arm"}
+    open_ = undecided(records)
+    lost = arms - {record["arm"] for record in records if record["status"] == "ok"}
+    reached = max((len(seeds_of[name]) for name in arms), default=0)
+    done = len(arms) - len(open_) - len(lost)
+    failed = f", {len(lost)} failed" if lost else ""
+    if open_:
+        return f"{done} of {len(arms)} arms decided{failed}, {len(open_)} open at {reached} seeds"
+    how_many = f"{done} of {len(arms)} arms" if lost else f"all {len(arms)} arms" if len(arms) > 1 else "the arm"
+    return f"{how_many} decided{failed} after {reached} of at most {looks[-1]} seeds"
 
 
 def undecided(records: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from tabulate import tabulate
 
+from cnnbench.adaptive import at_most, outcome, replayed
+from cnnbench.ledger import Ledger
 from cnnbench.plan import EXCLUSIVE, make_plan
 from cnnbench.quantities import quantities
 from cnnbench.seed_arithmetic import seed_lines
@@ -60,8 +62,6 @@ def outlook(
     recorded = {t.key for t in plan.trials if t.key in records}
     cached = {key for key in plan.stages if cache.result(key) is not None}
     wanted = {key for t in plan.trials if t.skip is None and t.key not in recorded for key in t.stages.values()}
-    to_run = [plan.stages[key] for key in plan.stages if key in wanted - cached]
-
     seeds = len({t.trial.seed for t in plan.trials})
     arms = list({t.trial.arm.name: t.trial.arm for t in plan.trials}.values())
     columns = ", ".join(q.label for q in quantities(suite.measure.metrics, suite.measure.latency.batch_sizes))
@@ -69,10 +69,19 @@ def outlook(
     if len(suite.datasets) > 1:
         size += f" x {len(suite.datasets)} datasets"
     looks = []
+    ended = "nothing; the table is ready"
     if adaptive:
         size = f"at most {size}"
         stop = "arms that are decided get no more, which costs a little of the power told below"
-        looks = [f"looks: after {listed(looks_for(seeds))} seeds; {stop}"]
+        when = looks_for(seeds)
+        looks = [f"looks: after {listed(when)} seeds; {stop}"]
+        seeds_of, found = replayed(plan, when, lambda part: Ledger(suite, part, place, {}, store, when).known())
+        if found is not None:
+            wanted = set()
+            ended = f"nothing: {outcome(found, seeds_of, when)}"
+        else:
+            wanted &= set(plan.part(at_most(plan, seeds_of)).stages)
+    to_run = [plan.stages[key] for key in plan.stages if key in wanted - cached]
     lines = [
         f"{suite.name}: {suite.question}",
         "",
@@ -81,7 +90,7 @@ def outlook(
         f"{size} = {_count(len(plan.trials), 'trial')} on {place.device}, {workers} at a time",
         f"columns: {columns}",
         _stages(plan, cached, recorded),
-        _cost(to_run, records.values(), workers),
+        f"to run: {_cost(to_run, records.values(), workers, adaptive=adaptive) or ended}",
         *looks,
         *seed_lines(suite, arms, every, effect),
     ]
@@ -115,11 +124,11 @@ def _stages(plan: Plan, cached: set[str], recorded: set[str]) -> str:
     )
 
 
-def _cost(to_run: Sequence[Any], records: Any, workers: int) -> str:
+def _cost(to_run: Sequence[Any], records: Any, workers: int, *, adaptive: bool) -> str:
     """Wall time of what is left, from what stages of the same kind took in this suite's earlier records."""
     if not to_run:
-        return "to run: nothing; the table is ready"
-    much = f"to run: {_count(len(to_run), 'stage')}"
+        return ""
+    much = ("at most " if adaptive else "") + _count(len(to_run), "stage")
     seconds: Mapping[str, list[float]] = defaultdict(list)
     for record in records:
         for kind, value in record["seconds"].items():

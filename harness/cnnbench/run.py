@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnbench.adaptive import first_seeds, more_seeds, undecided
+from cnnbench.adaptive import first_seeds, more_seeds, outcome, replayed, undecided
 from cnnbench.errors import UsageError
 from cnnbench.execute.cache import StageCache
 from cnnbench.execute.interface import Epoch
@@ -239,16 +239,14 @@ class _Run:
         options, looks = self.options, self.options.looks
         seeds_of = first_seeds(plan, looks)
         if not (options.fresh or options.remeasure):
-            while (known := self._ledger(plan.part(seeds_of)).known()) is not None:
-                more = more_seeds(known, plan, seeds_of, looks)
-                if more == seeds_of:
-                    break
-                seeds_of = more
+            seeds_of, _ = replayed(plan, looks, lambda part: self._ledger(part).known())
         settled: set[str] = set()
         while True:
             records = self.through(plan.part(seeds_of), settled)
             more = more_seeds(records, plan, seeds_of, looks)
             if more == seeds_of:
+                if self.ran:
+                    self.progress.message(outcome(records, seeds_of, looks))
                 return records
             settled = {record["key"] for record in records}
             ahead = sum(t.skip is None and t.key not in settled for t in plan.part(more).trials)

@@ -122,6 +122,7 @@ def test_a_hopeless_arm_is_decided_early_and_the_others_go_on(place):
     assert "unresolved (n=9)" in row(table, "like it")
     assert "pending" not in table
     assert "more seeds for like it, as yet undecided: 6 trials" in err
+    assert "1 of 2 arms decided, 1 open at 9 seeds" in err
     planned = current(Store(place.file.parent).read().records).heading["planned"]
     assert planned["looks"] == [4, 6, 9]
     assert planned["seeds"] == list(range(9))
@@ -206,8 +207,26 @@ def test_what_an_open_arm_is_compared_with_goes_on_with_it(place):
 
 def test_a_decided_run_stops_at_once(place):
     place.write({"hopeless": ARMS["hopeless"]})
-    place.run()
+    _, _, err = place.run()
     assert place.counts() == {"baseline": 4, "hopeless": 4, "placebo": 4}
+    assert "the arm decided after 4 of at most 6 seeds" in err.replace("\n", " ")
+
+
+def test_the_plan_tells_what_is_left_by_the_looks_that_were_taken(place):
+    _, out, _ = place.run(command="plan")
+    assert "to run: at most 51 stages" in out
+    place.run("--budget", "1e-6")
+    _, out, _ = place.run(command="plan")
+    assert "to run: at most 12 stages" in out, "two seeds of three arms, the decided one has its four"
+    place.run()
+    _, out, _ = place.run(command="plan")
+    assert "to run: nothing: 1 of 2 arms decided, 1 open at 6 seeds" in out
+    place.write({"hopeless": ARMS["hopeless"]})
+    _, out, _ = place.run("--results", "other", command="plan")
+    assert "nothing" not in out
+    place.run("--results", "other")
+    _, out, _ = place.run("--results", "other", command="plan")
+    assert "to run: nothing: the arm decided after 4 of at most 6 seeds" in out
 
 
 def test_a_budget_stops_between_looks_and_a_later_call_goes_on(place):

@@ -197,3 +197,22 @@ def test_what_seeds_do_not_decide_is_said(lines, metric, words):
 def test_an_effect_is_a_number_above_zero(tmp_path, capsys):
     assert main(["plan", str(tmp_path / "suite.toml"), "--effect", "0"]) == 2
     assert "--effect: expected a number above 0, got 0" in capsys.readouterr().err
+
+
+def test_an_effect_that_is_no_number_says_what_was_expected(capsys):
+    with pytest.raises(SystemExit):
+        main(["plan", "suite.toml", "--effect", "abc"])
+    assert "--effect: expected a number, got 'abc'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("effect", "words"), [("5", ": did you mean 0.05?"), ("500", ", expected at most 1\n"), ("1", "")]
+)
+def test_an_effect_on_a_share_is_at_most_one(tiny_suite, tmp_path, monkeypatch, capsys, effect, words):
+    monkeypatch.chdir(tmp_path)
+    suite = tmp_path / "tiny.toml"
+    suite.write_text(tiny_suite({"silu": '{ activation = "silu" }'}, seeds=2))
+    code = main(["plan", str(suite), "--effect", effect])
+    assert (code, f"--effect: accuracy is a share{words}" in capsys.readouterr().err) == (
+        (2, True) if words else (0, False)
+    )

@@ -57,6 +57,18 @@ def _seeds(text: str) -> tuple[int, ...] | int | str:
         raise ArgumentTypeError(f"expected a number, a range such as 5-9, or {AUTO}, got {text!r}") from None
 
 
+def number(text: str) -> float:
+    """What an option takes that asks for a number.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    try:
+        return float(text)
+    except ValueError:
+        raise ArgumentTypeError(f"expected a number, got {text!r}") from None
+
+
 def plugin_host() -> PluginHost:
     """The plugin host; what is wrong with plugins goes to stderr, the rest works on."""
     from cnnbench.plugins import PluginHost

@@ -10,6 +10,7 @@ from cnnbench.commands.common import (
     OK,
     load_suite,
     no_suite,
+    number,
     plugin_host,
     results_folder,
     suite_overrides,
@@ -30,7 +31,7 @@ def add(command: AddCommand) -> None:
     suite_overrides(plan)
     plan.add_argument(
         "--effect",
-        type=float,
+        type=number,
         metavar="E",
         help="how many seeds a difference in the primary metric takes, in its recorded unit: 0.01 is a point of "
         "accuracy, or 1 %% of a time (default: the suite's margin)",
@@ -42,6 +43,7 @@ def add(command: AddCommand) -> None:
 def _plan(given: argparse.Namespace) -> int:
     from cnnbench.execute.cache import StageCache, default_cache
     from cnnbench.outlook import outlook
+    from cnnbench.quantities import quantities
     from cnnbench.run import default_workers, find_place
     from cnnbench.store import Store
 
@@ -52,6 +54,11 @@ def _plan(given: argparse.Namespace) -> int:
     host = plugin_host()
     known = len(host.problems)
     suite = load_suite(given.suite, given, host)
+    if given.effect is not None and given.effect > 1:
+        primary = quantities([suite.measure.primary], suite.measure.latency.batch_sizes)[0]
+        if primary.unit == "%":
+            hint = f": did you mean {given.effect / 100:g}?" if given.effect <= 100 else ", expected at most 1"
+            raise UsageError(f"--effect: {primary.label} is a share{hint}")
     place = find_place(suite.device, suite.measure.latency.threads)
     store, cache = Store(results_folder(given, suite)), StageCache(given.cache or default_cache())
     workers, adaptive = default_workers(place), given.seeds == AUTO

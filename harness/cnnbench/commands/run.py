@@ -12,6 +12,7 @@ from cnnbench.commands.common import (
     SOME_FAILED,
     load_suite,
     no_suite,
+    number,
     plugin_host,
     results_folder,
     suite_overrides,
@@ -34,7 +35,7 @@ def add(command: AddCommand) -> None:
     run.add_argument("suites", nargs="*", metavar="SUITE", type=Path, help="suite files (TOML)")
     suite_overrides(run)
     run.add_argument(
-        "--budget", type=float, metavar="MINUTES", help="with --seeds auto: start no more seeds that would end later"
+        "--budget", type=number, metavar="MINUTES", help="with --seeds auto: start no more seeds that would end later"
     )
     run.add_argument("--executor", default="local", metavar="NAME", help="local (worker processes) or inline")
     run.add_argument("--workers", type=int, metavar="N", help="worker processes (default: one a core on CPU)")
