@@ -84,6 +84,11 @@ def factor(value: float) -> str:
     return number(value, significant([value], 3 if abs(value) >= 1 else 2))
 
 
+def rounded(value: float, digits: int) -> str:
+    """A number without interval, with at least so many significant digits."""
+    return number(value, significant([value], digits))
+
+
 def power_of_ten(value: float) -> str:
     """Two digits and a power of ten, e.g. ``4.8e−7``."""
     mantissa, _, exponent = f"{value:.1e}".partition("e")

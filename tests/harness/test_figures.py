@@ -122,6 +122,7 @@ def test_every_figure_is_whole_and_accessible(run):
         assert root.find(f"{SVG}title").text == one.title
         assert root.find(f"{SVG}desc").text == one.alt
         assert root.get("viewBox").split()[:3] == ["0", "0", "440"]
+        assert not re.search(r"(?<![\w-])-\d", one.alt)  # the true minus
         assert one.caption.endswith(".")
         assert one.alt.endswith(".")
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnnbench.figures import confusion, curves, forest, interactions, pareto, seeds, steps
+from cnnbench.figures import confusion, curves, curves_plot, forest, interactions, pareto, seeds, steps
 from cnnbench.figures.canvas import breadth, folded, legend_rows, rendered
 from cnnbench.figures.confusion_plot import DEEPEST
 from cnnbench.figures.labels import Box, place
@@ -148,6 +148,9 @@ def with_history(records: list[dict[str, Any]], history: Any, train: Any = lambd
     ]
 
 
+TWO_EPOCHS = [{"epoch": 0, "train_loss": 1.0}, {"epoch": 1, "train_loss": 0.5}]
+
+
 def test_curves_are_means_over_the_seeds_that_got_so_far():
     def history(record: dict[str, Any]) -> list[dict[str, Any]]:
         last = 2 + record["seed"]  # seed 0 stops first
@@ -165,16 +168,41 @@ def test_curves_are_means_over_the_seeds_that_got_so_far():
 
 
 def test_a_diverged_trial_takes_no_part_in_curves():
-    records = with_history(table_records.sample(5), lambda _: [{"epoch": 0, "train_loss": 1.0}])
+    records = with_history(table_records.sample(5), lambda _: TWO_EPOCHS)
     found = curves.data(subject(table_records.of(records, "baseline", "group norm")))
     assert [curve.points[0].n for curve in found.curves] == [5, 4]
+
+
+def test_one_epoch_is_no_curve():
+    records = with_history(table_records.sample(3), lambda _: [{"epoch": 0, "train_loss": 1.0}])
+    assert curves.data(subject(records)) is None
+
+
+def test_shares_and_their_bands_stay_within_0_and_100_percent_and_epochs_are_whole():
+    def history(record: dict[str, Any]) -> list[dict[str, Any]]:
+        return [{"epoch": e, "validation_accuracy": (0.1, 0.99)[record["seed"]] + e / 100} for e in range(2)]
+
+    run = subject(table_records.of(with_history(table_records.sample(2), history), "baseline", "mixup"))
+    found = curves.data(run)
+    assert [(point.low, point.high) for curve in found.curves for point in curve.points] == [(0, 100)] * 4
+    assert "cut off at 0 and 100 %" in curves.caption(run, found)
+    axes = curves_plot.draw(found).figure.axes[0]
+    assert -3 < axes.get_ylim()[0] <= 0
+    assert 100 <= axes.get_ylim()[1] < 103
+    assert [tick for tick in axes.get_xticks() if 0.9 < tick < 2.1] == [1, 2]
+
+
+def test_there_is_no_epoch_0():
+    records = with_history(table_records.sample(2), lambda _: [{"epoch": e, "train_loss": 1.0} for e in range(60)])
+    axes = curves_plot.draw(curves.data(subject(table_records.of(records, "baseline")))).figure.axes[0]
+    assert axes.get_xlim()[0] > 0
 
 
 def test_arms_that_share_their_training_are_drawn_once():
     def shared(record: dict[str, Any]) -> str:
         return f"{record['arm'] if record['arm'] == 'mixup' else 'same'}{record['seed']}"
 
-    records = with_history(table_records.sample(2), lambda _: [{"epoch": 0, "train_loss": 1.0}], shared)
+    records = with_history(table_records.sample(2), lambda _: TWO_EPOCHS, shared)
     found = curves.data(subject(table_records.of(records, "baseline", "mixup", "prune 80 %")))
     assert [(curve.arm, curve.others) for curve in found.curves] == [("baseline", ("prune 80 %",)), ("mixup", ())]
     assert found.loss
@@ -196,7 +224,22 @@ def test_matrices_are_sums_and_their_changes():
     classes = confusion.by_class(subject(records))
     assert [row.changes[0].mean for row in classes.rows] == pytest.approx([-40, 10])
     assert "0 taken for 1 (20.0 %)" in confusion.alt(found)
-    assert "higher in 1 (+10.0 pp) and lower in 0 (-40.0 pp)" in confusion.class_alt(classes).replace("−", "-")
+    assert "higher in 1 (+10.0 pp) and lower in 0 (−40.0 pp)" in confusion.class_alt(classes)
+    assert "0 as 0 −40.0 pp" in confusion.alt(found)
+
+
+def test_the_recalls_caption_has_the_seeds_of_both_arms():
+    records = [
+        {**r, "details": {"confusion": [[8, 2], [1, 9]]}}
+        for r in table_records.of(table_records.sample(5), "baseline", "mixup", "group norm")
+    ]
+    for r in records:
+        if r["arm"] == "group norm" and r["status"] == "ok":
+            r["details"] = {"confusion": [[2, 8], [1, 9]]}
+    run = subject(records)
+    found = confusion.by_class(run)
+    assert {change.n for row in found.rows for change in row.changes} == {4, 5}
+    assert "n = 4 or 5." in confusion.class_caption(run, found)
 
 
 def test_a_class_without_images_has_no_share():

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnnbench.figures.subject import Subject, deciding, verdict
+from cnnbench.figures.subject import Subject, deciding, numbers, verdict
+from cnnbench.numerals import number
 from cnnbench.stats.intervals import paired_difference
 from cnnbench.text import listed, printable
 
@@ -201,11 +202,13 @@ def alt(confusion: Confusion) -> str:
     first, *others = confusion.matrices
     names, off = confusion.classes, np.nan_to_num(first.shares.copy())
     np.fill_diagonal(off, 0.0)
-    told = [f"{names[i]} taken for {names[j]} ({off[i, j]:.1f} %)" for i, j in _largest(off, 3)]
+    told = [f"{names[i]} taken for {names[j]} ({number(off[i, j], 1)} %)" for i, j in _largest(off, 3)]
     words = [f"Confusion matrix of {printable(first.arm)}. Most frequent mistakes: {listed(told) or 'none'}."]
     for matrix in others:
         size = np.nan_to_num(matrix.shares)
-        told = [f"{names[i]} as {names[j]} {size[i, j]:+.1f} pp" for i, j in _largest(np.abs(size), 3)]
+        told = [
+            f"{names[i]} as {names[j]} {number(size[i, j], 1, signed=True)} pp" for i, j in _largest(np.abs(size), 3)
+        ]
         words.append(f"{printable(matrix.arm)} against it: largest changes {listed(told) or 'none'}.")
     return " ".join(words)
 
@@ -222,7 +225,7 @@ def class_caption(subject: Subject, classes: Classes) -> str:
     some = f" The {len(classes.rows)} most changed of {classes.of} classes." if len(classes.rows) < classes.of else ""
     return (
         f"Recall of each class{subject.on}: difference from {printable(classes.reference)}, paired by seed, mean with "
-        f"95 % t interval, n = {max(counts, default=0)}. Not corrected for the number of classes.{some}"
+        f"95 % t interval, {numbers(counts)}. Not corrected for the number of classes.{some}"
     )
 
 
@@ -236,9 +239,9 @@ def class_alt(classes: Classes) -> str:
             if found is None or found.low is None or found.high is None:
                 continue
             if found.low > 0:
-                up.append(f"{row.name} ({found.mean:+.1f} pp)")
+                up.append(f"{row.name} ({number(found.mean, 1, signed=True)} pp)")
             elif found.high < 0:
-                down.append(f"{row.name} ({found.mean:+.1f} pp)")
+                down.append(f"{row.name} ({number(found.mean, 1, signed=True)} pp)")
         parts = [f"higher in {listed(up, 20)}"] if up else []
         parts += [f"lower in {listed(down, 20)}"] if down else []
         words.append(f"{printable(arm)}: {' and '.join(parts) or 'no class differs clearly'}.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from cnnbench.figures.canvas import Canvas, Key, breadth, folded, legend_rows, marked
 from cnnbench.figures.limits import window
 from cnnbench.figures.style import BLUE, EDGE, INK, LINE, MARKERS, RIGHT, SERIES, SHADE, SMALL, SOFT, VERMILLION
+from cnnbench.numerals import number
 from cnnbench.text import printable
 
 if TYPE_CHECKING:
@@ -41,8 +42,8 @@ def draw(confusion: Confusion) -> Canvas:
     every = -(-count // 20)
     changes = [abs(v) for m in confusion.matrices if m.difference for v in m.shares.flat if math.isfinite(v)]
     far = max([_LEAST, *changes])
-    for number, matrix in enumerate(confusion.matrices):
-        top = 4 + number * each + _HEAD
+    for panel, matrix in enumerate(confusion.matrices):
+        top = 4 + panel * each + _HEAD
         title = (
             f"{printable(matrix.arm)} minus {printable(confusion.matrices[0].arm)}"
             if matrix.difference
@@ -89,13 +90,11 @@ def _cells(axes: Axes, matrix: Matrix, full: float, *, numbers: bool) -> None:
             colour = BLUE if right else VERMILLION
             axes.add_patch(_box(j, i, 1, 1, colour.light, _FAINTEST + (DEEPEST - _FAINTEST) * depth))
             if numbers:
-                text = f"{value:.1f}" if abs(value) < 9.95 else f"{value:.0f}"
-                if matrix.difference and value > 0:
-                    text = f"+{text}"
+                text = number(value, 1 if abs(value) < 9.95 else 0, signed=matrix.difference)
                 axes.text(
                     j + 0.5,
                     i + 0.5,
-                    text.replace("-", "−"),
+                    text,
                     size=SMALL,
                     ha="center",
                     va="center_baseline",
@@ -130,8 +129,8 @@ def draw_classes(classes: Classes) -> Canvas:
     axes.locator_params(axis="x", nbins=6)
     axes.grid(axis="x")
     axes.axvline(0, color=SOFT.light, linewidth=1.0, zorder=1)
-    for number, (row, name) in enumerate(zip(classes.rows, names, strict=True)):
-        middle = (number + 0.5) * step
+    for place, (row, name) in enumerate(zip(classes.rows, names, strict=True)):
+        middle = (place + 0.5) * step
         canvas.lines(EDGE, 10 + middle, [name])
         _change(axes, row, middle)
     canvas.label((left + RIGHT) / 2, 10 + total + 33, f"recall, difference from {printable(classes.reference)} [pp]")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from cnnbench.figures.subject import Subject, numbers
+from cnnbench.numerals import rounded
 from cnnbench.stats.intervals import mean_interval
 from cnnbench.text import listed, printable
 
@@ -50,28 +51,33 @@ class Curves:
     Attributes:
         label: of the axis.
         loss: whether less is better; the axis is logarithmic then.
+        share: whether values lie between 0 and 100 %, and bands are cut off there.
         curves: in the table's order, the baseline first.
     """
 
     label: str
     loss: bool
+    share: bool
     curves: tuple[Curve, ...]
 
 
 def data(subject: Subject) -> Curves | None:
-    """The curves of trials that are ok; None where the records hold none."""
+    """The curves of trials that are ok; None where the records hold none of more than one epoch."""
     by_training: dict[tuple[str, ...], list[str]] = {}
     for row in subject.table.rows:
         if any(_history(record) for record in _ok(subject, row.arm)):
             by_training.setdefault(_training(subject, row.arm), []).append(row.arm)
     for key, label, times in _MEASURES:
+        share = label.endswith("[%]")
         curves = []
         for first, *others in by_training.values():
             epochs, points = _over_seeds([_history(record) for record in _ok(subject, first)], key, times)
+            if share:
+                points = tuple(map(_within_shares, points))
             if epochs:
                 curves.append(Curve(first, tuple(others), first == subject.trials.baseline, epochs, points))
-        if curves:
-            return Curves(label, "loss" in key, tuple(curves))
+        if len({epoch for curve in curves for epoch in curve.epochs}) > 1:
+            return Curves(label, "loss" in key, share, tuple(curves))
     return None
 
 
@@ -103,12 +109,22 @@ def _over_seeds(
     return tuple(known), tuple(known.values())
 
 
+def _within_shares(point: Estimate) -> Estimate:
+    """Without the part of the interval below 0 and above 100 %, where no share can lie."""
+    if point.low is None or point.high is None:
+        return point
+    return replace(point, low=max(point.low, 0.0), high=min(point.high, 100.0))
+
+
 def caption(subject: Subject, curves: Curves) -> str:
     """What is drawn."""
     counts = [point.n for curve in curves.curves for point in curve.points]
     words = [f"{curves.label.partition(' [')[0]} after each epoch{subject.on}: mean over seeds, {numbers(counts)}."]
     if max(counts) > 1:
-        words.append("The band is the 95 % t interval of the mean.")
+        cut = curves.share and any(
+            point.low == 0.0 or point.high == 100.0 for curve in curves.curves for point in curve.points
+        )
+        words.append(f"The band is the 95 % t interval of the mean{', cut off at 0 and 100 %' if cut else ''}.")
     if len(curves.curves) > TOGETHER and any(curve.baseline for curve in curves.curves):
         words.append("The dashed line in each panel is the baseline.")
     for curve in curves.curves:
@@ -120,5 +136,8 @@ def caption(subject: Subject, curves: Curves) -> str:
 
 def alt(curves: Curves) -> str:
     """Where each curve ends, in words."""
-    ends = [f"{printable(curve.arm)} {curve.points[-1].mean:.4g} after {curve.epochs[-1]}" for curve in curves.curves]
+    ends = [
+        f"{printable(curve.arm)} {rounded(curve.points[-1].mean, 4)} after {curve.epochs[-1]}"
+        for curve in curves.curves
+    ]
     return f"Learning curves: {curves.label} over epochs. At the end: {listed(ends, 40)}."

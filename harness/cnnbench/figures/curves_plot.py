@@ -9,6 +9,7 @@ from cnnbench.figures.canvas import Canvas, Key, folded, legend_rows, plain_log
 from cnnbench.figures.curves import TOGETHER
 from cnnbench.figures.limits import log_window, window
 from cnnbench.figures.style import BLUE, DASHES, EDGE, LINE, RIGHT, SERIES, SMALL, SOFT
+from cnnbench.numerals import rounded
 from cnnbench.text import printable
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ _TOP = 8.0
 _TALL = 230.0
 _SMALL_PANEL = 92.0
 _GAP = 14.0
+_LINE_ROOM = 0.01
+"""Of the axis, beyond 0 and 100 %: a line that lies there is drawn whole."""
 
 
 def draw(curves: Curves) -> Canvas:
@@ -71,7 +74,7 @@ def _panels(curves: Curves) -> Canvas:
             lowest = number == len(rows) - 1 or (number == len(rows) - 2 and place >= len(rows[-1]))
             end, (low, high) = curve.points[-1].mean, axes.get_ylim()
             if not low <= end <= high:
-                beyond = f"ends {'below' if end < low else 'above'} the axis, at {end:.3g}"
+                beyond = f"ends {'below' if end < low else 'above'} the axis, at {rounded(end, 3)}"
                 canvas.text(left + width - 4, top + head + _SMALL_PANEL - 8, beyond, size=SMALL, align="right")
             axes.tick_params(labelleft=place == 0, labelbottom=lowest)
         top += head + _SMALL_PANEL + _GAP
@@ -104,7 +107,7 @@ def _curve(axes: Axes, curve: Curve, colour: Colour, dash: Any, *, band: bool = 
 def _frame(axes: Axes, curves: Curves, few: int = 7) -> None:
     """The same limits for every panel."""
     last = max(curve.epochs[-1] for curve in curves.curves)
-    axes.set_xlim(1 - 0.03 * last, last + 0.03 * last)
+    axes.set_xlim(1 - min(0.03 * last, 0.5), last + 0.03 * last)  # there is no epoch 0 to be ticked
     axes.locator_params(axis="x", nbins=few, integer=True)
     low, high = _limits(curves)
     if _logarithmic(curves):
@@ -129,4 +132,8 @@ def _limits(curves: Curves) -> tuple[float, float]:
         end, means = curve.points[-1], [point.mean for point in curve.points]
         ends = (end.mean, math.nan if end.low is None else end.low, math.nan if end.high is None else end.high)
         spans.append((end.mean, min(means), max(means)) if curves.loss else ends)
-    return log_window(spans) if _logarithmic(curves) else window(spans)
+    low, high = log_window(spans) if _logarithmic(curves) else window(spans)
+    if curves.share:
+        room = _LINE_ROOM * (high - low)
+        low, high = max(low, 0.0 - room), min(high, 100.0 + room)
+    return low, high

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import numpy as np
 
 from cnnbench.figures.subject import Subject, axis, numbers
-from cnnbench.numerals import scale
+from cnnbench.numerals import rounded, scale
 from cnnbench.quantities import is_ratio
 from cnnbench.stats.intervals import paired_difference
 from cnnbench.text import listed, printable
@@ -183,7 +183,10 @@ def caption(subject: Subject, pareto: Pareto) -> str:
 
 def alt(pareto: Pareto) -> str:
     """The front in words."""
-    told = [f"{printable(point.arm)} ({point.cost[0]:.3g}, {point.quality[0]:.4g})" for point in pareto.front]
+    told = [
+        f"{printable(point.arm)} ({rounded(point.cost[0], 3)}, {rounded(point.quality[0], 4)})"
+        for point in pareto.front
+    ]
     words = [
         f"Scatter plot of {pareto.quality_label} against {pareto.cost_label}.",
         f"Pareto front from the cheapest: {listed(told, 40)}.",

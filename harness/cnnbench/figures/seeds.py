@@ -12,6 +12,7 @@ from cnnbench.figures.limits import window
 from cnnbench.figures.style import EDGE, GREY, INK, LINE, LOOKS, RIGHT, SMALL, SOFT, VERMILLION
 from cnnbench.figures.subject import Subject, axis, deciding, verdict, verdict_keys
 from cnnbench.frame import PENDING
+from cnnbench.numerals import rounded
 from cnnbench.text import printable
 
 if TYPE_CHECKING:
@@ -122,7 +123,8 @@ def alt(strips: Strips) -> str:
     told = []
     for strip in strips.strips:
         values = [dot.value for dot in strip.dots if math.isfinite(dot.value)]
-        words = [f"{min(values):.4g} to {max(values):.4g}, mean {strip.mean:.4g}"] if values else []
+        least, most, mean = (rounded(end, 4) for end in (min(values), max(values), strip.mean)) if values else ("",) * 3
+        words = [f"{least} to {most}, mean {mean}"] if values else []
         told.append(f"{printable(strip.arm)}: {', '.join(filter(None, [*words, strip.failed])) or 'nothing yet'}")
     return f"{strips.label} of every seed by arm. {'; '.join(told[:40])}."
 

@@ -174,7 +174,7 @@ def numbers(counts: Iterable[int]) -> str:
     if not known:
         return "n = 0"
     low, high = min(known), max(known)
-    return f"n = {low}" if low == high else f"n = {low} to {high}"
+    return f"n = {low}" if low == high else f"n = {low} {'or' if high == low + 1 else 'to'} {high}"
 
 
 def verdict_keys(present: Iterable[str]) -> list[Key]:
