@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 from cnnbench.columns import compared, mark, single, spread
 from cnnbench.conditions import condition_notes, ends, origin_notes
 from cnnbench.frame import PENDING
-from cnnbench.inference import Inference
 from cnnbench.notices import co2_notes, energy_notes, latency_notes, training_notes
 from cnnbench.own_intervals import has_own, of_measuring
 from cnnbench.quantities import is_ratio
 from cnnbench.text import listed, named, printable
 from cnnbench.verdict_notes import placebo_notes, verdict_notes
-from cnnbench.verdicts import looks_of
+from cnnbench.verdicts import T_INTERVAL, as_judged, interval_of, looks_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -38,7 +37,7 @@ def footnotes(trials: TrialSet, table: Table, source: Path | None) -> Iterator[s
     """
     rows, columns = table.rows, table.quantities
     yield from _intervals(trials, table)
-    yield from _references(trials, rows)
+    yield from _references(trials, table)
     yield from verdict_notes(trials, table)
     yield from placebo_notes(table)
     yield from _methods(rows)
@@ -106,36 +105,49 @@ def _any_spread(table: Table, quantity: Quantity) -> bool:
     return any(value and spread(value) for value in (row.measured[quantity.key].value for row in table.rows))
 
 
-def _references(trials: TrialSet, rows: Sequence[Row]) -> Iterator[str]:
+def _references(trials: TrialSet, table: Table) -> Iterator[str]:
     """What differences are from, where it is not the baseline, and where it has nothing to compare with."""
-    by_name = {row.arm: row for row in rows}
-    compared: dict[str, list[str]] = defaultdict(list)
-    for row in rows:
+    by_name = {row.arm: row for row in table.rows}
+    compared_with: dict[str, list[str]] = defaultdict(list)
+    for row in table.rows:
         if row.reference is not None:
-            compared[row.reference].append(printable(row.arm))
+            compared_with[row.reference].append(printable(row.arm))
     if trials.baseline is None:
-        yield f"No baseline in this run: there are no differences{' from it' if compared else ''}."
-    there = {name: arms for name, arms in compared.items() if name in by_name and by_name[name].ok}
+        yield f"No baseline in this run: there are no differences{' from it' if compared_with else ''}."
+    there = {name: arms for name, arms in compared_with.items() if name in by_name and by_name[name].ok}
     if there:
-        asked = Inference.from_plain(trials.heading.get("statistics")).interval
-        interval = "paired t interval" if asked == "t" else "BCa bootstrap interval"
-        if looks_of(trials):
-            interval = "repeated confidence interval at the arm's last look"
         whose = printable(next(iter(there))) if list(there) == [trials.baseline] else "an arm's reference"
         yield (
-            f"Δ: difference from {whose} in the same seeds, ± its 95 % {interval}, which is not corrected for the "
-            "number of arms."
+            f"Δ: difference from {whose} in the same seeds, ± its 95 % {interval_of(trials)}, which is not "
+            "corrected for the number of arms."
         )
+        yield from _not_judged(trials, table)
     others = [f"{named(arms)} with {printable(name)}" for name, arms in there.items() if name != trials.baseline]
     if others:
         rest = f"; all others with {printable(trials.baseline)}" if trials.baseline and trials.baseline in there else ""
         yield f"Compared, in Δ and ratio: {'; '.join(others)}{rest}."
-    for name, arms in compared.items():
-        whom = "" if name == trials.baseline and list(compared) == [name] else f" for {named(arms)}"
+    for name, arms in compared_with.items():
+        whom = "" if name == trials.baseline and list(compared_with) == [name] else f" for {named(arms)}"
         if name not in by_name:
             yield f"{printable(name)} is not in this run: there are no differences{whom}."
         elif name not in there:
             yield f"No trial of {printable(name)} is ok: there are no differences{whom}."
+
+
+def _not_judged(trials: TrialSet, table: Table) -> Iterator[str]:
+    """Differences whose interval is a paired t interval where others have another."""
+    if interval_of(trials) == T_INTERVAL:
+        return
+    labels = [
+        f"Δ {q.label}"
+        for q in table.quantities
+        if not is_ratio(q)
+        and compared(table, q)
+        and any(m.difference and not as_judged(q, m.judgement) for m in (row.measured[q.key] for row in table.rows))
+    ]
+    if labels:
+        looks = " of all seeds, which does not allow for looks" if looks_of(trials) else ""
+        yield f"In {listed(labels)}, by which nothing is judged, ± is the 95 % {T_INTERVAL}{looks}."
 
 
 def _methods(rows: Sequence[Row]) -> Iterator[str]:

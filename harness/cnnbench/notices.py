@@ -13,6 +13,7 @@ from cnnbench.own_intervals import of_measuring
 from cnnbench.quantities import is_ratio, ratio_beside
 from cnnbench.ratios import FEWEST_SEEDS, resolution
 from cnnbench.text import listed, named, printable
+from cnnbench.verdicts import interval_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -43,7 +44,7 @@ CLOCK_FALL = 0.10
 
 def latency_notes(trials: TrialSet, rows: Sequence[Row], columns: Sequence[Quantity]) -> Iterator[str]:
     """All that is to be said where a column shows latency."""
-    yield from _ratios(rows, columns)
+    yield from _ratios(trials, rows, columns)
     yield from _without_interval(trials, rows, columns)
     yield from _not_faster(rows, columns)
     if any(q.key.startswith(("latency_b", "throughput_b")) for q in columns):
@@ -82,7 +83,7 @@ def co2_notes(trials: TrialSet, columns: Sequence[Quantity]) -> Iterator[str]:
         yield printable(f"CO2: energy × {listed(list(found))}; as good as the energy that it is worked out from.")
 
 
-def _ratios(rows: Sequence[Row], columns: Sequence[Quantity]) -> Iterator[str]:
+def _ratios(trials: TrialSet, rows: Sequence[Row], columns: Sequence[Quantity]) -> Iterator[str]:
     shown = [row.measured[q.key] for q in columns if is_ratio(q) for row in rows]
     values = [m.value for m in shown if m.value is not None]
     if not values:
@@ -91,7 +92,8 @@ def _ratios(rows: Sequence[Row], columns: Sequence[Quantity]) -> Iterator[str]:
     whose = printable(references[0]) if len(references) == 1 else "the reference"
     parts = [f"ratio: time of a call over that of {whose}, paired by round"]
     if any(value.n >= FEWEST_SEEDS for value in values):
-        parts.append("geometric mean over seeds, ± its 95 % t interval (of logarithms)")
+        interval = interval_of(trials).removeprefix("paired ")
+        parts.append(f"geometric mean over seeds, ± its 95 % {interval} (of logarithms)")
     if any(value.n < FEWEST_SEEDS and spread(value) for value in values):
         parts.append(f"with fewer than {FEWEST_SEEDS} seeds ± is that of measuring alone, not of training")
     yield "; ".join(parts) + "."

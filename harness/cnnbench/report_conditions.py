@@ -67,16 +67,18 @@ def method(trials: TrialSet) -> Section:
     items = [
         (
             "Every arm is compared with its reference seed by seed, so that the luck of a seed falls on both. "
-            f"Differences are means over these pairs, with {_INTERVALS[how.interval]}."
+            f"Differences are means over these pairs, with {intervals}."
         ),
         f"Better and worse are decided by {_TESTS[how.test]} at 5 %; {_CORRECTIONS[how.correction]}.",
         "Equivalent means that two one-sided tests place the difference within the margin"
         + (f" (in recorded units: {', '.join(margins)})." if margins else ", which this suite does not state."),
         "Unresolved means that the seeds decide neither. It is not a finding of no effect.",
     ]
-    if looks := looks_of(trials):
+    if looks:
         items.append(
             f"Seeds were added where verdicts were open, after looks at {listed(looks)} seeds. The tests count that "
+    looks = looks_of(trials)
+    intervals = "repeated confidence intervals, which allow for the looks" if looks else _INTERVALS[how.interval]
             "looking: the chances of error hold for all looks together."
         )
     if "placebo" in trials.roles.values():

@@ -12,13 +12,14 @@ from cnnbench.columns import arms_sheet
 from cnnbench.errors import UsageError
 from cnnbench.footnotes import footnotes
 from cnnbench.frame import PENDING, TrialSet, by_dataset
+from cnnbench.judged import exponential
 from cnnbench.own_intervals import of_measuring, over_sessions
 from cnnbench.quantities import Quantity, is_ratio, quantities, ratio_beside, ratio_key
-from cnnbench.ratios import NotFaster, batch_sizes, not_faster, over_seeds
+from cnnbench.ratios import FEWEST_SEEDS, NotFaster, batch_sizes, not_faster, over_seeds
 from cnnbench.registry import nearest
 from cnnbench.series import series
 from cnnbench.stats.intervals import Estimate, mean_interval, paired_difference
-from cnnbench.verdicts import Verdicts, kind_of, verdicts
+from cnnbench.verdicts import Verdicts, as_judged, kind_of, verdicts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
 class Measured:
     """One quantity of one arm, in the recorded unit.
 
-    A latency's ratio to the reference's is a quantity too; its value is what ``ratios.over_seeds`` makes of it.
+    A latency's ratio to the reference's is a quantity too; its value is the one that is judged, or, from one or
+    two seeds, what ``ratios.over_seeds`` makes of it.
 
     Attributes:
         value: over the seeds that are ok; None where there is none. From one or two seeds the interval of what is
@@ -196,7 +198,7 @@ def table_of(trials: TrialSet, dataset: str = "", source: Path | None = None) ->
 def _row(trials: TrialSet, arm: str, columns: Sequence[Quantity], found: Verdicts) -> Row:
     reference = trials.references[arm]
     ok = [record for record in trials.of(arm) if record["status"] == "ok"]
-    ratios = {size: ratio for size in batch_sizes(_recorded(ok)) if (ratio := over_seeds(ok, size))}
+    ratios = {size: ratio for size in batch_sizes(_recorded(ok)) if (ratio := _ratio(ok, size, arm, found))}
     slow = None
     if reference is not None:
         slow = not_faster(series(trials, arm, "flops"), series(trials, reference, "flops"), ratios)
@@ -210,13 +212,22 @@ def _row(trials: TrialSet, arm: str, columns: Sequence[Quantity], found: Verdict
             sign = "‡" if slow and size in slow.ratios else ""
             measured[key] = Measured(value, None, "measured" if value else "", sign=sign, judgement=judgement)
         else:
-            plain = _measured(trials, arm, reference, key)
-            difference = judgement.difference if judgement and kind_of(quantity) in _AS_JUDGED else plain.difference
-            strong = arm in found.best.get(key, ())
-            measured[key] = replace(plain, difference=difference, judgement=judgement, strong=strong)
+            plain = replace(_measured(trials, arm, reference, key), judgement=judgement)
+            estimated = kind_of(quantity) == "energy" and plain.difference_method != "measured"
+            if judgement and as_judged(quantity, judgement) and not estimated:
+                plain = replace(plain, difference=judgement.difference)
+            measured[key] = replace(plain, strong=arm in found.best.get(key, ()))
     statuses = Counter(trials.records.get((arm, seed), {}).get("status", PENDING) for seed in trials.seeds_of(arm))
     changes = max((str(record.get("changes") or "") for record in trials.of(arm)), default="")
     return Row(arm, trials.roles[arm], changes, reference, statuses, measured, slow)
+
+
+def _ratio(ok: Sequence[Mapping[str, Any]], size: int, arm: str, found: Verdicts) -> Estimate | None:
+    """An arm's ratio: the one that is judged, with the interval that was asked for, where seeds are enough for one."""
+    judgement = found.judgements.get(ratio_key(size), {}).get(arm)
+    if judgement and judgement.difference and judgement.n >= FEWEST_SEEDS:
+        return exponential(judgement.difference)
+    return over_seeds(ok, size)
 
 
 def _measured(trials: TrialSet, arm: str, reference: str | None, key: str) -> Measured:
@@ -248,8 +259,6 @@ def _combined(own: str, other: str) -> str:
 
 
 _NEVER_UNMARKED = ("energy_", "co2_")
-_AS_JUDGED = ("plain", "exact")
-"""Kinds that are judged by the very differences that the table shows, and so have the interval that was asked for."""
 
 
 def _columns(trials: TrialSet) -> tuple[str, tuple[Quantity, ...]]:

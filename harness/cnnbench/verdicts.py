@@ -46,6 +46,10 @@ _TIMED: Final = re.compile(r"latency_b(\d+)_ms|throughput_b(\d+)")
 _PERCENTILE: Final = re.compile(r"latency_b\d+_p\d+_ms")
 _SEED: Final = 0
 """Of the generator behind bootstraps and Monte Carlo tests: a table rendered again is the same to the last digit."""
+T_INTERVAL: Final = "paired t interval"
+"""The interval of differences where nothing else is asked for; of those that are not judged, always."""
+
+
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,22 @@ def kind_of(quantity: Quantity) -> Kind:
         return "percentile"
     if quantity.stage == "profile" or quantity.key == "size_served_bytes":
         return "exact"
+def as_judged(quantity: Quantity, judgement: Judgement | None) -> bool:
+    """Whether a judgement's difference is that of the values themselves, in the recorded unit.
+
+    It is None where the values have no judgement, and of logarithms where the quantity is a time.
+    """
+    return judgement is not None and kind_of(quantity) != "timed"
+
+
+def interval_of(trials: TrialSet) -> str:
+    """What the interval of a judged difference is, in words."""
+    asked = Inference.from_plain(trials.heading.get("statistics")).interval
+    if looks_of(trials):
+        return "repeated confidence interval at the arm's last look"
+    return T_INTERVAL if asked == "t" else "BCa bootstrap interval"
+
+
     return "plain"
 
 

@@ -83,6 +83,27 @@ def test_a_timed_primary_is_drawn_as_ratios():
     assert silu.text.startswith("×")
 
 
+@pytest.mark.parametrize(
+    ("primary", "heading", "interval"),
+    [
+        ("accuracy", {}, "Mean with its 95 % paired t interval, n ="),
+        ("accuracy", {"statistics": {"interval": "bca"}}, "Mean with its 95 % BCa bootstrap interval, n ="),
+        ("accuracy", {"looks": [2, 3]}, "Mean with its 95 % repeated confidence interval at the arm's last look, n ="),
+        ("latency", {}, "Geometric mean with its 95 % paired t interval, n ="),
+        ("latency", {"looks": [2, 3]}, "Geometric mean with its 95 % repeated confidence interval at the arm's last"),
+    ],
+)
+def test_the_forest_says_what_its_intervals_are(primary: str, heading: dict[str, Any], interval: str):
+    planned = {"looks": heading["looks"]} if "looks" in heading else {}
+    given = {"statistics": heading["statistics"]} if "statistics" in heading else {}
+    records = [
+        {**r, **given, "measure": {**r["measure"], "primary": primary}, "planned": {**r["planned"], **planned}}
+        for r in table_records.timed(table_records.sample())
+    ]
+    own = subject(records)
+    assert interval in forest.caption(own, forest.data(own))
+
+
 def test_no_reference_no_forest(run):
     records = table_records.of(table_records.sample(), "baseline")
     assert forest.data(subject(records)) is None

@@ -358,6 +358,68 @@ class TestNotes:
         assert float(data(records)["distill", "accuracy"]["diff"]) == pytest.approx(first.mean())
 
 
+class TestIntervals:
+    """What stands behind a ± is the interval that its note names."""
+
+    def times(self, looks: bool = True, interval: str = "t", primary: str = "latency") -> list[dict[str, Any]]:
+        measure = {"primary": primary, "metrics": ["accuracy", "latency"]}
+        planned = {"looks": [4, 8]} if looks else None
+        return run(EFFECTS, measure=measure, statistics={"interval": interval}, planned=planned)
+
+    def test_a_timed_primary_has_its_sign_at_the_ratio_alone(self) -> None:
+        records = self.times(looks=False)
+        differences, ratios = cells(records, "Δ latency b1 [ms]"), cells(records, "ratio b1 [×]")
+        for arm, sign in (("silu", "▼"), ("mixup", "≈"), ("distill", "▲")):
+            assert ratios[arm].endswith(f" {sign}")
+            assert differences[arm][-1].isdigit()
+        assert cells(run(EFFECTS), "Δ accuracy [pp]")["silu"].endswith("▲")
+
+    def test_ratios_under_looks_are_those_of_the_last_look(self) -> None:
+        records = self.times()
+        found = {row.arm: row.measured["latency_b1_ratio"] for row in make_table(records).rows}["distill"]
+        logs = np.log(series(records, "distill", "latency_b1_ratio"))[:4]
+        assert found.judgement.n == found.value.n == 4
+        assert found.value.mean == pytest.approx(np.exp(logs.mean()))
+        assert found.value.low == pytest.approx(np.exp(found.judgement.difference.low))
+        naive = scipy.stats.t.ppf(0.975, 3) * scipy.stats.sem(logs)
+        assert found.value.high > np.exp(logs.mean() + naive)  # wider, as it allows for looks
+
+    def test_ratios_have_the_interval_asked_for(self) -> None:
+        plain, asked = (
+            {row.arm: row.measured["latency_b1_ratio"].value for row in make_table(self.times(False, way)).rows}["silu"]
+            for way in ("t", "bca")
+        )
+        logs = np.log(series(self.times(), "silu", "latency_b1_ratio"))
+        half = scipy.stats.t.ppf(0.975, 7) * scipy.stats.sem(logs)
+        assert plain.high == pytest.approx(np.exp(logs.mean() + half))
+        assert asked.mean == pytest.approx(plain.mean)
+        assert asked.high != plain.high
+
+    def test_notes_name_the_interval_of_ratios(self) -> None:
+        assert "± its 95 % t interval (of logarithms)" in noted(self.times(looks=False), "ratio:")
+        assert "± its 95 % BCa bootstrap interval (of" in noted(self.times(False, "bca"), "ratio:")
+        assert "± its 95 % repeated confidence interval at the arm's last look" in noted(self.times(), "ratio:")
+
+    def test_differences_that_nothing_is_judged_by_say_so(self) -> None:
+        assert noted(self.times(looks=False), "In Δ") == ""
+        assert noted(self.times(), "In Δ") == (
+            "In Δ latency b1, by which nothing is judged, ± is the 95 % paired t interval of all seeds, which does not "
+            "allow for looks."
+        )
+        assert noted(self.times(False, "bca"), "In Δ").endswith("± is the 95 % paired t interval.")
+        assert noted(self.times(primary="accuracy"), "In Δ") == ""
+
+    def test_energy_that_is_judged_has_the_judged_interval(self) -> None:
+        records = self.times(primary="energy")
+        for r in records:
+            r["metrics"]["energy_inference_mj"] = r["metrics"]["latency_b1_ms"]
+            r["methods"] = {"energy_inference_mj": "measured"}
+        found = {row.arm: row.measured["energy_inference_mj"] for row in make_table(records).rows}["distill"]
+        assert found.difference == found.judgement.difference
+        assert found.difference.n == 4
+        assert noted(records, "In Δ") == ""
+
+
 class TestDatasets:
     def records(self) -> list[dict[str, Any]]:
         both: list[dict[str, Any]] = []

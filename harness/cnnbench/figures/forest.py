@@ -11,7 +11,9 @@ from cnnbench.figures.limits import log_window, window
 from cnnbench.figures.style import EDGE, INK, LINE, LOOKS, RIGHT, SHADE, SMALL, SOFT
 from cnnbench.figures.subject import Subject, axis, change, deciding, numbers, verdict, verdict_keys
 from cnnbench.quantities import ratio_beside
+from cnnbench.ratios import FEWEST_SEEDS
 from cnnbench.text import printable
+from cnnbench.verdicts import T_INTERVAL, as_judged, interval_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -115,11 +117,10 @@ def _entry(subject: Subject, row: Row, *, ratio: bool) -> Entry:
 def caption(subject: Subject, forest: Forest) -> str:
     """What is drawn."""
     kind = "ratio to" if forest.ratio else "difference from"
-    interval = "bootstrap (BCa)" if (subject.trials.heading.get("statistics") or {}).get("interval") == "bca" else "t"
     counts = numbers(entry.n for entry in forest.entries)
     words = [
         f"{subject.primary.label}{subject.on}: each arm's {kind} its reference, paired by seed.",
-        f"Mean with 95 % {interval} interval, {counts}.",
+        f"{_what(subject, forest)}, {counts}.",
         "Shape and colour are the verdict, corrected for the number of arms; an interval is not corrected.",
     ]
     if forest.margin:
@@ -128,6 +129,19 @@ def caption(subject: Subject, forest: Forest) -> str:
     if any(entry.look == "placebo" for entry in forest.entries):
         words.append("The placebo is the baseline under other random streams: the run's noise.")
     return " ".join(words)
+
+
+def _what(subject: Subject, forest: Forest) -> str:
+    """What is drawn of each arm."""
+    interval = interval_of(subject.trials)
+    if forest.ratio:
+        if max(entry.n for entry in forest.entries) < FEWEST_SEEDS:
+            return "Geometric mean with the interval of measuring alone"
+        return f"Geometric mean with its 95 % {interval}"
+    judgements = (row.measured[subject.primary.key].judgement for row in subject.table.rows)
+    if not any(as_judged(subject.primary, judgement) for judgement in judgements):
+        interval = T_INTERVAL
+    return f"Mean with its 95 % {interval}"
 
 
 def draw(forest: Forest) -> Canvas:
