@@ -17,7 +17,8 @@ class Inference:
 
     Attributes:
         test: whose p-value decides: ``t`` (paired t), or ``sign-flip`` (exact up to 20 pairs, Monte Carlo above).
-        interval: of the mean difference: ``t`` (paired t), or ``bca`` (bias-corrected and accelerated bootstrap).
+        interval: of the mean difference: ``t`` (paired t), or ``bca`` (bias-corrected and accelerated bootstrap);
+            under looks always the repeated t interval.
         correction: across the arms of one metric: ``holm`` (family-wise error), or ``benjamini-hochberg`` (false
             discovery rate).
         most_seeds: of one arm, where ``--seeds auto`` adds them.

@@ -231,6 +231,12 @@ def test_repeated_intervals_hold_the_truth_wherever_the_run_stops(effect):
     assert missed <= at_most(0.05, runs)
 
 
+def test_intervals_under_looks_are_those_of_t_whatever_is_asked():
+    values = np.random.default_rng(2).normal(size=(3, 9)) + np.array([[0], [1], [9]])
+    asked, plain = (family(values, inference=Inference(interval=way)) for way in ("bca", "t"))
+    assert asked == plain
+
+
 def test_confidence_of_repeated_intervals_is_that_of_the_test():
     for place, step in enumerate(STEPS):
         tail = (1 - repeated_confidence(STEPS, place)) / 2

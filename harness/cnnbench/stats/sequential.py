@@ -19,7 +19,6 @@ from cnnbench.stats.intervals import mean_interval, paired_differences
 from cnnbench.stats.looks import Step, p_over_looks, repeated_confidence
 from cnnbench.stats.multiplicity import benjamini_hochberg, holm
 from cnnbench.stats.paired import p_above
-from cnnbench.stats.resampling import bca_interval
 from cnnbench.stats.verdicts import Judgement, Verdict, decide, judge
 
 if TYPE_CHECKING:
@@ -66,9 +65,9 @@ def judge_sequentially(
             its look, whose level stays as planned; an arm without a new pair skips the look.
         better: which direction is an improvement.
         margin: as in ``judge``.
-        inference: test, interval and correction.
+        inference: test and correction; its interval plays no part, see below.
         resolution: as in ``judge``.
-        rng: as in ``judge``.
+        rng: for sign-flip tests of more than 20 pairs.
         exact: as in ``judge``.
 
     Returns:
@@ -76,13 +75,15 @@ def judge_sequentially(
         look at which the arm was closed. ``difference`` has the repeated confidence interval of that look (Jennison and
         Turnbull, "Interim analyses: the repeated confidence interval approach", 1989), at the level of
         ``looks.repeated_confidence``: it holds the true difference with 95 % whenever one stops, and is wider than one
-        that knows of no looks. ``p_sign_flip`` is that of a fixed number of seeds, without regard to looks.
+        that knows of no looks. It is always the t interval: a bootstrap of few seeds, even where it is widened,
+        falls short at the levels of looks. ``p_sign_flip`` is that of a fixed number of seeds, without regard to looks.
 
     Raises:
         ValueError: no looks, or not ascending from 1; what ``judge`` raises.
     """
     if not looks or looks[0] < 1 or any(later <= look for look, later in pairwise(looks)):
         raise ValueError(f"expected ascending numbers of seeds, found looks {list(looks)}")
+    inference = replace(inference, interval="t")
     judged: dict[str, Judgement] = {}
     family: dict[str, _Arm] = {}
     for name, (values, reference) in arms.items():
@@ -195,14 +196,10 @@ class _Arm:
         if not self._steps:
             return fixed
         confidence = repeated_confidence(self._all_steps, len(self._steps) - 1)
-        if self._inference.interval == "t":
-            difference = mean_interval(self._differences, confidence)
-        else:
-            difference = bca_interval(self._differences, self._rng, confidence)
         return replace(
             fixed,
             verdict=verdict,
-            difference=difference,
+            difference=mean_interval(self._differences, confidence),
             p=self.p_different,
             p_adjusted=p_adjusted,
             p_equivalence=p_alike,
