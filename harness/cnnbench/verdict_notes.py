@@ -50,8 +50,8 @@ def verdict_notes(trials: TrialSet, table: Table) -> Iterator[str]:
     if any(m.strong for row in table.rows for m in row.measured.values()):
         yield (
             "Marked (* in a terminal, else bold): may be the best of its column, since no other arm is shown to be "
-            f"better (one-sided paired tests at {_PERCENT}, Bonferroni), and its interval meets that of the best mean; "
-            "arms with too few seeds for that, and the placebo, are left aside."
+            f"better (one-sided paired tests and sign tests at {_PERCENT}, Bonferroni); arms with too few seeds for "
+            "that, and the placebo, are left aside."
         )
 
 

@@ -18,7 +18,6 @@ from cnnbench.inference import Inference
 from cnnbench.quantities import is_ratio, quantities, ratio_beside, ratio_key, smallest_step
 from cnnbench.ratios import FEWEST_SEEDS, resolution
 from cnnbench.series import series
-from cnnbench.stats.intervals import mean_interval
 from cnnbench.stats.sequential import judge_sequentially
 from cnnbench.stats.verdicts import judge, ties
 
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 
     from cnnbench.frame import TrialSet
     from cnnbench.quantities import Quantity
-    from cnnbench.stats.intervals import Estimate
     from cnnbench.stats.verdicts import Judgement
 
     Pair = tuple[NDArray[np.float64], NDArray[np.float64]]
@@ -46,10 +44,10 @@ _TIMED: Final = re.compile(r"latency_b(\d+)_ms|throughput_b(\d+)")
 _PERCENTILE: Final = re.compile(r"latency_b\d+_p\d+_ms")
 _SEED: Final = 0
 """Of the generator behind bootstraps and Monte Carlo tests: a table rendered again is the same to the last digit."""
+
+
 T_INTERVAL: Final = "paired t interval"
 """The interval of differences where nothing else is asked for; of those that are not judged, always."""
-
-
 
 
 @dataclass(frozen=True)
@@ -61,8 +59,7 @@ class Verdicts:
             out.
         margins: by quantity key, the difference that would not matter, in the recorded unit; of times relative to the
             reference's (0.02: between 1 / 1.02 and 1.02 times as long). Only of what is judged.
-        best: by quantity key, the arms that may be the best: by ``stats.verdicts.ties``, and by an interval that meets
-            that of the best mean; never the placebo.
+        best: by quantity key, the arms that may be the best, by ``stats.verdicts.ties``; never the placebo.
     """
 
     judgements: Mapping[str, Mapping[str, Judgement]]
@@ -84,6 +81,9 @@ def kind_of(quantity: Quantity) -> Kind:
         return "percentile"
     if quantity.stage == "profile" or quantity.key == "size_served_bytes":
         return "exact"
+    return "plain"
+
+
 def as_judged(quantity: Quantity, judgement: Judgement | None) -> bool:
     """Whether a judgement's difference is that of the values themselves, in the recorded unit.
 
@@ -98,9 +98,6 @@ def interval_of(trials: TrialSet) -> str:
     if looks_of(trials):
         return "repeated confidence interval at the arm's last look"
     return T_INTERVAL if asked == "t" else "BCa bootstrap interval"
-
-
-    return "plain"
 
 
 def verdicts(trials: TrialSet, shown: Sequence[Quantity]) -> Verdicts:
@@ -210,7 +207,7 @@ def _best(trials: TrialSet, quantity: Quantity, inference: Inference) -> frozens
     }
     fewest = FEWEST_SEEDS if kind == "timed" else 1
     values = {arm: own for arm, own in values.items() if np.isfinite(own).sum() >= fewest}
-    best = ties(
+    return ties(
         values,
         better=quantity.better,
         inference=inference,
@@ -218,27 +215,6 @@ def _best(trials: TrialSet, quantity: Quantity, inference: Inference) -> frozens
         exact=kind == "exact",
         rng=np.random.default_rng(_SEED),
     )
-    return best if kind == "exact" else _near({arm: values[arm] for arm in best}, quantity.better)
-
-
-def _near(values: Mapping[str, NDArray[np.float64]], better: Literal["higher", "lower"]) -> frozenset[str]:
-    """Arms whose 95 % t interval meets that of the best mean.
-
-    An arm of which some seeds fail badly has so much spread that hardly any test tells it from the best; to mark it for
-    that would mislead. Intervals that do not meet are far beyond what chance makes of equal arms.
-    """
-    found = {arm: estimate for arm, own in values.items() if (estimate := mean_interval(own))}
-    if not found:
-        return frozenset()
-    sign = 1 if better == "higher" else -1
-    leader = max(found.values(), key=lambda estimate: sign * estimate.mean)
-
-    def meets(one: Estimate) -> bool:
-        if one.low is None or one.high is None or leader.low is None or leader.high is None:
-            return True
-        return one.low <= leader.high and leader.low <= one.high
-
-    return frozenset(arm for arm, one in found.items() if meets(one))
 
 
 def _log_ratios(trials: TrialSet, arm: str, quantity: Quantity) -> NDArray[np.float64]:

@@ -80,12 +80,15 @@ def test_without_the_correction_the_simulation_would_show_it() -> None:
     assert np.mean(np.array(alone) <= LEVEL) > most(200)
 
 
-def best_out(n: int, arms: int, test: str, runs: int) -> float:
-    """Share of runs in which the best arm is not marked while others are: all are equally good, the worst case."""
+def best_out(n: int, arms: int, test: str, runs: int, spread: float = 1.0) -> float:
+    """Share of runs in which the best arm is not marked while others are: all are equally good, the worst case.
+
+    Its standard deviation is ``spread`` of the others'.
+    """
     rng = np.random.default_rng(1)
     out = 0
     for values in drawn("normal", (runs, arms, n), 3):
-        named = {f"arm{i}": own for i, own in enumerate(values)}
+        named = {f"arm{i}": own if i else spread * own for i, own in enumerate(values)}
         found = ties(named, better="higher", inference=TESTS[test], rng=rng)
         out += bool(found) and "arm0" not in found
     return out / runs
@@ -95,6 +98,17 @@ def best_out(n: int, arms: int, test: str, runs: int) -> float:
 @pytest.mark.parametrize(("n", "arms"), [(5, 3), (10, 6)])
 def test_the_truly_best_arm_is_seldom_left_without_its_mark(n, arms, test) -> None:
     assert best_out(n, arms, test, 200) <= most(200)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(
+    ("n", "arms", "spread"), [(3, 10, 0.1), (3, 30, 0.1), (5, 30, 1.0), (9, 10, 1.0), (20, 30, 0.2)]
+)
+def test_the_truly_best_arm_in_20000_runs(n, arms, spread) -> None:
+    share = best_out(n, arms, "t", 20_000, spread)
+    print(n, arms, spread, share)
+    assert share <= most(20_000)
 
 
 @pytest.mark.slow

@@ -68,6 +68,24 @@ def p_different(differences: ArrayLike, *, test: Test, resolution: float = 0.0, 
     return min(1.0, 2 * p_above(towards, test=test, resolution=resolution, rng=rng))
 
 
+def sign_above(differences: ArrayLike) -> float:
+    """One-sided p of the exact sign test: "a difference is at most as often above zero as below" (Arbuthnott 1710).
+
+    Zeros are left out. Spread plays no part, so that a few wild differences do not hide what all the others say.
+
+    Args:
+        differences: one a seed, [n], finite.
+
+    Returns:
+        Between 2^-n and 1; 1 where none differs from zero.
+    """
+    from scipy.special import bdtrc
+
+    data = np.asarray(differences, dtype=np.float64)
+    above, differing = int(np.count_nonzero(data > 0)), int(np.count_nonzero(data))
+    return float(bdtrc(above - 1, differing, 0.5)) if above else 1.0
+
+
 def _t_above(beyond: NDArray[np.float64], resolution: float) -> float:
     from scipy.special import stdtr
 

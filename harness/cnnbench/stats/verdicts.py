@@ -11,7 +11,7 @@ from cnnbench.stats.effects import effect_size, improvement
 from cnnbench.stats.equivalence import tost
 from cnnbench.stats.intervals import Estimate, mean_interval, paired_differences
 from cnnbench.stats.multiplicity import benjamini_hochberg, holm
-from cnnbench.stats.paired import p_above, p_different
+from cnnbench.stats.paired import p_above, p_different, sign_above
 from cnnbench.stats.resampling import bca_interval, widened
 from cnnbench.stats.student import CONFIDENCE
 
@@ -198,12 +198,31 @@ def ties(
 ) -> frozenset[str]:
     """The arms that may be the best: with 95 % confidence the truly best one is among them.
 
-    An arm is out where some other arm is better than it, by a one-sided paired test at 5 % divided by the number of
-    other arms. The truly best arm is out by chance in at most 5 % of all runs, since only its own comparisons can put
-    it out falsely, and Bonferroni's inequality bounds those. No bias comes from picking the winner by the data that
-    judge it: nothing is compared with the arm that *looks* best. This is subset selection (Gupta, "On some multiple
-    decision (selection and ranking) rules", 1965), and what Hsu's comparisons with the best (1984) come to for paired
-    arms. The mark says "may be the best", and not "equal to each other".
+    An arm is out where some other arm has the better mean and is better than it by one of two one-sided paired tests:
+    the one that ``inference`` names, or the exact sign test. Each has 5 %, halved for the two and divided by the number
+    of other arms; where the seeds are too few for the sign test to reach its share, the first test has both. The truly
+    best arm is out by chance in at most 5 % of all runs, since only its own comparisons can put it out falsely, and
+    Bonferroni's inequality bounds those. No bias comes from picking the winner by the data that judge it: nothing is
+    compared with the arm that *looks* best. This is subset selection (Gupta, "On some multiple decision (selection and
+    ranking) rules", 1965), and what Hsu's comparisons with the best (1984) come to for paired arms. The mark says "may
+    be the best", and not "equal to each other".
+
+    The sign test is for arms that fail badly in some seeds: they spread so far that no t test puts them out, even where
+    another arm is ahead in every seed. It takes the best to be the arm that others beat in no more than half of the
+    seeds. That is the arm with the best mean where differences are symmetric.
+
+    How often the truly best arm had no mark in 20,000 simulated runs of normal values, all means equal, which is the
+    worst case (standard error at most 0.15 points):
+
+    ====  =====  ==================  ====
+    arms  seeds  SD of the best arm  %
+    ====  =====  ==================  ====
+    10    3      0.1 of the others'  4.8
+    30    3      0.1 of the others'  4.7
+    30    5      the others'         4.0
+    10    9      the others'         2.4
+    30    20     0.2 of the others'  2.7
+    ====  =====  ==================  ====
 
     Args:
         values: by arm, one a seed in one order of seeds for all, [n] each; not finite where a seed has none.
@@ -222,16 +241,35 @@ def ties(
     """
     sign = 1.0 if better == "higher" else -1.0
     data = {name: sign * np.asarray(array, dtype=np.float64) for name, array in values.items()}
-    beaten: dict[str, list[float]] = {}
+    told: dict[str, list[NDArray[np.float64]]] = {}  # of every arm, how far others are ahead of it
     for name, own in data.items():
-        for other, others in data.items():
-            if other == name:
-                continue
-            ahead = paired_differences(others, own)
-            if exact and ahead.size and np.all(ahead == ahead[0]):
-                beaten.setdefault(name, []).append(0.0 if ahead[0] > 0 else 1.0)
-            elif ahead.size >= 2:
-                p = p_above(ahead, test=inference.test, resolution=resolution, rng=rng)
-                beaten.setdefault(name, []).append(p)
-    best = frozenset(name for name, p_values in beaten.items() if min(p_values) * len(p_values) > LEVEL)
-    return best if len(best) < len(beaten) else frozenset()
+        pairs = (paired_differences(others, own) for other, others in data.items() if other != name)
+        if comparisons := [ahead for ahead in pairs if ahead.size >= (1 if exact else 2)]:
+            told[name] = comparisons
+    best = frozenset(
+        name
+        for name, comparisons in told.items()
+        if not any(
+            _ahead(one, LEVEL / len(comparisons), inference, resolution, rng, exact=exact) for one in comparisons
+        )
+    )
+    return best if len(best) < len(told) else frozenset()
+
+
+def _ahead(
+    differences: NDArray[np.float64],
+    level: float,
+    inference: Inference,
+    resolution: float,
+    rng: np.random.Generator,
+    *,
+    exact: bool,
+) -> bool:
+    if exact and np.all(differences == differences[0]):
+        return bool(differences[0] > 0)
+    if differences.mean() <= 0:
+        return False
+    p = p_above(differences, test=inference.test, resolution=resolution, rng=rng)
+    if 2.0**-differences.size > level / 2:  # no sign test of so few reaches its half
+        return p <= level
+    return min(p, sign_above(differences)) <= level / 2
