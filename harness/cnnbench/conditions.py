@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from cnnbench.frame import TrialSet
     from cnnbench.quantities import Quantity
 
+_LONGEST = 40
+"""Of an option's text."""
 _VERSIONS = ("cnnbench", "torch", "torchvision", "python", "driver", "revision")
 
 
@@ -70,12 +72,26 @@ def _distinct(trials: TrialSet, of: Any) -> list[str]:
 
 
 def _dataset(record: Mapping[str, Any]) -> str:
+    """Name, its options that are numbers or words, and what was taken of it; a record does not say what is usual."""
     settings = record.get("settings") or {}
-    name = str((settings.get("dataset") or {}).get("name") or "")
+    dataset = settings.get("dataset") or {}
+    name = str(dataset.get("name") or "")
     asked = settings.get("data") or {}
     usual = {"imbalance": 1, "validation": asked.get("validation")}  # its share stands in the suite
-    sizes = [f"{key} {value:g}" for key, value in asked.items() if value and value != usual.get(key)]
-    return f"{name} ({', '.join(sizes)})" if name and sizes else name
+    facts = [_fact(key, value) for key, value in (dataset.get("options") or {}).items() if _tells(value)]
+    facts += [_fact(key, value) for key, value in asked.items() if value and value != usual.get(key)]
+    return f"{name} ({', '.join(facts)})" if name and facts else name
+
+
+def _tells(value: object) -> bool:
+    """Whether an option says something of the data by itself: paths, switches and tables do not."""
+    if isinstance(value, str):
+        return 0 < len(value) <= _LONGEST and not {"/", "\\"} & set(value)
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _fact(key: str, value: object) -> str:
+    return f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
 
 
 def _samplings(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:

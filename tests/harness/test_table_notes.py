@@ -181,6 +181,18 @@ class TestThreads:
     def test_they_stand_with_the_conditions(self, threads: int, cpus: list[int] | None, expected: str) -> None:
         assert noted(self.records(threads, cpus, "16"), "1 seed").endswith(f"; device cpu; latency with {expected}.")
 
+    def test_options_of_the_dataset_are_named_and_places_are_not(self) -> None:
+        records = self.records(2, None)
+        numbers = {"classes": 4, "train_images": 1_250_000, "noise": 0.05, "split": "balanced"}
+        for r in records:
+            silent = {"path": "/data/x", "download": False, "size": None, "mean": [0.5]}
+            r["settings"] = {
+                "dataset": {"name": "shapes", "options": {**numbers, **silent}},
+                "data": {"train_size": 200},
+            }
+        said = "dataset shapes (classes 4, train_images 1250000, noise 0.05, split balanced, train_size 200); device"
+        assert said in noted(records, "1 seed")
+
     def test_all_ways_are_told(self) -> None:
         records = self.records(2, [0, 1])
         records[1]["details"]["latency"]["1"] |= {"threads": 1, "cpus": [0]}
