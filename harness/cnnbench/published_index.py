@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 BEGIN: Final = "<!-- published -->"
 END: Final = "<!-- end of published -->"
 _HEAD: Final = (
-    "| suite | question | answer | arms × seeds | ok | device | date |\n| --- | --- | --- | --- | --- | --- | --- |"
+    "| suite | question | answer | arms × seeds | ok | machine | date |\n| --- | --- | --- | --- | --- | --- | --- |"
 )
 
 
@@ -64,13 +64,13 @@ def _row(folder: Path, link: str) -> str:
         " ".join(map(escaped, answers(report))),
         f"{len(table.rows)} × {seeds[0]}" + (f" to {seeds[-1]}" if len(seeds) > 1 else ""),
         f"{said.get('ok')}/{said.get('planned')}",
-        escaped(_devices(records)),
+        escaped(_machines(records)),
         _dates(records),
     ]
     return f"| {' | '.join(cells)} |"
 
 
-def _devices(records: Sequence[Mapping[str, Any]]) -> str:
+def _machines(records: Sequence[Mapping[str, Any]]) -> str:
     found = {str((r.get("environment") or {}).get("device") or r.get("device") or "") for r in records} - {""}
     return listed(sorted(found), most=3)
 

@@ -390,6 +390,7 @@ def test_a_page_without_marks_gets_the_index_at_its_end(results):
     text = Path("results/README.md").read_text()
     assert text.startswith("Mine.\n\n<!--")
     assert text.count(BEGIN) == text.count("| [norms]") == 1
+    assert "| ok | machine | date |" in text
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(results, capsys):
