@@ -73,6 +73,8 @@ class Aggregate:
         rows: arms in the planned order.
         friedman: whether ranks differ; None for fewer than two ranked datasets.
         critical: Nemenyi's critical difference of average ranks; None for few datasets.
+        tested: most datasets on which an arm has differences.
+        needed: so many datasets it takes for a p over datasets.
     """
 
     quantity: Quantity
@@ -81,6 +83,8 @@ class Aggregate:
     rows: tuple[Overall, ...]
     friedman: Friedman | None
     critical: float | None
+    tested: int = 0
+    needed: int = 0
 
 
 def aggregate(by_dataset: Mapping[str, TrialSet]) -> Aggregate | None:
@@ -108,7 +112,9 @@ def aggregate(by_dataset: Mapping[str, TrialSet]) -> Aggregate | None:
         for arm in first.arms
         if (reference := first.references[arm]) is not None and reference in first.arms
     }
-    p_values = _over_datasets({arm: found for arm, found in differences.items() if arm in competing}, rng)
+    tested = {arm: [row.mean() for row in _present(own)] for arm, own in differences.items() if arm in competing}
+    most, needed = max(map(len, tested.values()), default=0), seeds_for_sign_flip(len(tested)) if tested else 0
+    p_values = _over_datasets(tested, rng) if tested and most >= needed else {}
     rows = []
     for arm in first.arms:
         own = differences.get(arm)
@@ -132,6 +138,8 @@ def aggregate(by_dataset: Mapping[str, TrialSet]) -> Aggregate | None:
         rows=tuple(rows),
         friedman=None if ranks is None else figures.friedman(ranks, rng),
         critical=figures.critical_difference(len(competing), len(ranked)) if len(ranked) >= _FEWEST else None,
+        tested=most,
+        needed=needed,
     )
 
 
@@ -174,7 +182,6 @@ def sheet(by_dataset: Mapping[str, TrialSet]) -> Sheet | None:
 
 
 def _notes(found: Aggregate, by_dataset: Mapping[str, TrialSet]) -> Iterator[str]:
-    n = len(found.datasets)
     timed = kind_of(found.quantity) == "timed"
     yield (
         f"{'ratio' if timed else 'Δ'}: every {'ratio to' if timed else 'difference from'} the reference on the same "
@@ -201,13 +208,13 @@ def _notes(found: Aggregate, by_dataset: Mapping[str, TrialSet]) -> Iterator[str
     if left_out := [label for label in found.datasets if label not in found.ranked]:
         yield f"Left out of the ranks, as some arm shares no seed with the others: {listed(map(printable, left_out))}."
     arms = sum(row.role == "arm" for row in found.rows)
-    needed = seeds_for_sign_flip(arms) if arms else 0
-    if n < needed:
+    if found.tested < found.needed:
+        n = found.tested
         yield (
             f"{n} datasets can't show that an arm would be better on others: with {arms} arm{'s' * (arms > 1)} that "
-            f"takes at least {needed} (Wilcoxon's signed-rank test, Holm). What is said here is of these {n}."
+            f"takes at least {found.needed} (Wilcoxon's signed-rank test, Holm). What is said here is of these {n}."
         )
-    else:
+    elif any(row.p is not None for row in found.rows):
         yield "p: Wilcoxon's signed-rank test over datasets of each arm against its reference, corrected (Holm)."
     if any(map(looks_of, by_dataset.values())):
         yield "Seeds were added to arms that were still unresolved; verdicts allow for that, all else here does not."
@@ -225,14 +232,9 @@ def _present(strata: list[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
     return [row for row in finite if row.size]
 
 
-def _over_datasets(differences: Mapping[str, list[NDArray[np.float64]]], rng: np.random.Generator) -> dict[str, float]:
-    """Corrected p of each arm over the datasets' mean differences; none where these are too few to decide."""
-    means = {arm: [row.mean() for row in _present(rows)] for arm, rows in differences.items()}
-    most = max((len(row) for row in means.values()), default=0)
-    if not means or most < seeds_for_sign_flip(len(means)):
-        return {}
-    p_values = [figures.signed_rank(row, rng) for row in means.values()]
-    return dict(zip(means, holm(p_values), strict=True))
+def _over_datasets(means: Mapping[str, list[float]], rng: np.random.Generator) -> dict[str, float]:
+    """Corrected p of each arm over the datasets' mean differences."""
+    return dict(zip(means, holm([figures.signed_rank(row, rng) for row in means.values()]), strict=True))
 
 
 def _p(value: float, equals: str = "") -> str:

@@ -107,6 +107,11 @@ def _rule(
         f"Verdicts (▲ better, ▼ worse, ≈ equivalent): {test} against the reference, {family}, at {_PERCENT}{apart}. "
         "Unresolved, or no sign: the seeds do not decide, which is not equality."
     )
+    if looks:
+        yield (
+            f"The {_PERCENT} hold if the looks were fixed before the first seed; after raising most_seeds, or --seeds N "
+            "on top, they do not."
+        )
 
 
 def _margins(table: Table, tested: dict[Quantity, list[Judgement]]) -> Iterator[str]:

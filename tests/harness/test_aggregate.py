@@ -252,6 +252,17 @@ def test_few_datasets_do_not_speak_for_others():
     assert not any("Nemenyi" in note for note in found.notes)
 
 
+def test_no_p_is_promised_where_datasets_without_values_leave_too_few():
+    data = records(7)
+    for record in data:
+        if record["dataset"] in {"data 1", "data 2"}:
+            record |= {"status": "oom", "metrics": {}}
+    found = sheet(by_dataset(data))
+    assert "p" not in [column.label for column in found.columns]
+    assert not any(note.startswith("p:") for note in found.notes)
+    assert any("5 datasets can't show" in note and "at least 7" in note for note in found.notes)
+
+
 def test_an_arm_that_failed_on_a_dataset_leaves_it_out_of_the_ranks_alone():
     data = records(7)
     for record in data:

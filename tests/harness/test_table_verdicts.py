@@ -258,6 +258,18 @@ class TestShown:
         assert [line.split()[0] for line in terminal if "±" in line and not line.startswith(" ")] == ["silu", "mixup"]
         assert noted(records, "Marked (* in a terminal, else bold)")
 
+    def test_an_arm_keeps_its_mark_where_only_intervals_part(self) -> None:
+        """Its own interval misses that of the best mean, and no test says that it is worse."""
+        records = run({"silu": 0.0, "mixup": -0.02, "distill": -0.5, "int8": -0.02}, seeds=3, noise=0.0005)
+        for r in records:
+            if r["arm"] in {"baseline", "silu"}:
+                ahead = 0.035 + 0.01 * (r["seed"] - 1) if r["arm"] == "silu" else 0.0
+                r["metrics"]["accuracy"] = 0.9 + ahead + 1e-5 * r["seed"] ** 2
+        rows = {row.arm: row.measured["accuracy"].strong for row in make_table(records).rows}
+        assert rows["baseline"]
+        assert rows["silu"]
+        assert not rows["distill"]
+
     def test_an_arm_of_wild_seeds_is_no_tie(self) -> None:
         records = run({"silu": 0.02, "mixup": 0.0, "distill": 0.0})
         for r in records:
@@ -321,6 +333,16 @@ class TestNotes:
         assert noted(run(effects, seeds=needed - 1, statistics=asked), "Nothing can be decided here")
         assert not noted(run(effects, seeds=needed, statistics=asked), "Nothing can be decided here")
 
+    @pytest.mark.parametrize(("most", "looks"), [(6, [4, 6]), (9, [4, 6, 9]), (10, [5, 7, 10])])
+    def test_what_looks_cost_the_sign_flip_test_is_counted_in(self, most: int, looks: list[int]) -> None:
+        """One arm and six seeds, or four arms and nine, would be enough without looks."""
+        arms = ["silu"] if most == 6 else ["silu", "mixup", "distill", "int8"]
+        records = run(dict.fromkeys(arms, 0.5), seeds=SEEDS, statistics={"test": "sign-flip"}, planned={"looks": looks})
+        found = noted(records, "Nothing can be decided here")
+        assert bool(found) == (most == 6)
+        if found:
+            assert found.endswith("of one arm and the looks at them the sign-flip test reaches 5 % from 7 seeds on.")
+
     def test_the_noise_of_the_run_in_figures(self) -> None:
         records = run(EFFECTS, measure={"metrics": ["accuracy", "latency"]})
         shown = cells(records, "Δ accuracy [pp]")["placebo"]
@@ -352,6 +374,8 @@ class TestNotes:
         records = run(EFFECTS, planned={"looks": [4, 8]})
         assert "sequential paired t test, looking at 4, 8 seeds, against" in noted(records, "Verdicts (")
         assert "repeated confidence interval at the arm's last look" in noted(records, "Δ:")
+        assert "after raising most_seeds" in noted(records, "The 5 % hold if the looks were fixed")
+        assert noted(run(EFFECTS), "The 5 % hold") == ""
         # The first look has decided, and what came later plays no part.
         assert data(records)["distill", "accuracy"]["diff_n"] == "4"
         first = series(records, "distill")[:4] - series(records, "baseline")[:4]
