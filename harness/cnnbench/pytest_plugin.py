@@ -49,7 +49,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--cnnbench-results", type=Path, metavar="DIR", help="records go to DIR/<suite> (default: results/<suite>)"
     )
     group.addoption("--cnnbench-cache", type=Path, metavar="DIR", help="stage cache (default: the user's cache folder)")
-    group.addoption("--cnnbench-seeds", type=_count, metavar="N", help="seeds 0 to N-1 in place of the suite's")
+    group.addoption("--cnnbench-seeds", type=_seeds, metavar="N", help="seeds 0 to N-1 in place of the suite's, or 5-9")
     group.addoption("--cnnbench-fresh", action="store_true", help="run everything again, whatever is on disk")
     parser.addini(
         "cnnbench_suites",
@@ -148,7 +148,7 @@ class SuiteFile(pytest.File):
         except SuiteError as error:
             raise self.CollectError(str(error)) from error
         seeds = self.config.getoption("cnnbench_seeds")
-        self.suite = suite if seeds is None else replace(suite, seeds=tuple(range(seeds)))
+        self.suite = suite if seeds is None else replace(suite, seeds=seeds)
         for trial in trials(self.suite):
             where = f"{trial.dataset}, " if len(self.suite.datasets) > 1 else ""
             name = f"{trial.arm.name}[{where}{trial.seed}]"
@@ -265,11 +265,14 @@ class SuiteTrial(pytest.Item):
         return self.path, 0, self.name
 
 
-def _count(text: str) -> int:
-    """A number of seeds, as the command line has it."""
-    if not text.isdecimal() or int(text) < 1:
-        raise ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
-    return int(text)
+def _seeds(text: str) -> tuple[int, ...]:
+    """A number of seeds or a range, as the command line has them."""
+    from cnnbench.text import seed_range
+
+    seeds = tuple(range(int(text))) if text.isdecimal() else seed_range(text)
+    if not seeds:
+        raise ArgumentTypeError(f"expected a whole number from 1 or a range such as 5-9, got {text!r}")
+    return seeds
 
 
 def _recorded_here(saved: Mapping[str, Any], machine: Mapping[str, Any]) -> bool:

@@ -45,6 +45,14 @@ def listed(items: Iterable[object], most: int = 10, between: str = ", ") -> str:
     return shown if len(words) <= most else f"{shown} and {len(words) - most} more"
 
 
+def seed_range(text: str) -> tuple[int, ...]:
+    """Seeds that are written as a range, such as ``5-9``, both ends among them; none of any other text."""
+    first, dash, last = text.partition("-")
+    if dash and first.isdecimal() and last.isdecimal():
+        return tuple(range(int(first), int(last) + 1))
+    return ()
+
+
 def named(names: Iterable[str], most: int = 10) -> str:
     """Names listed; with semicolons between where a name has a comma of its own, as those of a grid's arms do."""
     words = list(names)

@@ -169,6 +169,8 @@ def test_placebo_and_designs_have_items_too(place, tiny_suite):
         (["."], 0),
         (["suites", "-k", "group"], 2),
         (["suites", "--cnnbench-seeds=3", "-k", "SiLU"], 3),
+        (["suites", "--cnnbench-seeds=5-9", "-k", "SiLU"], 5),
+        (["suites/tiny.toml::SiLU[9]", "--cnnbench-seeds=5-9"], 1),
         (["other", "-o", "cnnbench_suites=other/*.toml"], 6),
         (["suites", "-o", "cnnbench_suites=other/*.toml"], 0),
         (["-o", "testpaths=suites"], 6),
@@ -205,11 +207,11 @@ def test_two_suites_of_one_name_are_refused(place, tiny_suite):
     assert "ERROR: 2 of the suites would write to results/tiny" in result.stderr.str()
 
 
-@pytest.mark.parametrize("count", ["0", "-1", "many"])
+@pytest.mark.parametrize("count", ["0", "-1", "9-5", "many"])
 def test_a_senseless_number_of_seeds_is_refused(place, count):
     result = place.run("suites", f"--cnnbench-seeds={count}")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    assert f"expected a whole number from 1, got '{count}'" in result.stderr.str()
+    assert f"expected a whole number from 1 or a range such as 5-9, got '{count}'" in result.stderr.str()
 
 
 def test_suites_do_not_run_under_xdist(place, fake):

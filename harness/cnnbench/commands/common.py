@@ -48,11 +48,10 @@ def suite_overrides(parser: argparse.ArgumentParser) -> None:
 def _seeds(text: str) -> tuple[int, ...] | int | str:
     if text == AUTO:
         return text
-    first, dash, last = text.partition("-")
-    if dash and first.isdecimal() and last.isdecimal() and int(first) <= int(last):
-        return tuple(range(int(first), int(last) + 1))
+    from cnnbench.text import seed_range
+
     try:
-        return int(text)
+        return seed_range(text) or int(text)
     except ValueError:
         raise ArgumentTypeError(f"expected a number, a range such as 5-9, or {AUTO}, got {text!r}") from None
 
