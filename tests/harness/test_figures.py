@@ -131,7 +131,7 @@ def test_text_is_text_of_a_legible_size(run):
     for one in run[1].values():
         sizes = [float(size) for size in re.findall(r"font-size: ([\d.]+)px", one.svg)]
         assert sizes
-        assert min(sizes) >= 10  # three quarters of it on a phone
+        assert min(sizes) >= 11.5  # three quarters of it on a phone
 
 
 def test_nothing_comes_from_elsewhere(run):

@@ -18,7 +18,7 @@ from cnnbench.figures.canvas import breadth, folded, legend_rows, rendered
 from cnnbench.figures.confusion_plot import DEEPEST
 from cnnbench.figures.labels import Box, place
 from cnnbench.figures.limits import log_window, wide, window
-from cnnbench.figures.style import BLUE, COLOURS, GRID, INK, LOOKS, PAPER, SERIES, SHADE, SOFT, VERMILLION
+from cnnbench.figures.style import BLUE, COLOURS, GRID, INK, LOOKS, PAPER, SERIES, SHADE, SMALL, SOFT, VERMILLION
 from cnnbench.figures.subject import findings, subjects, verdict_keys
 from cnnbench.tables import make_report
 
@@ -418,7 +418,7 @@ def test_colours_and_shapes_differ():
 def test_a_legend_breaks_before_the_edge():
     rows = legend_rows(verdict_keys(LOOKS), 200)
     assert len(rows) > 1
-    assert all(offset + 20 + breadth(key.text, 10.5) <= 200 for row in rows for offset, key in row)
+    assert all(offset + 20 + breadth(key.text, SMALL) <= 200 for row in rows for offset, key in row)
 
 
 def test_the_pixels_of_a_forest_are_where_its_numbers_are(run):

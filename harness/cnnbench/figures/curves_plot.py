@@ -74,7 +74,7 @@ def _panels(curves: Curves) -> Canvas:
             lowest = number == len(rows) - 1 or (number == len(rows) - 2 and place >= len(rows[-1]))
             end, (low, high) = curve.points[-1].mean, axes.get_ylim()
             if not low <= end <= high:
-                beyond = f"ends {'below' if end < low else 'above'} the axis, at {rounded(end, 3)}"
+                beyond = f"{'↓' if end < low else '↑'} ends at {rounded(end, 3)}"
                 canvas.text(left + width - 4, top + head + _SMALL_PANEL - 8, beyond, size=SMALL, align="right")
             axes.tick_params(labelleft=place == 0, labelbottom=lowest)
         top += head + _SMALL_PANEL + _GAP

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from cnnbench.figures import (
     confusion,
@@ -18,13 +19,14 @@ from cnnbench.figures import (
     steps,
 )
 from cnnbench.figures.figure import Figure, figure
-from cnnbench.figures.subject import Subject, findings, slug, subjects
+from cnnbench.figures.subject import findings, slug, subjects
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
-    from typing import Any
 
+    from cnnbench.figures.canvas import Canvas
+    from cnnbench.figures.subject import Subject
     from cnnbench.tables import Report
 
 
@@ -61,86 +63,92 @@ def write(figures: Sequence[Figure], folder: Path) -> list[Path]:
     return written
 
 
+@dataclass(frozen=True)
+class _Maker:
+    """One kind of figure, of data of its own type.
+
+    Attributes:
+        key: template of its figures' keys: of the data ``d`` and their number.
+        title: template of their headings: of the subject ``s`` and the data.
+        data: what there is to draw for a subject: one, several or none.
+        caption: from subject and data.
+        alt: likewise.
+        draw: from the data.
+    """
+
+    key: str
+    title: str
+    data: Callable[[Subject], Any]
+    caption: Callable[[Subject, Any], str]
+    alt: Callable[[Subject, Any], str]
+    draw: Callable[[Any], Canvas]
+
+
+def _told(alt: Callable[[Any], str]) -> Callable[[Subject, Any], str]:
+    """An alternative text that the data alone tell."""
+    return lambda _, found: alt(found)
+
+
+_MAKERS: Final = (
+    # What arms gain, what it costs, and the trials behind it.
+    _Maker(
+        "forest",
+        "Differences in {s.primary.label}",
+        forest.data,
+        forest.caption,
+        lambda subject, _: f"Forest plot. {findings(subject)}",
+        forest.draw,
+    ),
+    _Maker(
+        "pareto-{d.key}",
+        "{d.quality_name} against {d.cost_name}",
+        pareto.data,
+        pareto.caption,
+        _told(pareto.alt),
+        pareto_plot.draw,
+    ),
+    _Maker("seeds", "{d.name} of every seed", seeds.data, seeds.caption, _told(seeds.alt), seeds.draw),
+    # What factorial and cumulative designs tell beside that.
+    _Maker(
+        "interactions-{number}",
+        "{s.primary.label} by {d.name}",
+        interactions.data,
+        interactions.caption,
+        _told(interactions.alt),
+        interactions.draw,
+    ),
+    _Maker("steps", "{s.primary.label} step by step", steps.data, steps.caption, _told(steps.alt), steps.draw),
+    # How training went, and where the networks err.
+    _Maker("curves", "Learning curves", curves.data, curves.caption, _told(curves.alt), curves_plot.draw),
+    _Maker(
+        "confusion",
+        "Confusion matrices",
+        confusion.data,
+        confusion.caption,
+        _told(confusion.alt),
+        confusion_plot.draw,
+    ),
+    _Maker(
+        "classes",
+        "Recall by class",
+        confusion.by_class,
+        confusion.class_caption,
+        _told(confusion.class_alt),
+        confusion_plot.draw_classes,
+    ),
+)
+"""In reading order."""
+
+
 def _of(subject: Subject) -> Iterator[Figure]:
-    yield from _comparisons(subject)
-    yield from _designs(subject)
-    yield from _trainings(subject)
-
-
-def _comparisons(subject: Subject) -> Iterator[Figure]:
-    """What arms gain, what it costs, and the trials behind it."""
-    tail, on = subject.tail, subject.on
-    if (differences := forest.data(subject)) is not None:
-        yield figure(
-            f"forest{tail}",
-            f"Differences in {subject.primary.label}{on}",
-            forest.caption(subject, differences),
-            f"Forest plot. {findings(subject)}",
-            partial(forest.draw, differences),
-        )
-    for plane in pareto.data(subject):
-        yield figure(
-            f"pareto-{slug(plane.key)}{tail}",
-            f"{plane.quality_name} against {plane.cost_name}{on}",
-            pareto.caption(subject, plane),
-            pareto.alt(plane),
-            partial(pareto_plot.draw, plane),
-        )
-    if (strips := seeds.data(subject)) is not None:
-        yield figure(
-            f"seeds{tail}",
-            f"{strips.name} of every seed{on}",
-            seeds.caption(subject, strips),
-            seeds.alt(strips),
-            partial(seeds.draw, strips),
-        )
-
-
-def _designs(subject: Subject) -> Iterator[Figure]:
-    """What factorial and cumulative designs tell beside that."""
-    tail, on = subject.tail, subject.on
-    for number, grid in enumerate(interactions.data(subject), 1):
-        yield figure(
-            f"interactions-{number}{tail}",
-            f"{subject.primary.label} by {grid.name}{on}",
-            interactions.caption(subject, grid),
-            interactions.alt(grid),
-            partial(interactions.draw, grid),
-        )
-    if (stairs := steps.data(subject)) is not None:
-        yield figure(
-            f"steps{tail}",
-            f"{subject.primary.label} step by step{on}",
-            steps.caption(subject, stairs),
-            steps.alt(stairs),
-            partial(steps.draw, stairs),
-        )
-
-
-def _trainings(subject: Subject) -> Iterator[Figure]:
-    """How training went, and where the networks err."""
-    tail, on = subject.tail, subject.on
-    if (lines := curves.data(subject)) is not None:
-        yield figure(
-            f"curves{tail}",
-            f"Learning curves{on}",
-            curves.caption(subject, lines),
-            curves.alt(lines),
-            partial(curves_plot.draw, lines),
-        )
-    if (matrices := confusion.data(subject)) is not None:
-        yield figure(
-            f"confusion{tail}",
-            f"Confusion matrices{on}",
-            confusion.caption(subject, matrices),
-            confusion.alt(matrices),
-            partial(confusion_plot.draw, matrices),
-        )
-    if (classes := confusion.by_class(subject)) is not None:
-        yield figure(
-            f"classes{tail}",
-            f"Recall by class{on}",
-            confusion.class_caption(subject, classes),
-            confusion.class_alt(classes),
-            partial(confusion_plot.draw_classes, classes),
-        )
+    for maker in _MAKERS:
+        found = maker.data(subject)
+        several = found if isinstance(found, list) else [] if found is None else [found]
+        for number, data in enumerate(several, 1):
+            yield figure(
+                slug(maker.key.format(d=data, number=number)) + subject.tail,
+                maker.title.format(s=subject, d=data) + subject.on,
+                maker.caption(subject, data),
+                maker.alt(subject, data),
+                partial(maker.draw, data),
+            )

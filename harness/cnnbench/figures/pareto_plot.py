@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _LONGEST = 140.0
 """A longer name is a number in the figure and stands under it."""
+_LABEL = 13.0
+"""Height of a label."""
 _HEIGHT = 270.0
 _TOP = 20.0
 _LOOKS = {
@@ -171,7 +173,7 @@ def _labels(
     )
     all_estimated = all(point.estimated for point in pareto.points)
     names = {i: printable(pareto.points[i].arm) if all_estimated else _name(pareto.points[i]) for i in order}
-    sizes = {i: (breadth(names[i], SMALL, bold=pareto.points[i].baseline) + 2, 12.0) for i in order}
+    sizes = {i: (breadth(names[i], SMALL, bold=pareto.points[i].baseline) + 2, _LABEL) for i in order}
     room = Box(area.left, area.top - 8, area.right, area.bottom)
     found: dict[int, Box] = {}
     for obstacles, near in ((lines, 3), ((), 2)):
@@ -183,7 +185,7 @@ def _labels(
         found |= {i: box for i, box in zip(rest, boxes, strict=True) if box is not None}
     labels: list[Label] = [(pixels[i], box, names[i], pareto.points[i].baseline) for i, box in found.items()]
     numbered = {i: str(number) for number, i in enumerate(sorted(i for i in order if i not in found), 1)}
-    digits = {i: (breadth(number, SMALL) + 2, 12.0) for i, number in numbered.items()}
+    digits = {i: (breadth(number, SMALL) + 2, _LABEL) for i, number in numbered.items()}
     spots: dict[int, Box] = {}
     for obstacles in (lines, ()):
         rest = [i for i in numbered if i not in spots]

@@ -77,8 +77,8 @@ WIDTH: Final = 440.0
 EDGE: Final = 8.0
 """Room around."""
 RIGHT: Final = WIDTH - EDGE
-TEXT: Final = 11.5
-SMALL: Final = 10.5
+TEXT: Final = 12.0
+SMALL: Final = 11.5
 LINE: Final = 14.5
 """From one line of text to the next."""
 
