@@ -44,7 +44,7 @@ def verdict_notes(trials: TrialSet, table: Table) -> Iterator[str]:
     if tested:
         yield from _rule(trials, table, tested, inference)
         yield from _margins(table, tested)
-        yield from _sign_flip(tested, inference)
+        yield from _sign_flip(tested, inference, looks_of(trials))
         yield from _few_seeds(table, tested)
     yield from _none(table)
     if any(m.strong for row in table.rows for m in row.measured.values()):
@@ -109,8 +109,8 @@ def _rule(
     )
     if looks:
         yield (
-            f"The {_PERCENT} hold if the looks were fixed before the first seed; after raising most_seeds, or --seeds N "
-            "on top, they do not."
+            f"The {_PERCENT} hold if the looks were fixed before the first seed; after raising most_seeds, or "
+            "--seeds N on top, they do not."
         )
 
 
@@ -135,12 +135,15 @@ def _size(quantity: Quantity, margin: float) -> str:
     return f"{number(shown, significant([shown], 1))} {unit}".rstrip()
 
 
-def _sign_flip(tested: dict[Quantity, list[Judgement]], inference: Inference) -> Iterator[str]:
+def _sign_flip(tested: dict[Quantity, list[Judgement]], inference: Inference, looks: tuple[int, ...]) -> Iterator[str]:
     """From how many seeds the sign-flip test can decide anything; and where it does not bear out the t test."""
     arms = max(len(found) for found in tested.values())
-    seeds = max(judgement.n for found in tested.values() for judgement in found)
-    needed = seeds_for_sign_flip(arms if inference.correction == "holm" else 1)
+    # An arm that a look decided has few seeds since it needed no more.
+    seeds = looks[-1] if looks else max(judgement.n for found in tested.values() for judgement in found)
+    needed = seeds_for_sign_flip(arms if inference.correction == "holm" else 1, looking=bool(looks))
     over = f"over {arms} arms" if arms > 1 else "of one arm"
+    if looks:
+        over += " and the looks at them"
     if inference.test == "sign-flip":
         if seeds < needed:
             yield f"Nothing can be decided here: {over} the sign-flip test reaches {_PERCENT} from {needed} seeds on."
