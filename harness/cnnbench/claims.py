@@ -69,9 +69,13 @@ def counted(seeds: int) -> str:
 def seeds_in_words(counts: Iterable[int]) -> str:
     """``10 seeds``; where numbers differ ``9 or 10 seeds``, and of more than two the range, ``4 to 12 seeds``."""
     found = sorted(set(counts)) or [0]
-    if len(found) == 1:
-        return counted(found[0])
-    return f"{found[0]} {'or' if len(found) == 2 else 'to'} {found[-1]} seeds"
+    return counted(found[0]) if len(found) == 1 else f"{between(found)} seeds"
+
+
+def between(counts: Iterable[int]) -> str:
+    """``10``, ``9 or 10``, ``4 to 12``; one number at least."""
+    found = sorted(set(counts))
+    return str(found[0]) if len(found) == 1 else f"{found[0]} {'or' if len(found) == 2 else 'to'} {found[-1]}"
 
 
 def quoting(names: Iterable[str]) -> Callable[[str], str]:

@@ -117,10 +117,11 @@ def _references(trials: TrialSet, table: Table) -> Iterator[str]:
     there = {name: arms for name, arms in compared_with.items() if name in by_name and by_name[name].ok}
     if there:
         whose = printable(next(iter(there))) if list(there) == [trials.baseline] else "an arm's reference"
-        yield (
-            f"Δ: difference from {whose} in the same seeds, ± its 95 % {interval_of(trials)}, which is not "
-            "corrected for the number of arms."
-        )
+        columns = [q.key for q in table.quantities if compared(table, q)]
+        differences = [row.measured[key].difference for row in table.rows for key in columns]
+        interval = f", ± its 95 % {interval_of(trials)}, which is not corrected for the number of arms"
+        shown = any(difference and spread(difference) for difference in differences)
+        yield f"Δ: difference from {whose} in the same seeds{interval if shown else ''}."
         yield from _not_judged(trials, table)
     others = [f"{named(arms)} with {printable(name)}" for name, arms in there.items() if name != trials.baseline]
     if others:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cnnbench.again import command, other_seeds
 from cnnbench.anonymous import HIDDEN, without_folders
-from cnnbench.answer import answer
+from cnnbench.answers import answers_of
 from cnnbench.errors import UsageError
 from cnnbench.figures import make_figures
 from cnnbench.frame import by_dataset
@@ -108,7 +108,7 @@ def make(records: Sequence[Mapping[str, Any]], suite: bytes) -> Publication:
     files = {
         FILE: b"".join(map(as_line, mine)),
         file: suite,
-        "table.md": _page(report, figures, mine[-1], suite).encode(),
+        "table.md": _page(report, figures, mine, suite).encode(),
         "table.tex": _rendered(report, "latex") + b"\n",
         "report.html": html_page(report, mine, figures, suite_text=text).encode() + b"\n",
     }
@@ -133,16 +133,11 @@ def check_suite(heading: Mapping[str, Any], suite: bytes) -> None:
         )
 
 
-def answers(report: Report) -> list[str]:
-    """The answer of each table in a sentence; with several datasets it says of which."""
-    said = [(table.dataset, answer(table)) for table in report.tables]
-    return [f"{dataset}: {text}" if dataset else text for dataset, text in said]
-
-
-def _page(report: Report, figures: Sequence[Figure], heading: Mapping[str, Any], suite: bytes) -> str:
+def _page(report: Report, figures: Sequence[Figure], records: Sequence[Mapping[str, Any]], suite: bytes) -> str:
     """``table.md``: the answer, the tables, the figures, and the command that makes them again."""
+    heading = records[-1]
     suite_name = escaped(str((heading.get("suite") or {}).get("name")))
-    parts = [f"# {suite_name}", *(f"**{escaped(text)}**" for text in answers(report))]
+    parts = [f"# {suite_name}", *(f"**{escaped(text)}**" for text in answers_of(report, records).lines)]
     parts.append(_rendered(report, "markdown").decode())
     parts += ["## Figures"] if figures else []
     for figure in figures:

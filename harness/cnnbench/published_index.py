@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from cnnbench.answers import answers_of
 from cnnbench.errors import CnnbenchError, StoreError
-from cnnbench.publication import MANIFEST, answers
+from cnnbench.publication import MANIFEST
 from cnnbench.publish import manifest_of
 from cnnbench.store import open_results, write
 from cnnbench.tables import make_report
@@ -61,7 +62,7 @@ def _row(folder: Path, link: str) -> str:
     cells = [
         f"[{escaped(str(said.get('suite')))}]({link}/table.md), [report]({link}/report.html)",
         escaped(table.question),
-        " ".join(map(escaped, answers(report))),
+        " ".join(map(escaped, answers_of(report, records).lines)),
         f"{len(table.rows)} × {seeds[0]}" + (f" to {seeds[-1]}" if len(seeds) > 1 else ""),
         f"{said.get('ok')}/{said.get('planned')}",
         escaped(_machines(records)),

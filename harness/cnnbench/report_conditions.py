@@ -6,9 +6,11 @@ import shlex
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
+from cnnbench.claims import between
 from cnnbench.conditions import ends
 from cnnbench.frame import PENDING
 from cnnbench.inference import Inference
+from cnnbench.machines import machine_of
 from cnnbench.report_html import Section, bullets, code_block, element, paragraphs, scroller, terms, text
 from cnnbench.text import listed
 from cnnbench.verdicts import looks_of
@@ -38,19 +40,30 @@ def facts(trials: Sequence[TrialSet]) -> str:
     planned = sum(len(one.seeds_of(arm)) for one in trials for arm in one.arms)
     ok = sum(record["status"] == "ok" for record in records)
     counts = sorted({len(one.seeds_of(arm)) for one in trials for arm in one.arms})
-    seeds = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    datasets = _values(records, lambda record: ((record.get("settings") or {}).get("dataset") or {}).get("name"))
-    roles = first.roles.values()
+    datasets = (
+        [one.dataset for one in trials]
+        if len(trials) > 1
+        else _values(records, lambda record: ((record.get("settings") or {}).get("dataset") or {}).get("name"))
+    )
+    machines, roles = machines_of(records), first.roles.values()
     pairs = [
         ("Arms", " + ".join([str(list(roles).count("arm")), *(role for role in roles if role != "arm")])),
-        ("Seeds", seeds),
+        ("Seeds", between(counts)),
         ("Trials ok", f"{ok} of {planned}"),
         ("Dataset" if len(datasets) < 2 else "Datasets", ", ".join(datasets)),
         ("Budget", _usual(records, "budget")),
-        ("Machine", ", ".join(_values(records, lambda record: (record.get("environment") or {}).get("device")))),
+        ("Machine" if len(machines) < 2 else "Machines", "; ".join(machines)),
         ("Date", ends_of_run(records)),
     ]
     return terms(((name, text(value)) for name, value in pairs if value), class_="facts")
+
+
+def machines_of(records: Sequence[Record]) -> list[str]:
+    """The models of device that records come from; of several machines all that tells them apart."""
+    found = dict.fromkeys(machine_of(record, quality_only=False) for record in records if record.get("environment"))
+    if len(found) > 1:
+        return [machine.label for machine in found]
+    return _values(records, lambda record: (record.get("environment") or {}).get("device"))
 
 
 def ends_of_run(records: Sequence[Record]) -> str:
@@ -64,6 +77,8 @@ def method(trials: TrialSet) -> Section:
     how = Inference.from_plain(trials.heading.get("statistics"))
     measure = trials.heading.get("measure") or {}
     margins = [f"{name} {size:g}" for name, size in (measure.get("margin") or {}).items()]
+    looks = looks_of(trials)
+    intervals = "repeated confidence intervals, which allow for the looks" if looks else _INTERVALS[how.interval]
     items = [
         (
             "Every arm is compared with its reference seed by seed, so that the luck of a seed falls on both. "
@@ -77,8 +92,6 @@ def method(trials: TrialSet) -> Section:
     if looks:
         items.append(
             f"Seeds were added where verdicts were open, after looks at {listed(looks)} seeds. The tests count that "
-    looks = looks_of(trials)
-    intervals = "repeated confidence intervals, which allow for the looks" if looks else _INTERVALS[how.interval]
             "looking: the chances of error hold for all looks together."
         )
     if "placebo" in trials.roles.values():
@@ -177,7 +190,7 @@ def reproduction(trials: Sequence[TrialSet]) -> Section:
     parts = [
         name,
         *versions,
-        str(known.get("device") or ""),
+        " and ".join(machines_of(records)),
         ends_of_run(records),
         f"suite {file}" + (f", sha256 {digest}" if digest else ""),
     ]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from cnnbench.answer import answer, change, judged, primary_of
+from cnnbench.answer import change, judged, primary_of
 from cnnbench.claims import seeds_in_words
 from cnnbench.columns import mark
 from cnnbench.quantities import is_ratio
-from cnnbench.report_html import Section, bullets, element, text
+from cnnbench.report_html import Section, breakable, bullets, element, text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -26,10 +26,10 @@ def badge(verdict: str) -> str:
     return element("span", f"{sign} {verdict}", class_=f"badge {verdict}")
 
 
-def conclusion(table: Table) -> str:
-    """The answer as a paragraph, and the arms by verdict below it."""
+def conclusion(table: Table, said: str) -> str:
+    """A table's answer as a paragraph, and the arms by verdict below it."""
     where = f"{element('strong', text(f'On {table.dataset}:'))} " if table.dataset else ""
-    lead = element("p", where + kept(text(answer(table))), class_="lead")
+    lead = element("p", where + kept(text(said)), class_="lead")
     return lead + _board(table)
 
 
@@ -74,7 +74,7 @@ def _board(table: Table) -> str:
 
 def _arm(table: Table, row: Row) -> str:
     moved = change(table, row, primary_of(table))
-    return element("span", text(row.arm)) + (element("span", text(moved), class_="moved") if moved else "")
+    return element("span", breakable(row.arm)) + (element("span", text(moved), class_="moved") if moved else "")
 
 
 def _open(table: Table) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,11 @@ class Section:
 def text(value: object) -> str:
     """Any value as one line of safe text."""
     return html.escape(printable(str(value)))
+
+
+def breakable(value: object) -> str:
+    """``text`` that may go on in the next line after what parts a name: ``=``, ``,`` and ``(``."""
+    return re.sub(r"([=,(])(?=\S)", r"\1<wbr>", text(value))
 
 
 def element(tag: str, body: str, **attributes: str) -> str:

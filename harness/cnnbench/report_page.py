@@ -13,9 +13,10 @@ from dataclasses import replace
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from cnnbench.answers import answers_of
 from cnnbench.frame import by_dataset
 from cnnbench.report_conditions import environment, facts, method, reproduction, settings, statuses
-from cnnbench.report_findings import VERDICTS, conclusion, limits
+from cnnbench.report_findings import VERDICTS, conclusion, kept, limits
 from cnnbench.report_html import Section, bullets, element, text
 from cnnbench.table_html import sheet_html
 
@@ -56,7 +57,10 @@ def html_page(
     ]
     first = report.tables[0]
     question = first.question or first.name
-    answers = "\n".join(map(conclusion, report.tables))
+    found = answers_of(report, records)
+    overall = element("p", kept(text(found.overall)), class_="lead") if found.overall else ""
+    own = (conclusion(table, said) for table, (_, said) in zip(report.tables, found.by_table, strict=True))
+    answers = "\n".join(filter(None, (overall, *own)))
     header = "\n".join(
         [
             element("p", f"Ablation report <span>{text(first.name)}</span>", class_="eyebrow"),
@@ -92,15 +96,17 @@ def _sheet(sheet: Sheet, datasets: Mapping[str, str]) -> Section:
     """A sheet; ``datasets`` holds that of every table of arms by its key, empty where the run has one dataset."""
     if sheet.key in datasets:  # its caption is the question, which is the page's heading
         where = datasets[sheet.key]
-        sheet = replace(sheet, title=f"Results on {where}" if where else "Results", caption=_LEGEND)
+        sheet = replace(sheet, title=f"Results on {where}" if where else "Results", caption=_legend(sheet))
     body = re.sub(rf"(<td[^>]*>)({'|'.join(VERDICTS)})(?=[ <])", r'\1<span class="\2">\2</span>', sheet_html(sheet))
     return Section(sheet.key, sheet.title, element("div", body, class_="sheet"), wide=True)
 
 
-_LEGEND = (
-    "Means over seeds ± half the 95 % interval; Δ: paired difference from the reference. ▲ better, ▼ worse, "
-    "≈ equivalent, no sign: unresolved or not judged. Bold: may be the best."
-)
+def _legend(sheet: Sheet) -> str:
+    interval = any("±" in cell.text for column in sheet.columns for cell in column.cells)
+    return (
+        f"Means over seeds{' ± half the 95 % interval' if interval else ''}; Δ: paired difference from the reference. "
+        "▲ better, ▼ worse, ≈ equivalent, no sign: unresolved or not judged. Bold: may be the best."
+    )
 
 
 def _gallery(figures: Sequence[Figure]) -> Section:

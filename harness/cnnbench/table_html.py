@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from cnnbench.report_html import bullets, element, scroller, text
+from cnnbench.report_html import breakable, bullets, element, scroller, text
 
 if TYPE_CHECKING:
     from cnnbench.sheets import Cell, Column, Sheet
@@ -52,7 +52,7 @@ def _head(column: Column) -> str:
 
 
 def _name(cell: Cell) -> str:
-    return element("th", _strong(cell, text(cell.text)), scope="row", **_order(cell))
+    return element("th", _strong(cell, breakable(cell.text)), scope="row", **_order(cell))
 
 
 def _cell(cell: Cell) -> str:

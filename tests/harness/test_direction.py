@@ -64,6 +64,7 @@ figures.make
 claims quality
 machines
 answer report_html table_html
+answers
 report_conditions report_findings
 report_page
 anonymous again

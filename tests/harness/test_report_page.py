@@ -25,7 +25,7 @@ table_records = importlib.util.module_from_spec(_spec)
 sys.modules["table_records"] = table_records
 _spec.loader.exec_module(table_records)
 
-VOID = {"meta", "br", "link", "img", "input", "hr"}
+VOID = {"meta", "br", "wbr", "link", "img", "input", "hr"}
 HOSTILE = '<img src=x onerror="alert(1)">&amp;"\'\x1b[31m'
 
 
@@ -244,6 +244,44 @@ def test_several_datasets_have_an_answer_each(records):
     assert "On moons: Of 7 arms" in outline.text
     assert "Results on moons" in outline.text
     assert "Of 90 planned trials" in outline.text
+
+
+def test_the_head_names_every_dataset_and_every_machine(records):
+    planned = {**records[0]["planned"], "datasets": ["digits", "digits label_noise=0.2"]}
+    several = [
+        {
+            **r,
+            "dataset": name,
+            "planned": planned,
+            "environment": {**r["environment"], "cores_usable": 2 + r["seed"] % 2},
+        }
+        for name in planned["datasets"]
+        for r in records
+    ]
+    said = Outline(made(several)).text
+    assert "Datasets digits, digits label_noise=0.2" in said
+    machine = "cpu, AMD EPYC 7763 64-Core Processor"
+    assert f"Machines {machine}, 2 cores; {machine}, 3 cores" in said
+    assert f"{machine}, 2 cores and {machine}, 3 cores; " in said
+    lead = r"Answer Over 2 datasets, the interquartile mean change of accuracy is: .*? On digits: Of 7 arms"
+    assert re.search(lead, said)
+    assert "Nothing follows for other datasets: with 7 arms that takes at least" in said
+
+
+def test_without_intervals_none_is_explained():
+    said = Outline(made(table_records.of(table_records.sample(1), "baseline", "silu"))).text
+    assert "Means over seeds;" in said
+    assert "Δ: difference from baseline in the same seeds." in said
+    assert "± its" not in said
+
+
+def test_names_may_break_at_their_parts_alone(records):
+    renamed = [{**r, "arm": {"silu": "norm=group(groups=4),act=a<b"}.get(r["arm"], r["arm"])} for r in records]
+    planned = {**records[0]["planned"], "arms": [*dict.fromkeys(r["arm"] for r in renamed)]}
+    page = made(changed(renamed, planned=planned))
+    name = "norm=<wbr>group(<wbr>groups=<wbr>4),<wbr>act=<wbr>a&lt;b"
+    assert page.count(f'<th scope="row">{name}</th>') == 1
+    assert f"<span>{name}</span>" in page
 
 
 def test_seeds_added_as_needed_are_told_of_and_asked_for_again(records):
