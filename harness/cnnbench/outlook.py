@@ -92,7 +92,7 @@ def outlook(
         _stages(plan, cached, recorded),
         f"to run: {_cost(to_run, records.values(), workers, adaptive=adaptive) or ended}",
         *looks,
-        *seed_lines(suite, arms, every, effect),
+        *seed_lines(suite, arms, every, effect, adaptive=adaptive),
     ]
     skips = Counter(f"{t.trial.arm.name}: {t.skip}" for t in plan.trials if t.skip)
     lines += [f"will be skipped: {reason} ({_count(count, 'trial')})" for reason, count in skips.items()]

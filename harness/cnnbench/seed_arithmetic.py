@@ -44,6 +44,7 @@ _QUICK: Final = 3
 """Seeds of a quick look."""
 _UNEVEN: Final = 4
 """Where a comparison varies so many times as much as the median one, the pooled spread speaks for neither."""
+_BY: Final = {"holm": " (Holm)", "benjamini-hochberg": " if no other differs (Benjamini-Hochberg)"}
 _NAMES: Final[Mapping[Family, str]] = {"effects": "main effect", "interactions": "interaction", "steps": "step"}
 
 
@@ -57,6 +58,7 @@ class Asked:
         effect: the difference to be found, in the recorded unit, of times as a logarithm; None where none is stated.
         said: where the effect was stated.
         flips: the sign-flip test decides.
+        adaptive: the seeds are the most that an arm may get.
     """
 
     quantity: Quantity
@@ -64,6 +66,7 @@ class Asked:
     effect: float | None
     said: str
     flips: bool
+    adaptive: bool
 
     @property
     def unit(self) -> str:
@@ -79,7 +82,12 @@ class Asked:
 
 
 def seed_lines(
-    suite: Suite, arms: Sequence[Arm], records: Sequence[Mapping[str, Any]], effect: float | None = None
+    suite: Suite,
+    arms: Sequence[Arm],
+    records: Sequence[Mapping[str, Any]],
+    effect: float | None = None,
+    *,
+    adaptive: bool = False,
 ) -> list[str]:
     """The seed arithmetic of a suite in lines.
 
@@ -89,18 +97,23 @@ def seed_lines(
         records: earlier ones of the suite, in the order of the file.
         effect: the difference in the primary metric to be found, in the recorded unit, of times as a share; None for
             the suite's margin.
+        adaptive: the suite's seeds are the most that an arm may get; what looks cost a sign-flip test is counted in.
     """
     seeds = len(suite.seeds)
     compared = sum(arm.role == "arm" for arm in arms)
     if not compared:
         return [f"seeds: {seeds}; one arm alone is compared with nothing"]
-    floor = seeds_for_sign_flip(compared)
+    floor = seeds_for_sign_flip(compared, looking=adaptive)
     level = _percent(ALPHA / compared)
-    reaches = "" if seeds >= floor else f"; with {seeds} its p is {_percent(smallest_p(seeds))} at the least"
+    reaches = (
+        ""
+        if seeds >= floor
+        else f"; with {seeds} its p is {_percent(smallest_p(seeds, looking=adaptive))} at the least"
+    )
     several = f"{compared} comparisons; the clearest has" if compared > 1 else "one comparison; it has"
     where = "on each dataset, " if len(suite.datasets) > 1 else ""
     lines = [
-        f"seeds: {where}{seeds} for {several} to reach p ≤ {level}{' (Holm)' * (compared > 1)}",
+        f"seeds: {where}{seeds} for {several} to reach p ≤ {level}{_BY[suite.inference.correction] * (compared > 1)}",
         f"  an exact sign-flip test can from {floor} paired seeds on{reaches}",
     ]
     quantity = quantities([suite.measure.primary], suite.measure.latency.batch_sizes)[0]
@@ -109,7 +122,7 @@ def seed_lines(
         return [*lines, f"  {quantity.label} gets no verdict, from however many seeds"]
     if kind == "exact":
         return [*lines, f"  {quantity.label} has hardly any noise: one seed tells it"]
-    asked = _asked(suite, quantity, effect)
+    asked = _asked(suite, quantity, effect, adaptive=adaptive)
     earlier = list(by_dataset(records).values()) if records else []
     known_of_arms = _of_arms(earlier, quantity, "arm")
     label = f"{compared} arm{'s' * (compared > 1)}"
@@ -133,7 +146,7 @@ def seed_lines(
     return [*lines, f"  SD: how far these differences in {quantity.label} vary, which {unknown}"] if unknown else lines
 
 
-def _asked(suite: Suite, quantity: Quantity, effect: float | None) -> Asked:
+def _asked(suite: Suite, quantity: Quantity, effect: float | None, *, adaptive: bool) -> Asked:
     said = "--effect"
     if effect is None:
         said = "the suite's margin"
@@ -142,7 +155,7 @@ def _asked(suite: Suite, quantity: Quantity, effect: float | None) -> Asked:
             said, effect = "latency.precision", suite.measure.latency.precision
     if effect is not None and kind_of(quantity) == "timed":
         effect = math.log1p(effect)
-    return Asked(quantity, len(suite.seeds), effect, said, suite.inference.test == "sign-flip")
+    return Asked(quantity, len(suite.seeds), effect, said, suite.inference.test == "sign-flip", adaptive)
 
 
 def _of_arms(earlier: Sequence[TrialSet], quantity: Quantity, role: str) -> Spread | None:
@@ -164,7 +177,7 @@ def _paired(trials: TrialSet, arm: str, quantity: Quantity) -> NDArray[np.float6
 
 def _family(label: str, comparisons: int, known: Spread | None, asked: Asked) -> Iterator[str]:
     """What the seeds detect in one family, in its spread's unit where that is known, and how many an effect takes."""
-    floor = seeds_for_sign_flip(comparisons) if asked.flips else 2  # a t test needs two
+    floor = seeds_for_sign_flip(comparisons, looking=asked.adaptive) if asked.flips else 2  # a t test needs two
     n = f"{asked.seeds} seeds detect" if asked.seeds > 1 else "1 seed detects"
     if known is None:
         detected = smallest_effect(1.0, asked.seeds, comparisons)

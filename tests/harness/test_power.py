@@ -9,6 +9,8 @@ import pytest
 from scipy.stats import chi2, ttest_1samp
 from statsmodels.stats.power import TTestPower
 
+from cnnbench.inference import Inference
+from cnnbench.stats.looks import looks_for
 from cnnbench.stats.power import (
     MOST,
     effective_df,
@@ -20,6 +22,7 @@ from cnnbench.stats.power import (
     smallest_effect,
     smallest_p,
 )
+from cnnbench.stats.sequential import judge_sequentially
 from cnnbench.stats.signflip import sign_flip
 
 PEER = TTestPower()
@@ -110,3 +113,16 @@ def test_the_spreads_interval_covers_where_arms_share_the_baseline(n, arms):
     assert abs(covered - 0.95) < 0.01 + 3 * math.sqrt(0.05 * 0.95 / 8_000)
     one = pooled_spread([differences[0]])
     assert (one.sd, one.low) == pytest.approx((sds[0], low[0] * sds[0]))
+
+
+@pytest.mark.parametrize(("comparisons", "seeds"), [(1, 7), (3, 8), (10, 10), (30, 12)])
+def test_with_looks_the_sign_flip_test_can_reach_its_level_from_so_many_seeds(comparisons, seeds):
+    assert seeds_for_sign_flip(comparisons, looking=True) == seeds
+    verdicts = []
+    for n in (seeds - 1, seeds):
+        clear = {str(arm): (np.full(n, 1.0) + 0.1 * np.arange(n), np.zeros(n)) for arm in range(comparisons)}
+        how = {"looks": looks_for(n), "better": "higher", "margin": None, "inference": Inference("sign-flip")}
+        found = judge_sequentially(clear, **how, rng=np.random.default_rng(0))
+        assert min(one.p for one in found.values()) == pytest.approx(smallest_p(n, looking=True))
+        verdicts.append({one.verdict for one in found.values()})
+    assert verdicts == [{"unresolved"}, {"better"}]

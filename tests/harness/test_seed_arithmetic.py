@@ -52,10 +52,10 @@ def registry():
 def lines(registry):
     """``lines(rest of the suite, records, effect)``: the arithmetic as one text."""
 
-    def run(more=ARMS, records=(), effect=None, only=(), seeds=None):
+    def run(more=ARMS, records=(), effect=None, only=(), seeds=None, **how):
         suite = parse(SUITE.format(more=more).encode(), "suite.toml", registry)
         suite = suite if seeds is None else replace(suite, seeds=tuple(range(seeds)))
-        return "\n".join(seed_lines(suite, arms(suite, only), records, effect))
+        return "\n".join(seed_lines(suite, arms(suite, only), records, effect, **how))
 
     return run
 
@@ -146,6 +146,21 @@ def test_the_sign_flip_test_needs_its_own_number_of_seeds_where_it_decides(lines
     text = lines(flips, records(0.001), effect=0.1)
     assert "5 seeds detect nothing" in text
     assert "10 pp (--effect) takes 7" in text
+
+
+def test_looks_take_a_few_seeds_more_of_the_sign_flip_test(lines):
+    flips = ARMS + '\n[statistics]\ntest = "sign-flip"'
+    fixed, looking = (lines(flips, records(0.001), seeds=7, adaptive=adaptive) for adaptive in (False, True))
+    assert "from 7 paired seeds on\n" in fixed
+    assert "from 8 paired seeds on; with 7 its p is 2.7 % at the least" in looking
+    assert "7 seeds detect nothing" in looking
+    assert "nothing" not in fixed
+
+
+def test_the_correction_is_named_as_it_is(lines):
+    assert "p ≤ 2.5 % (Holm)" in lines()
+    rate = ARMS + '\n[statistics]\ncorrection = "benjamini-hochberg"'
+    assert "p ≤ 2.5 % if no other differs (Benjamini-Hochberg)" in lines(rate)
 
 
 @pytest.mark.parametrize("seeds", [1, 2])

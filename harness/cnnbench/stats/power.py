@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cnnbench.stats.looks import looks_for
 from cnnbench.stats.student import CONFIDENCE
 
 if TYPE_CHECKING:
@@ -112,14 +113,27 @@ def seeds_needed(
     return high
 
 
-def smallest_p(n: int) -> float:
-    """The smallest two-sided p that an exact sign-flip test of n paired seeds can come to: 2 of its 2^n flips."""
-    return min(1.0, 2.0 ** (1 - n))
+def smallest_p(n: int, *, looking: bool = False) -> float:
+    """The smallest two-sided p that an exact sign-flip test of n paired seeds can come to: 2 of its 2^n flips.
+
+    Args:
+        n: paired seeds.
+        looking: they are the most that ``looks.looks_for`` leads to. The p over all looks is then larger by the sum of
+            their weights, see ``looks.p_over_looks``.
+    """
+    looks = looks_for(n) if looking else (n,)
+    return min(1.0, 2.0 ** (1 - n) * (sum(looks) / n))
 
 
-def seeds_for_sign_flip(comparisons: int, alpha: float = ALPHA) -> int:
-    """The fewest paired seeds with which the exact sign-flip test can reach ``alpha / comparisons`` at all."""
-    return math.ceil(1 + math.log2(comparisons / alpha))
+def seeds_for_sign_flip(comparisons: int, alpha: float = ALPHA, *, looking: bool = False) -> int:
+    """The fewest paired seeds with which the exact sign-flip test can reach ``alpha / comparisons`` at all.
+
+    Takes what ``smallest_p`` does.
+    """
+    n = math.ceil(1 + math.log2(comparisons / alpha))
+    while smallest_p(n, looking=looking) > alpha / comparisons:
+        n += 1
+    return n
 
 
 def pooled_spread(groups: Sequence[Sequence[ArrayLike]]) -> Spread | None:
