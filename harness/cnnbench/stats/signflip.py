@@ -50,8 +50,11 @@ def sign_flip(differences: ArrayLike, rng: np.random.Generator, alternative: Alt
     if len(data) <= EXACT_PAIRS:
         # By symmetry the sums at or below -limit are as many as those at or above limit.
         return (2 if two_sided else 1) * _count_at_least(data, limit) / 2.0 ** len(data)
-    signs = rng.integers(0, 2, (RESAMPLES, len(data)), dtype=np.int8)
-    sums = 2 * (signs @ data) - data.sum()
+    bits = np.unpackbits(
+        np.frombuffer(rng.bytes(RESAMPLES * -(-len(data) // 8)), np.uint8).reshape(RESAMPLES, -1), axis=1
+    )
+    # Products of like types are far faster.
+    sums = 2 * (bits[:, : len(data)].astype(np.float64) @ data) - data.sum()
     extreme = int(np.count_nonzero((np.abs(sums) if two_sided else sums) >= limit))
     return (extreme + 1) / (RESAMPLES + 1)
 
