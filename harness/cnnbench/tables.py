@@ -11,7 +11,7 @@ from cnnbench import aggregate, effects, table_data, table_formats, table_latex,
 from cnnbench.columns import arms_sheet
 from cnnbench.errors import UsageError
 from cnnbench.footnotes import footnotes
-from cnnbench.frame import PENDING, TrialSet, by_dataset
+from cnnbench.frame import TrialSet, by_dataset, to_frame
 from cnnbench.judged import exponential
 from cnnbench.own_intervals import of_measuring, over_sessions
 from cnnbench.quantities import Quantity, is_ratio, quantities, ratio_beside, ratio_key
@@ -23,6 +23,8 @@ from cnnbench.verdicts import Verdicts, as_judged, kind_of, verdicts
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pandas as pd
 
     from cnnbench.sheets import Sheet
     from cnnbench.stats.verdicts import Judgement
@@ -181,13 +183,14 @@ def table_of(trials: TrialSet, dataset: str = "", source: Path | None = None) ->
     primary, columns = _columns(trials)
     suite = trials.heading.get("suite") or {}
     found = verdicts(trials, columns)
+    by_arm = {str(arm): planned for arm, planned in to_frame(trials).groupby("arm", sort=False)}
     table = Table(
         name=str(suite.get("name") or "results"),
         question=str(suite.get("question") or ""),
         quantities=columns,
         primary=primary,
         seeds=trials.seeds,
-        rows=tuple(_row(trials, arm, columns, found) for arm in trials.arms),
+        rows=tuple(_row(trials, arm, by_arm[arm], columns, found) for arm in trials.arms),
         notes=(),
         dataset=dataset,
         margins=found.margins,
@@ -195,7 +198,7 @@ def table_of(trials: TrialSet, dataset: str = "", source: Path | None = None) ->
     return replace(table, notes=tuple(footnotes(trials, table, source)))
 
 
-def _row(trials: TrialSet, arm: str, columns: Sequence[Quantity], found: Verdicts) -> Row:
+def _row(trials: TrialSet, arm: str, planned: pd.DataFrame, columns: Sequence[Quantity], found: Verdicts) -> Row:
     reference = trials.references[arm]
     ok = [record for record in trials.of(arm) if record["status"] == "ok"]
     ratios = {size: ratio for size in batch_sizes(_recorded(ok)) if (ratio := _ratio(ok, size, arm, found))}
@@ -217,9 +220,7 @@ def _row(trials: TrialSet, arm: str, columns: Sequence[Quantity], found: Verdict
             if judgement and as_judged(quantity, judgement) and not estimated:
                 plain = replace(plain, difference=judgement.difference)
             measured[key] = replace(plain, strong=arm in found.best.get(key, ()))
-    statuses = Counter(trials.records.get((arm, seed), {}).get("status", PENDING) for seed in trials.seeds_of(arm))
-    changes = max((str(record.get("changes") or "") for record in trials.of(arm)), default="")
-    return Row(arm, trials.roles[arm], changes, reference, statuses, measured, slow)
+    return Row(arm, trials.roles[arm], max(planned["changes"]), reference, Counter(planned["status"]), measured, slow)
 
 
 def _ratio(ok: Sequence[Mapping[str, Any]], size: int, arm: str, found: Verdicts) -> Estimate | None:
