@@ -173,13 +173,11 @@ def _methods(rows: Sequence[Row]) -> Iterator[str]:
 def _missing(trials: TrialSet) -> Iterator[str]:
     """Every trial that is not ok, with its reason; arms and reasons together where they agree."""
     reasons: dict[tuple[str, str], dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-    for arm in trials.arms:
-        for seed in trials.seeds_of(arm):
-            record = trials.records.get((arm, seed))
-            status = record["status"] if record else PENDING
-            if status != "ok":
-                reason = _short(record.get("reason") or "") if record else "has not run yet"
-                reasons[status, reason][arm].append(seed)
+    for arm, seed, record in trials.planned():
+        status = record["status"] if record else PENDING
+        if status != "ok":
+            reason = _short(record.get("reason") or "") if record else "has not run yet"
+            reasons[status, reason][arm].append(seed)
     for (status, reason), arms in list(reasons.items())[:_MOST_REASONS]:
         whom = [
             printable(arm) if len(seeds) == len(trials.seeds_of(arm)) else f"{printable(arm)} ({_seeds(seeds)})"

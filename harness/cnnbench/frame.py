@@ -10,7 +10,7 @@ from cnnbench.errors import UsageError
 from cnnbench.registry import nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import pandas as pd
 
@@ -51,6 +51,12 @@ class TrialSet:
         """The seeds planned for an arm: all, unless they were added where they were needed."""
         own = (self.heading.get("planned") or {}).get("seeds_of") or {}
         return tuple(own.get(arm, self.seeds))
+
+    def planned(self) -> Iterator[tuple[str, int, Mapping[str, Any] | None]]:
+        """Every planned trial, arm by arm: the arm, the seed, and the record; None where it has none yet."""
+        for arm in self.arms:
+            for seed in self.seeds_of(arm):
+                yield arm, seed, self.records.get((arm, seed))
 
     def of(self, arm: str) -> list[Mapping[str, Any]]:
         """The records of one arm, in the order of the seeds."""
@@ -145,23 +151,22 @@ def to_frame(trials: TrialSet) -> pd.DataFrame:
 
     rows: list[dict[str, Any]] = []
     keys: dict[str, None] = {}
-    for arm in trials.arms:
-        for seed in trials.seeds_of(arm):
-            record = trials.records.get((arm, seed), {})
-            status = record.get("status", PENDING)
-            measured = (record.get("metrics") or {}) if status == "ok" else {}
-            metrics = {key: value for key, value in measured.items() if isinstance(value, int | float)}
-            keys.update(dict.fromkeys(metrics))
-            rows.append(
-                {
-                    "arm": arm,
-                    "role": trials.roles[arm],
-                    "changes": record.get("changes") or "",
-                    "seed": seed,
-                    "status": status,
-                    "reason": record.get("reason") or "",
-                    **metrics,
-                }
-            )
+    for arm, seed, found in trials.planned():
+        record = found or {}
+        status = record.get("status", PENDING)
+        measured = (record.get("metrics") or {}) if status == "ok" else {}
+        metrics = {key: value for key, value in measured.items() if isinstance(value, int | float)}
+        keys.update(dict.fromkeys(metrics))
+        rows.append(
+            {
+                "arm": arm,
+                "role": trials.roles[arm],
+                "changes": record.get("changes") or "",
+                "seed": seed,
+                "status": status,
+                "reason": record.get("reason") or "",
+                **metrics,
+            }
+        )
     frame = pd.DataFrame(rows, columns=["arm", "role", "changes", "seed", "status", "reason", *keys])
     return frame.astype(dict.fromkeys(keys, "float64"))

@@ -107,14 +107,12 @@ def statuses(trials: Sequence[TrialSet]) -> Section:
     counts: Counter[str] = Counter()
     reasons: dict[tuple[str, str, str, str], list[int]] = defaultdict(list)
     for one in trials:
-        for arm in one.arms:
-            for seed in one.seeds_of(arm):
-                record = one.records.get((arm, seed))
-                status = str(record["status"]) if record else PENDING
-                counts[status] += 1
-                if status != "ok":
-                    why = str(record.get("reason") or "") if record else "has not run yet"
-                    reasons[one.dataset, arm, status, why].append(seed)
+        for arm, seed, record in one.planned():
+            status = str(record["status"]) if record else PENDING
+            counts[status] += 1
+            if status != "ok":
+                why = str(record.get("reason") or "") if record else "has not run yet"
+                reasons[one.dataset, arm, status, why].append(seed)
     total = counts.total()
     if not reasons:
         return Section("trials", "Trials", element("p", f"All {total} planned trials are ok."))
