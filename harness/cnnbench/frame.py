@@ -62,6 +62,10 @@ class TrialSet:
         """The records of one arm, in the order of the seeds."""
         return [self.records[arm, seed] for seed in self.seeds if (arm, seed) in self.records]
 
+    def ok(self, arm: str) -> list[Mapping[str, Any]]:
+        """Those of one arm that are ok, in the order of the seeds."""
+        return [record for record in self.of(arm) if record["status"] == "ok"]
+
 
 def current(records: Sequence[Mapping[str, Any]]) -> TrialSet:
     """The trials that the last record belongs to: same suite, same plan, same device.

@@ -105,7 +105,7 @@ def _without_interval(trials: TrialSet, rows: Sequence[Row], columns: Sequence[Q
     medians: dict[str, None] = {}
     stopped = set()
     for row in rows:
-        ok = [record for record in trials.of(row.arm) if record["status"] == "ok"]
+        ok = trials.ok(row.arm)
         for q in columns:
             latency = ratio_beside(q)
             found = row.measured[q.key].value

@@ -200,7 +200,7 @@ def table_of(trials: TrialSet, dataset: str = "", source: Path | None = None) ->
 
 def _row(trials: TrialSet, arm: str, planned: pd.DataFrame, columns: Sequence[Quantity], found: Verdicts) -> Row:
     reference = trials.references[arm]
-    ok = [record for record in trials.of(arm) if record["status"] == "ok"]
+    ok = trials.ok(arm)
     ratios = {size: ratio for size in batch_sizes(_recorded(ok)) if (ratio := _ratio(ok, size, arm, found))}
     slow = None
     if reference is not None:
@@ -235,7 +235,7 @@ def _measured(trials: TrialSet, arm: str, reference: str | None, key: str) -> Me
     own = series(trials, arm, key)
     value, difference, method = mean_interval(own), None, _method(trials, arm, key)
     if value is not None and of_measuring(key, value):
-        value = over_sessions((record for record in trials.of(arm) if record["status"] == "ok"), key)
+        value = over_sessions(trials.ok(arm), key)
     if reference is not None:
         difference = paired_difference(own, series(trials, reference, key))
     other = _method(trials, reference, key) if reference is not None and difference else ""
@@ -247,7 +247,7 @@ def _method(trials: TrialSet, arm: str, key: str) -> str:
 
     Energy whose record does not say is ``unknown``: without any mark it would pass for a measurement.
     """
-    has = [r for r in trials.of(arm) if r["status"] == "ok" and (r.get("metrics") or {}).get(key) is not None]
+    has = [r for r in trials.ok(arm) if (r.get("metrics") or {}).get(key) is not None]
     silent = "unknown" if key.startswith(_NEVER_UNMARKED) else ""
     ways = {str((record.get("methods") or {}).get(key) or silent) for record in has}
     return ", ".join(sorted(ways - {""}))

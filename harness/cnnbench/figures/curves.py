@@ -65,13 +65,13 @@ def data(subject: Subject) -> Curves | None:
     """The curves of trials that are ok; None where the records hold none of more than one epoch."""
     by_training: dict[tuple[str, ...], list[str]] = {}
     for row in subject.table.rows:
-        if any(_history(record) for record in _ok(subject, row.arm)):
+        if any(_history(record) for record in subject.trials.ok(row.arm)):
             by_training.setdefault(_training(subject, row.arm), []).append(row.arm)
     for key, label, times in _MEASURES:
         share = label.endswith("[%]")
         curves = []
         for first, *others in by_training.values():
-            epochs, points = _over_seeds([_history(record) for record in _ok(subject, first)], key, times)
+            epochs, points = _over_seeds([_history(record) for record in subject.trials.ok(first)], key, times)
             if share:
                 points = tuple(map(_within_shares, points))
             if epochs:
@@ -81,17 +81,13 @@ def data(subject: Subject) -> Curves | None:
     return None
 
 
-def _ok(subject: Subject, arm: str) -> list[Mapping[str, Any]]:
-    return [record for record in subject.trials.of(arm) if record["status"] == "ok"]
-
-
 def _history(record: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     return (record.get("details") or {}).get("history") or ()
 
 
 def _training(subject: Subject, arm: str) -> tuple[str, ...]:
     """What tells one training from another: its stages' keys; without them the arm's name."""
-    keys = tuple(str((record.get("stages") or {}).get("train") or "") for record in _ok(subject, arm))
+    keys = tuple(str((record.get("stages") or {}).get("train") or "") for record in subject.trials.ok(arm))
     return keys if all(keys) else (arm,)
 
 
