@@ -15,6 +15,14 @@ if TYPE_CHECKING:
 Install = Callable[[str, str], None]
 
 
+@pytest.fixture(autouse=True)
+def same_draws() -> None:
+    """Every test draws the same from torch's global generator, whatever ran before it in its process."""
+    torch = sys.modules.get("torch")
+    if torch is not None:  # a test of what must work without it has not imported it
+        torch.manual_seed(0)
+
+
 def installer(site: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
     """Makes ``install(name, source)``, which leaves a plugin in ``site`` as pip would."""
     site.mkdir()
