@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from cnnbench.errors import StoreError
+from cnnbench.record_fields import fault_of
 from cnnbench.registry import nearest
 
 SCHEMA: Final = 1
@@ -219,7 +220,7 @@ def _parse(path: Path, data: bytes, *, every: bool) -> Records:
             continue
         try:
             record = json.loads(line)
-            fault = _fault(record)
+            fault = _unreadable(record)
         except (ValueError, RecursionError):  # JSON and UTF-8 errors are both ValueErrors
             torn = number == len(lines)  # whatever was written whole ends with a newline
             fault = "torn: the writer was stopped here; its trial runs again" if torn else "not JSON"
@@ -252,6 +253,12 @@ def _fault(record: object) -> str:
         if not isinstance(value, kind) or isinstance(value, bool):
             return f"not a record: {name} is {value!r}, expected {kind.__name__}"
     return ""
+
+
+def _unreadable(record: object) -> str:
+    """Why a line is not a record that a reader can rely on, or an empty string."""
+    fault = _fault(record)
+    return fault if fault or not isinstance(record, dict) or record["schema"] > SCHEMA else fault_of(record)
 
 
 def _strict(value: Any) -> Any:

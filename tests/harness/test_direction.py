@@ -51,6 +51,7 @@ compat_page
 execute.cache execute.oom
 execute.scheduler
 execute.inline execute.local execute.perform execute.worker
+json_checks record_fields
 store
 frame
 series numerals ratios own_intervals verdicts judged contrasts effects aggregate columns notices conditions \
