@@ -131,7 +131,7 @@ class TestDamage:
             store = Store(Path(folder))
             ends = []
             for i, name in enumerate(names):
-                store.append(record(f"k{i}", arm=name, reason=name, details=numbers))
+                store.append(record(f"k{i}", arm=name, reason=name, details={"numbers": numbers}))
                 ends.append(store.path.stat().st_size)
             size = round(cut * ends[-1])
             with store.path.open("rb+") as file:
