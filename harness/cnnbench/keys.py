@@ -79,7 +79,7 @@ _TRAINING = (
         "xla",
     ),
     *("stages/bench", "stages/build", "stages/compress", "stages/evaluate", "stages/profile", "stages/rehearse"),
-    *("stages/remarks", "stages/threads", "stages/train"),
+    *("stages/compiled", "stages/remarks", "stages/stacked", "stages/stacking", "stages/threads", "stages/train"),
 )
 """Modules of the harness that decide what is trained, compressed and evaluated."""
 _MEASURING = (
@@ -231,6 +231,9 @@ class Keys:
             "schedule": self.choice(recipe.schedule),
             "loss": self.choice(recipe.loss),
             "techniques": techniques,
+            # Only where they are on: a recipe without them has the key that it always had.
+            **({"stacked": True} if recipe.stacked else {}),
+            **({"compiled": True} if recipe.compiled else {}),
         }
 
     def choice(self, choice: Choice) -> list[Any]:

@@ -82,6 +82,9 @@ class Recipe:
         optimizer, schedule, loss: choices in the slots of those names.
         precision: ``fp32``, or ``bf16`` for autocast (shifts results within noise, so never a silent default).
         channels_last: memory format of images and weights; None lets the device decide.
+        stacked: train an arm's seeds together in one loop where that is possible; equal to one by one within float
+            error, not bit for bit.
+        compiled: compute forward and backward pass in training by ``torch.compile``; equal within float error.
     """
 
     epochs: Annotated[int, Ge(1)]
@@ -91,6 +94,8 @@ class Recipe:
     loss: Annotated[Choice, InSlot("loss")]
     precision: Literal["fp32", "bf16"] = "fp32"
     channels_last: bool | None = None
+    stacked: bool = False
+    compiled: bool = False
 
 
 @dataclass(frozen=True)

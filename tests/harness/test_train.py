@@ -18,7 +18,7 @@ from cnnbench.devices import Device
 from cnnbench.errors import Diverged, Unsupported
 from cnnbench.seeds import Streams
 from cnnbench.slots import Observer
-from cnnbench.stages.train import Procedure, Run, _batches, fit, model_inputs, train, validate
+from cnnbench.stages.train import Procedure, Run, batch_bounds, fit, model_inputs, train, validate
 from cnnbench.technique import technique
 from cnnbench.types import Batch, Trained
 
@@ -257,7 +257,7 @@ def test_each_epoch_sees_every_image_once_in_the_documented_order():
 @settings(deadline=None, max_examples=200)
 @given(st.integers(1, 200), st.integers(1, 70))
 def test_batches_cover_everything_but_a_single_last_image(count, size):
-    bounds = _batches(count, size)
+    bounds = batch_bounds(count, size)
     covered = [row for start, stop in bounds for row in range(start, stop)]
     dropped = count > size and count % size == 1
     assert covered == list(range(count - dropped))

@@ -11,6 +11,7 @@ from torch import nn
 from cnnbench.data import fit_shape, load, split
 from cnnbench.errors import NoEffect, TrialError
 from cnnbench.options import make
+from cnnbench.stages.compiled import check_compiler
 from cnnbench.stages.train import Procedure, Run, calibration_inputs
 from cnnbench.surgery import apply_surgery, materialize
 from cnnbench.technique import card_of
@@ -167,4 +168,11 @@ class Builder:
             precision=recipe.precision,
             channels_last=self.device.channels_last_helps if channels_last is None else channels_last,
             device=self.device,
+            compiled=self._compiled(),
         )
+
+    def _compiled(self) -> bool:
+        """Whether to compile; a rehearsal only sees that it could be done."""
+        if self.settings.recipe.compiled:
+            check_compiler(self.device)
+        return self.settings.recipe.compiled and self.most_epochs is None

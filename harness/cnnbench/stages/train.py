@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from cnnbench.errors import Diverged, Unsupported
 from cnnbench.seeds import Streams
 from cnnbench.slots import REGULARIZER_METHODS, Observer, StrategyKind, TrainingRun
+from cnnbench.stages.compiled import compiled
 from cnnbench.surgery import fold_for_inference
 from cnnbench.technique import card_of
 from cnnbench.types import Batch, Progress, Trained
@@ -47,6 +48,7 @@ class Procedure:
         optimizer, schedule, loss: the recipe's.
         epochs, batch_size, precision, channels_last: the recipe's.
         device: where everything lives.
+        compiled: the model's passes go through ``torch.compile``.
     """
 
     splits: Splits
@@ -61,6 +63,7 @@ class Procedure:
     precision: str
     channels_last: bool
     device: Device
+    compiled: bool = False
 
     @property
     def memory_format(self) -> torch.memory_format:
@@ -96,7 +99,7 @@ def fit(  # noqa: PLR0915 - it reads top to bottom
     one_hot = torch.eye(how.splits.num_classes, device=device.torch)
     optimizer = how.optimizer(model)
     rates = [group["lr"] for group in optimizer.param_groups]
-    batches = _batches(len(images), how.batch_size)
+    batches = batch_bounds(len(images), how.batch_size)
     total_steps = how.epochs * len(batches)
     # A technique that is absent costs nothing in the loop: its list is empty.
     acts = {name: [r for r in how.regularizers if hasattr(r, name)] for name in REGULARIZER_METHODS}
@@ -104,16 +107,17 @@ def fit(  # noqa: PLR0915 - it reads top to bottom
     order = streams.generator("order")
     draws = streams.generator("augmentation", device.draws)
     noise = streams.generator("gradients", device.draws)
+    forward = compiled(model, device) if how.compiled else model
 
     def backward(batch: Batch) -> torch.Tensor:
         """Gradients of the whole loss at the present weights; returns the loss, detached."""
+        optimizer.zero_grad(set_to_none=True)  # before the forward pass, which has their memory then
         with device.autocast(how.precision):
-            logits = model(batch.inputs)
+            logits = forward(batch.inputs)
         logits = logits.float()  # losses and penalties in full precision: autocast would round their sums
         value = loss(batch, logits) if loss is not None else how.loss(logits, batch.targets)
         for regularizer in acts["penalty"]:
             value = value + regularizer.penalty(model, logits)
-        optimizer.zero_grad(set_to_none=True)
         value.backward()  # type: ignore[no-untyped-call]
         return value.detach()
 
@@ -178,7 +182,7 @@ def fit(  # noqa: PLR0915 - it reads top to bottom
     return history
 
 
-def _batches(count: int, size: int) -> list[tuple[int, int]]:
+def batch_bounds(count: int, size: int) -> list[tuple[int, int]]:
     """Start and stop of each batch of an epoch.
 
     A last batch of one image is dropped where the others are larger: batch statistics of a single sample are undefined.
