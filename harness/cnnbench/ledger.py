@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnbench.carbon import co2
+from cnnbench.migrations import SCHEMA
 from cnnbench.plain import measure_plain, settings_plain
 from cnnbench.references import BASELINE
 
@@ -100,6 +101,7 @@ class Ledger:
                     record = {**record, **heading, **_with_co2(record, self._suite.measure.energy)}
                     self._store.append(record)
             self._records[planned.key] = record
+            self._store.hold(record)
         return frozenset(done)
 
     def enter(self, planned: PlannedTrial, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
@@ -160,7 +162,7 @@ class Ledger:
 
     def _write(self, planned: PlannedTrial, body: Mapping[str, Any]) -> dict[str, Any]:
         record = {
-            "schema": 1,
+            "schema": SCHEMA,
             "key": planned.key,
             **self._heading(planned),
             "seed": planned.trial.seed,

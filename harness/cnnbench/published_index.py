@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from cnnbench.answers import answers_of
+from cnnbench.durable import write
 from cnnbench.errors import CnnbenchError, StoreError
 from cnnbench.publication import MANIFEST
 from cnnbench.publish import manifest_of
-from cnnbench.store import open_results, write
+from cnnbench.store import open_results
 from cnnbench.tables import make_report
 from cnnbench.text import escaped, listed
 

@@ -8,12 +8,12 @@ started by ``cnnbench run`` or by pytest. Needs neither torch nor pytest.
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from cnnbench.durable import write
 from cnnbench.errors import StoreError
 from cnnbench.frame import by_dataset
 
@@ -111,12 +111,9 @@ def write_benchmark_json(records: Sequence[Mapping[str, Any]], folder: Path) -> 
         if text is None:
             path.unlink(missing_ok=True)
             return None
-        folder.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_name(f".{FILE}-{os.getpid()}")
-        scratch.write_text(text, encoding="utf-8")
-        scratch.replace(path)
     except OSError as error:
         raise StoreError(f"{path}: can't be written: {error.strerror or error}") from error
+    write(path, text.encode())
     return path
 
 

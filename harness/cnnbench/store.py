@@ -1,8 +1,10 @@
 """Records on disk: ``records.jsonl`` in a results folder, one finished trial a line, only ever appended to.
 
 A line is strict JSON in UTF-8. Of several lines with one ``key`` the last counts. Killing the writer tears at most the
-line that it was writing: readers pass over a torn last line, and the next append starts on a new one. This module
-needs neither torch nor pandas, so records can be read wherever they are published.
+line that it was writing: readers pass over a torn last line, and the next append starts on a new one. A run moves lines
+that can't be read to ``records.damaged`` beside it. It answers for what it has recorded: where the folder is removed
+under its hands, it writes that again. This module needs neither torch nor pandas, so records can be read wherever they
+are published.
 """
 
 from __future__ import annotations
@@ -10,24 +12,27 @@ from __future__ import annotations
 import json
 import math
 import os
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Final
 
+from cnnbench.durable import append, clear_scratch, write
 from cnnbench.errors import StoreError
+from cnnbench.locks import held, holder, locked, same
+from cnnbench.migrations import SCHEMA, migrated
 from cnnbench.record_fields import fault_of
 from cnnbench.registry import nearest
-
-SCHEMA: Final = 1
-"""Version of the record format that this module writes, and the newest that it reads."""
+from cnnbench.text import listed
 
 FILE: Final = "records.jsonl"
+DAMAGED: Final = "records.damaged"
+"""Where lines that can't be read are kept, as they were."""
 _RUN_LOCK: Final = ".run.lock"
 _REQUIRED: Final[Mapping[str, type]] = {"key": str, "arm": str, "role": str, "seed": int, "status": str}
+_ATTEMPTS: Final = 100
+"""A folder that is removed again and again, just as it was made, is no place to write."""
 
 Record = dict[str, Any]
 
@@ -68,12 +73,17 @@ class Store:
 
     Args:
         folder: the results folder; made by the first ``append`` or ``exclusive``.
+        warn: is told, in a line each, what was found damaged or removed, and mended.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, warn: Callable[[str], None] = lambda _: None) -> None:
         self.folder = folder
         self.path = folder / FILE
-        self._running = False
+        self._warn = warn
+        self._lock: IO[bytes] | None = None
+        self._mine: dict[str, Mapping[str, Any]] = {}  # by key, in the order of their last lines
+        self._beside: dict[str, bytes] = {}
+        self._known: tuple[int, int, int] | None = None  # device, inode, size as this run has left the file
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Add a record, on disk when this returns; safe beside other processes that append.
@@ -81,21 +91,30 @@ class Store:
         Numbers that are not finite become null: JSON has no others.
 
         Raises:
-            StoreError: the file can't be written.
+            StoreError: the file can't be written; it is as it was before.
             ValueError: the record lacks a required field, or has another schema version than ``SCHEMA``.
         """
         record = {"schema": SCHEMA, **record}
         fault = _fault(record)
         if fault or record["schema"] != SCHEMA:
             raise ValueError(f"not a record of schema {SCHEMA}: {fault or record['schema']}")
-        data = as_line(record)
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with self.path.open("ab+", buffering=0) as file, _locked(file):
-                _write_whole(file, data if _ends_with_newline(file) else b"\n" + data)
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise StoreError(f"{self.path}: can't be written: {error.strerror or error}") from error
+        self._put(record)
+        self.hold(record)
+
+    def hold(self, record: Mapping[str, Any]) -> None:
+        """Take a record that is on disk as one that this run answers for; nothing outside of a run."""
+        if self._lock is not None:
+            self._mine.pop(record["key"], None)
+            self._mine[record["key"]] = record
+
+    def restore(self) -> None:
+        """Write again what this run answers for, if it was removed meanwhile.
+
+        Raises:
+            StoreError: it can't be written.
+        """
+        if self._mine:
+            self._put(None)
 
     def keep(self, name: str, content: bytes) -> None:
         """Put a file beside the records, such as the suite that they come from; an earlier one of its name goes.
@@ -104,43 +123,136 @@ class Store:
             StoreError: it can't be written.
         """
         write(self.folder / name, content)
+        if self._lock is not None:
+            self._beside[name] = content
 
     def read(self) -> Records:
-        """All records; none where the file does not exist yet.
+        """All records; none where the file does not exist yet. A run sets aside what is damaged, and tells so.
 
         Raises:
             StoreError: the file can't be read, or was written by a newer cnnbench.
         """
-        return _read(self.path)
+        self.restore()
+        found = _read(self.path)
+        if self._lock is not None:
+            if found.problems:
+                self._set_aside(found)
+            elif found.records:
+                self._note(self.path.stat())
+        return found
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
         """Hold the folder for one run against all other processes; the lock ends with this one, however it ends.
 
         Raises:
-            StoreError: another run holds it; says which.
+            StoreError: another run holds it, and says which; or it can't be written in.
         """
-        if self._running:
+        if self._lock is not None:
             raise StoreError(f"{self.folder}: this run holds the folder already")
-        path = self.folder / _RUN_LOCK
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            file = _held(path)
-        except OSError as error:
-            raise StoreError(f"{path}: can't be locked: {error.strerror or error}") from error
-        if file is None:
-            raise StoreError(
-                f"{self.folder}: another run is writing here ({_holder(path)}): wait for it to end, or choose another "
-                "folder with --results"
-            )
-        self._running = True
+        self._lock = self._taken()
         try:
             yield
         finally:
-            self._running = False
-            with suppress(OSError):  # elsewhere than on POSIX an open file can't be removed; it does no harm
+            self._let_go(self._lock)
+            self._lock, self._known = None, None
+            self._mine, self._beside = {}, {}
+
+    def _taken(self) -> IO[bytes]:
+        """The folder's lock, held by this run; what it could not write there is told now, before any work."""
+        path = self.folder / _RUN_LOCK
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            file = held(path)
+            if file is not None and self.path.exists():
+                self.path.open("ab").close()
+        except OSError as error:
+            raise StoreError(f"{self.folder}: can't be written in: {error.strerror or error}") from error
+        if file is None:
+            raise StoreError(
+                f"{self.folder}: another run is writing here ({holder(path)}): wait for it to end, or choose another "
+                "folder with --results"
+            )
+        clear_scratch(self.folder)
+        return file
+
+    def _let_go(self, lock: IO[bytes]) -> None:
+        path = self.folder / _RUN_LOCK
+        with lock, suppress(OSError):  # elsewhere than on POSIX an open file can't be removed; it does no harm
+            if same(path, lock.fileno()):
                 path.unlink()
-            file.close()
+
+    def _put(self, record: Mapping[str, Any] | None) -> None:
+        """Append a record, if any, after all others of this run where the file was removed or cut short."""
+        data = b"" if record is None else as_line(record)
+        try:
+            with self._opened() as file:
+                if self._removed(file):
+                    data = b"".join(as_line(one) for one in self._mine.values()) + data
+                    self._warn(
+                        f"{self.path} was removed while this run was writing: what the run knows was written again, "
+                        f"{len(self._mine)} records"
+                    )
+                if data:
+                    append(file, data)
+                self._note(os.fstat(file.fileno()))
+        except OSError as error:
+            remedy = "" if self._lock is None else "; finished work is kept, the same command goes on from here"
+            raise StoreError(f"{self.path}: can't be written: {error.strerror or error}{remedy}") from error
+
+    @contextmanager
+    def _opened(self) -> Iterator[IO[bytes]]:
+        """The record file, locked against other writers, and still the one at its path."""
+        for _ in range(_ATTEMPTS):
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                file = self.path.open("ab+", buffering=0)
+            except FileNotFoundError:  # the folder was removed in between
+                continue
+            with file, locked(file):
+                if same(self.path, file.fileno()):
+                    yield file
+                    return
+        raise FileNotFoundError(None, "its folder is removed again and again")
+
+    def _removed(self, file: IO[bytes]) -> bool:
+        """Whether the file is not what this run has left; the run's hold on the folder is then taken again."""
+        if self._lock is not None and not same(self.folder / _RUN_LOCK, self._lock.fileno()):
+            before, self._lock = self._lock, self._taken()
+            before.close()
+            for name, content in self._beside.items():
+                write(self.folder / name, content)
+        there = os.fstat(file.fileno())
+        known = self._known
+        return known is not None and ((there.st_dev, there.st_ino) != known[:2] or there.st_size < known[2])
+
+    def _note(self, there: os.stat_result) -> None:
+        """Remember the file as it is now."""
+        if self._lock is not None:
+            self._known = (there.st_dev, there.st_ino, there.st_size)
+
+    def _set_aside(self, found: Records) -> None:
+        """Move what can't be read to ``DAMAGED``. Where that is not possible it stays: readers pass over it.
+
+        What is moved is on disk at its new place before it leaves the old one.
+        """
+        where = listed(f"{problem}" for problem in found.problems)
+        try:
+            with self._opened() as file:
+                file.seek(0)
+                data = file.read()
+                lines = data.split(b"\n")
+                damaged = [problem.line for problem in _parse(self.path, data, every=True).problems]
+                with (self.folder / DAMAGED).open("ab+", buffering=0) as aside:
+                    text = b"".join(lines[number - 1] + b"\n" for number in damaged)
+                    append(aside, text)
+                sound = [line for number, line in enumerate(lines, 1) if line and number not in set(damaged)]
+                write(self.path, b"".join(line + b"\n" for line in sound))
+            self._note(self.path.stat())
+        except (OSError, StoreError):
+            self._warn(f"warning: {self.path}: {where}")
+        else:
+            self._warn(f"warning: {self.path}: {where}; kept in {DAMAGED}")
 
 
 def as_line(record: Mapping[str, Any]) -> bytes:
@@ -150,19 +262,15 @@ def as_line(record: Mapping[str, Any]) -> bytes:
     return text.encode("utf-8", "replace") + b"\n"
 
 
-def write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, and its folder where there is none.
-
-    Raises:
-        StoreError: it can't be written.
-    """
-    scratch = path.with_name(f".{path.name}-{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scratch.write_bytes(content)
-        scratch.replace(path)
-    except OSError as error:
-        raise StoreError(f"{path}: can't be written: {error.strerror or error}") from error
+def modern(data: bytes) -> bytes:
+    """A record file with its lines of earlier schemas as they are written today; all others as they are."""
+    lines = data.splitlines(keepends=True)
+    for number, line in enumerate(lines):
+        with suppress(ValueError, RecursionError):
+            record = json.loads(line)
+            if not _fault(record) and record["schema"] < SCHEMA:
+                lines[number] = as_line(migrated(record))
+    return b"".join(lines)
 
 
 def open_results(path: Path, *, every: bool = False) -> Records:
@@ -220,7 +328,10 @@ def _parse(path: Path, data: bytes, *, every: bool) -> Records:
             continue
         try:
             record = json.loads(line)
-            fault = _unreadable(record)
+            fault = _fault(record)
+            if not fault and record["schema"] <= SCHEMA:
+                record = migrated(record)
+                fault = fault_of(record)
         except (ValueError, RecursionError):  # JSON and UTF-8 errors are both ValueErrors
             torn = number == len(lines)  # whatever was written whole ends with a newline
             fault = "torn: the writer was stopped here; its trial runs again" if torn else "not JSON"
@@ -255,12 +366,6 @@ def _fault(record: object) -> str:
     return ""
 
 
-def _unreadable(record: object) -> str:
-    """Why a line is not a record that a reader can rely on, or an empty string."""
-    fault = _fault(record)
-    return fault if fault or not isinstance(record, dict) or record["schema"] > SCHEMA else fault_of(record)
-
-
 def _strict(value: Any) -> Any:
     """Plain data that strict JSON can carry: numpy's scalars and arrays unwrapped, numbers not finite as None."""
     if isinstance(value, float):
@@ -272,94 +377,3 @@ def _strict(value: Any) -> Any:
     if hasattr(value, "tolist"):
         return _strict(value.tolist())
     return str(value) if isinstance(value, Path) else value
-
-
-def _ends_with_newline(file: IO[bytes]) -> bool:
-    if file.seek(0, os.SEEK_END) == 0:
-        return True
-    file.seek(-1, os.SEEK_END)
-    return file.read(1) == b"\n"
-
-
-def _write_whole(file: IO[bytes], data: bytes) -> None:
-    """One write; more only where the system takes less than it was given (a nearly full disk)."""
-    view = memoryview(data)
-    while view:
-        view = view[file.write(view) :]
-
-
-if sys.platform == "win32":
-    import msvcrt
-
-    _FAR = 1 << 62  # locks are on ranges of bytes: one that no data ever reaches
-
-    @contextmanager
-    def _locked(file: IO[bytes]) -> Iterator[None]:
-        file.seek(_FAR)
-        msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
-        try:
-            yield
-        finally:
-            file.seek(_FAR)
-            msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
-
-    def _try_lock(file: IO[bytes]) -> bool:
-        file.seek(_FAR)
-        try:
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
-
-else:
-    import fcntl
-
-    @contextmanager
-    def _locked(file: IO[bytes]) -> Iterator[None]:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            # Said, not left to closing: a child forked meanwhile by another thread has the descriptor too.
-            fcntl.flock(file, fcntl.LOCK_UN)
-
-    def _try_lock(file: IO[bytes]) -> bool:
-        # lockf, not flock: workers forked by a run that is killed must not go on holding its folder.
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
-
-
-def _held(path: Path) -> IO[bytes] | None:
-    """The run lock's file, locked and signed, or None where another process holds it."""
-    while True:
-        file = path.open("ab+", buffering=0)
-        try:
-            if not _try_lock(file):
-                file.close()
-                return None
-            if _same(path, file):
-                file.truncate(0)
-                file.write(f"process {os.getpid()}, since {datetime.now(UTC):%Y-%m-%d %H:%M} UTC".encode())
-                return file
-        except BaseException:
-            file.close()
-            raise
-        file.close()
-
-
-def _same(path: Path, file: IO[bytes]) -> bool:
-    """Whether an open file is still the one at its path: its last holder may have removed it before we locked it."""
-    try:
-        return path.stat().st_ino == os.fstat(file.fileno()).st_ino
-    except FileNotFoundError:
-        return False
-
-
-def _holder(path: Path) -> str:
-    try:
-        return path.read_text("utf-8", "replace").strip() or "it has just begun"
-    except OSError:
-        return "it gives no name"

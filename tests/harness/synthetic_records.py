@@ -90,7 +90,7 @@ class Run:
                         }
                 self.records.append(
                     {
-                        "schema": 1,
+                        "schema": 2,
                         "key": f"{version}-{arm}-{seed}-{started}",
                         "suite": {"name": name, "question": "?", "sha256": "0" * 64, "file": f"{name}.toml"},
                         "arm": arm,

@@ -48,7 +48,7 @@ def sample(seeds: int = 5) -> list[dict[str, Any]]:
                 **own,
             }
             record = {
-                "schema": 1,
+                "schema": 2,
                 "key": f"{arm}/{seed}",
                 "suite": {
                     "name": "quickstart",

@@ -13,7 +13,7 @@ PLAN = {"arms": ["baseline", "silu", "mixup"], "seeds": [0, 1]}
 
 def record(arm: str, seed: int, status: str = "ok", **more: Any) -> dict[str, Any]:
     return {
-        "schema": 1,
+        "schema": 2,
         "key": f"{arm}/{seed}",
         "suite": {"name": "s", "sha256": "1"},
         "arm": arm,

@@ -35,7 +35,7 @@ def a_run(seeds=(0, 1, 2), arms=ARMS, *, environment=EPYC, device="cpu", day=1, 
             ms = slow * (1 + len(arm) / 10 + seed / 100)
             records.append(
                 {
-                    "schema": 1,
+                    "schema": 2,
                     "key": f"{arm}-{seed}",
                     "suite": {
                         "name": "tiny",

@@ -44,7 +44,7 @@ def a_run(suite=SUITE, seeds=(0, 1, 2), arms=ARMS, **more):
     """Records of a finished run."""
     return [
         {
-            "schema": 1,
+            "schema": 2,
             "key": f"{arm}-{seed}",
             "suite": {
                 "name": "norms",

@@ -66,7 +66,7 @@ class TestAppendAndRead:
 
     @pytest.mark.parametrize("broken", [{"key": None}, {"arm": 3}, {"seed": "0"}, {"seed": True}, {"schema": 7}])
     def test_what_could_not_be_read_back_is_not_written(self, tmp_path: Path, broken: dict[str, object]) -> None:
-        with pytest.raises(ValueError, match="not a record of schema 1"):
+        with pytest.raises(ValueError, match=f"not a record of schema {SCHEMA}"):
             Store(tmp_path).append({**record(), **broken})
         assert not (tmp_path / FILE).exists()
 
@@ -114,7 +114,7 @@ class TestDamage:
         store.append(record("a"))
         with store.path.open("a") as file:
             file.write(json.dumps({"schema": SCHEMA + 1, "renamed": "everything"}) + "\n")
-        with pytest.raises(StoreError, match=rf"{FILE}:2: record of schema 2, .* reads up to 1") as caught:
+        with pytest.raises(StoreError, match=rf"{FILE}:2: record of schema {SCHEMA + 1}, .* reads up to {SCHEMA}") as caught:
             store.read()
         assert "\n" not in str(caught.value)
 
@@ -145,12 +145,12 @@ class TestDamage:
 WRITER = """
 import sys, time
 from pathlib import Path
-from cnnbench import store
+from cnnbench import durable, store
 def in_parts(file, data):  # as on a nearly full disk, where the system takes less than it is given
     for part in (data[:1], data[1:40], data[40:]):
         file.write(part)
         time.sleep(0.001)
-store._write_whole = in_parts
+durable.write_whole = in_parts
 folder, name = sys.argv[1:]
 for i in range(20):
     store.Store(Path(folder)).append({"key": f"{name}-{i}", "arm": name, "role": "arm", "seed": i, "status": "ok"})

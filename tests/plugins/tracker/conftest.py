@@ -46,7 +46,7 @@ def record(arm: str, seed: int, status: str = "ok") -> dict[str, Any]:
     ok = status == "ok"
     history = [epoch(0, 0.5 + seed), epoch(1, 0.25 + seed)]
     return {
-        "schema": 1,
+        "schema": 2,
         "key": f"{arm}/{seed}",
         "suite": {"name": "tricks", "question": "Which?", "sha256": "ab" * 32, "file": "tricks.toml"},
         "dataset": "digits",
