@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnnbench.durable import write as write_file
 from cnnbench.errors import UsageError
 from cnnbench.frame import by_dataset
 from cnnbench.machines import BORROWED, folder_names
 from cnnbench.publication import digest
 from cnnbench.store import FILE, as_line
-from cnnbench.store import write as write_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from cnnbench.anonymous import without_folders
+from cnnbench.durable import write
 from cnnbench.errors import StoreError, UsageError
 from cnnbench.frame import PENDING, by_dataset
 from cnnbench.publication import MANIFEST, check_suite, digest, make
-from cnnbench.store import FILE, Store, as_line, open_results, write
+from cnnbench.store import FILE, Store, as_line, open_results
 from cnnbench.text import listed
 
 if TYPE_CHECKING:
@@ -60,8 +61,9 @@ def publish(results: Path, root: Path, *, suite: Path | None = None, partial: bo
     home = found.path.parent
     publication = make(records, _suite(records[-1], home, suite))
     folder = home if _within(home, root) and found.path.name == FILE else root / _name(publication.heading)
-    with _held(folder):
+    with _held(folder) as store:
         if folder.resolve() == home.resolve():
+            store.read()  # sets aside what is damaged, which the new file has no place for
             earlier = [record for record in records if without_folders(dict(record)) not in publication.records]
         else:
             earlier = []
@@ -136,10 +138,11 @@ def _name(heading: Mapping[str, Any]) -> str:
 
 
 @contextmanager
-def _held(folder: Path) -> Iterator[None]:
+def _held(folder: Path) -> Iterator[Store]:
     """Against a run that writes there."""
-    with Store(folder).exclusive():
-        yield
+    store = Store(folder)
+    with store.exclusive():
+        yield store
 
 
 def _nothing_lost(folder: Path) -> None:

@@ -26,7 +26,7 @@ SUITE = (
 def a_run():
     return [
         {
-            "schema": 1,
+            "schema": 2,
             "key": f"{arm}-{seed}",
             "suite": {
                 "name": "tiny",
@@ -150,7 +150,7 @@ def test_records_added_removed_or_spelled_otherwise_are_found(folder):
     path.write_bytes(b"".join(lines[:-1]))
     assert "table.md" in faults(folder)
     assert faults(folder)[MANIFEST].startswith("says ok 6, the records 5")
-    path.write_bytes(b"".join(lines).replace(b'"schema":1,', b'"schema": 1,'))
+    path.write_bytes(b"".join(lines).replace(b'"schema":2,', b'"schema": 2,'))
     assert "differs" in faults(folder)[FILE]
     path.write_bytes(b"".join([*lines, b'{"half": ']))
     assert any("torn" in finding.fault for finding in verify(folder).findings if finding.place == FILE)
