@@ -29,7 +29,7 @@ from cnnbench.commands import (
     techniques,
     verify,
 )
-from cnnbench.commands.common import INTERRUPTED, OK, SOME_FAILED, USAGE
+from cnnbench.commands.common import INTERRUPTED, OK, SOME_FAILED, USAGE, tell
 from cnnbench.errors import CnnbenchError, SuiteError, UsageError
 
 if TYPE_CHECKING:
@@ -102,13 +102,13 @@ def _answer(arguments: Sequence[str]) -> int:
         code: int = given.command(given)
     except SuiteError as error:
         count = len(error.problems)
-        print(f"{error}\ncnnbench: {count} mistake{'s' if count > 1 else ''}; nothing has run", file=sys.stderr)
+        tell(f"{error}\ncnnbench: {count} mistake{'s' if count > 1 else ''}; nothing has run")
         return USAGE
     except UsageError as error:
-        print(f"cnnbench: {error}", file=sys.stderr)
+        tell(f"cnnbench: {error}")
         return USAGE
     except CnnbenchError as error:
-        print(f"cnnbench: {error}", file=sys.stderr)
+        tell(f"cnnbench: {error}")
         return SOME_FAILED
     except KeyboardInterrupt:
         print("\ncnnbench: interrupted; finished work is kept, the same command goes on from here", file=sys.stderr)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 
-from cnnbench.design import cells
+from cnnbench.design import cells, count
 from cnnbench.inference import Inference
 from cnnbench.quantities import quantities, smallest_step
 from cnnbench.ratios import FEWEST_SEEDS
@@ -116,6 +116,12 @@ def design_of(trials: TrialSet) -> Design | None:
     told = trials.heading.get("design") or {}
     arms = {tuple(cell): arm for arm, cell in (told.get("cells") or {}).items()}
     if told.get("kind") not in {"factorial", "cumulative"} or not arms or set(arms.values()) - set(trials.arms):
+        return None
+    sizes = [len(axis["levels"]) for axis in told["axes"]]
+    if len(arms) != 1 + count(told["kind"], sizes):  # told before they are listed: twenty axes have a million cells
+        return None
+    first, others = cells(told["kind"], sizes)
+    if arms.keys() != {first, *others}:
         return None
     short = [axis["key"].rpartition(".")[2] for axis in told["axes"]]
     names = [name if short.count(name) == 1 else axis["key"] for name, axis in zip(short, told["axes"], strict=True)]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from dataclasses import dataclass
-from graphlib import TopologicalSorter
+from graphlib import CycleError, TopologicalSorter
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -228,7 +228,12 @@ def _in_order(lists: Sequence[Sequence[str]]) -> list[str]:
     for names in lists:
         for place, name in enumerate(names):
             graph.add(name, *names[max(0, place - 1) : place])
-    graph.prepare()
+    try:
+        graph.prepare()
+    except CycleError as error:
+        raise UsageError(
+            f"merge: the plans list their arms or datasets in orders that contradict: {listed(error.args[1])}"
+        ) from error
     ordered: list[str] = []
     ready: set[str] = set()
     while graph.is_active():

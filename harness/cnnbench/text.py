@@ -11,6 +11,9 @@ from rich.cells import cell_len
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+_UNITS = {"h": 3600.0, "m": 60.0, "min": 60.0, "s": 1.0}
+_PART = re.compile(r"(\d+(?:\.\d+)?(?:e-?\d+)?) *(h|min|m|s)? *")
+
 
 def printable(text: str) -> str:
     """One line without control characters: names come from files, and must not steer a terminal.
@@ -19,6 +22,13 @@ def printable(text: str) -> str:
     """
     text = " ".join(text.split())
     return "".join("\ufffd" if unicodedata.category(c) in {"Cc", "Cf", "Cs"} and c != "\u200d" else c for c in text)
+
+
+def unsteered(text: str) -> str:
+    """Text of several lines that can't steer a terminal: line breaks and tabs stay, other controls become U+FFFD."""
+    return "".join(
+        "\ufffd" if c not in "\n\t\u200d" and unicodedata.category(c) in {"Cc", "Cf", "Cs"} else c for c in text
+    )
 
 
 def escaped(text: str) -> str:
@@ -38,6 +48,28 @@ def duration(seconds: float) -> str:
     return f"{whole} s"
 
 
+def seconds_of(text: str) -> float:
+    """A duration as people write it: ``90m``, ``2h``, ``1h30m``, ``45s``; a plain number counts minutes.
+
+    Raises:
+        ValueError: it is none, or not above 0.
+    """
+    rest, total = text.strip().lower(), 0.0
+    expected = f"expected a duration such as 90m, 2h or 1h30m (a plain number is minutes), got {text!r}"
+    if not rest:
+        raise ValueError(expected)
+    alone = True
+    while rest:
+        part = _PART.match(rest)
+        if part is None or (part[2] is None and not (alone and part.end() == len(rest))):
+            raise ValueError(expected)
+        total += float(part[1]) * _UNITS[part[2] or "m"]
+        rest, alone = rest[part.end() :], False
+    if not 0 < total < float("inf"):
+        raise ValueError(expected)
+    return total
+
+
 def listed(items: Iterable[object], most: int = 10, between: str = ", ") -> str:
     """Items with commas between; of a long list the first ones and how many more there are."""
     words = [str(item) for item in items]
@@ -51,6 +83,18 @@ def seed_range(text: str) -> tuple[int, ...]:
     if dash and first.isdecimal() and last.isdecimal():
         return tuple(range(int(first), int(last) + 1))
     return ()
+
+
+def seeds_text(seeds: Iterable[int]) -> str:
+    """Seeds for people, runs of them as ranges: ``seed 3``, ``seeds 0-4, 7``."""
+    runs: list[list[int]] = []
+    for seed in sorted(set(seeds)):
+        if runs and seed == runs[-1][-1] + 1:
+            runs[-1].append(seed)
+        else:
+            runs.append([seed])
+    words = [str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs]
+    return f"seed{'s' * (len(runs) > 1 or any(len(run) > 1 for run in runs))} {listed(words)}"
 
 
 def named(names: Iterable[str], most: int = 10) -> str:

@@ -68,6 +68,20 @@ def number(text: str) -> float:
         raise ArgumentTypeError(f"expected a number, got {text!r}") from None
 
 
+def time_budget(text: str) -> float:
+    """Seconds that an option takes as a duration.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    from cnnbench.text import seconds_of
+
+    try:
+        return seconds_of(text)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
+
+
 def plugin_host() -> PluginHost:
     """The plugin host; what is wrong with plugins goes to stderr, the rest works on."""
     from cnnbench.plugins import PluginHost
@@ -77,10 +91,17 @@ def plugin_host() -> PluginHost:
     return host
 
 
+def tell(text: str) -> None:
+    """A line for people, to stderr; what it quotes from files can't steer their terminal."""
+    from cnnbench.text import unsteered
+
+    print(unsteered(text), file=sys.stderr)
+
+
 def warn_of(problems: Sequence[PluginProblem]) -> None:
     """Tell of what is wrong with plugins, each problem once."""
     for text, count in Counter(map(str, problems)).items():  # a hook may fail at every epoch
-        print(f"cnnbench: warning: {text}" + (f" ({count} times)" if count > 1 else ""), file=sys.stderr)
+        tell(f"cnnbench: warning: {text}" + (f" ({count} times)" if count > 1 else ""))
 
 
 def load_suite(path: Path, given: argparse.Namespace, host: PluginHost) -> Suite:
@@ -100,7 +121,8 @@ def load_suite(path: Path, given: argparse.Namespace, host: PluginHost) -> Suite
         if given.seeds < 1:
             raise UsageError(f"--seeds: expected at least 1, got {given.seeds}")
         suite = replace(suite, seeds=tuple(range(given.seeds)))
-    check_machine(suite, device=given.device is None)
+    if getattr(given, "executor", "") != "ray":  # which looks at the nodes, in place of this machine
+        check_machine(suite, device=given.device is None)
     return suite if given.device is None else replace(suite, device=given.device)
 
 
@@ -119,9 +141,11 @@ def results_folder(given: argparse.Namespace, suite: Suite) -> Path:
 
 
 def put(text: str, output: Path | None) -> None:
-    """Print a text, or write it to a file."""
+    """Print a text, or write it to a file; a terminal gets no control characters."""
     if output is None:
-        print(text)
+        from cnnbench.text import unsteered
+
+        print(unsteered(text) if sys.stdout.isatty() else text)
         return
     try:
         output.parent.mkdir(parents=True, exist_ok=True)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cnnbench.commands.common import OK, REGRESSION, put
+from cnnbench.commands.common import OK, REGRESSION, put, tell
 from cnnbench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -56,5 +55,5 @@ def _read(path: Path, dataset: str | None) -> TrialSet:
 
     found = open_results(path)
     for problem in found.problems:
-        print(f"cnnbench: warning: {found.path}: {problem}", file=sys.stderr)
+        tell(f"cnnbench: warning: {found.path}: {problem}")
     return on_dataset(found.records, dataset)

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cnnbench.commands.common import OK, plugin_host
+from cnnbench.commands.common import OK, plugin_host, put
 from cnnbench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def _export(given: argparse.Namespace) -> int:
     # In the order of the plan: the card's table speaks of the run that the last record describes.
     records = [found for arm in trials.arms for found in trials.of(arm)]
     made = hand_over(records, record, model, form, folder, plugin_host().registry)
-    print(f"{made.file}: {made.size / 1024:.1f} KiB, {record['arm']}, seed {record['seed']}\n{made.check}")
+    put(f"{made.file}: {made.size / 1024:.1f} KiB, {record['arm']}, seed {record['seed']}\n{made.check}", None)
     print(f"model card: {folder / 'README.md'}")
     if not made.check.close:
         print("cnnbench: warning: look at that comparison before you use the file", file=sys.stderr)

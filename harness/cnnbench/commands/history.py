@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnbench.commands.common import OK, put
+from cnnbench.commands.common import OK, put, tell
 from cnnbench.errors import UsageError
 from cnnbench.registry import nearest
 
@@ -54,7 +53,7 @@ def _records(paths: list[Path]) -> list[dict[str, Any]]:
     for path in paths:
         found = open_results(path, every=True)
         for problem in found.problems:
-            print(f"cnnbench: warning: {found.path}: {problem}", file=sys.stderr)
+            tell(f"cnnbench: warning: {found.path}: {problem}")
         records += found.records
     return records
 

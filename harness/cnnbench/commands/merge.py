@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cnnbench.commands.common import OK
+from cnnbench.commands.common import OK, put, tell
 from cnnbench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -41,10 +40,10 @@ def _merge(given: argparse.Namespace) -> int:
         found[str(path)] = one
     for one in found.values():
         for problem in one.problems:
-            print(f"cnnbench: warning: {one.path}: {problem}", file=sys.stderr)
+            tell(f"cnnbench: warning: {one.path}: {problem}")
     merged = merge({name: one.records for name, one in found.items()})
     for remark in merged.remarks:
-        print(f"cnnbench: note: {remark}", file=sys.stderr)
+        tell(f"cnnbench: note: {remark}")
     for line in write(merged, given.output, [one.path.parent for one in found.values()]):
-        print(line)
+        put(line, None)
     return OK

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cnnbench.commands.common import OK
+from cnnbench.commands.common import OK, tell
 
 if TYPE_CHECKING:
     import argparse
@@ -32,7 +31,7 @@ def _publish(given: argparse.Namespace) -> int:
     done = publish(given.results, given.to, suite=given.suite, partial=given.partial)
     publication = done.publication
     for remark in (*done.remarks, *refresh(given.to)):
-        print(f"cnnbench: note: {remark}", file=sys.stderr)
+        tell(f"cnnbench: note: {remark}")
     print(f"{done.folder}: {publication.ok}/{publication.planned} trials ok")
     for name, content in publication.files.items():
         print(f"  {name}  {len(content) / 1024:,.1f} KiB")

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnbench.commands.common import OK, plugin_host, put
+from cnnbench.commands.common import OK, plugin_host, put, tell
 from cnnbench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,6 +28,9 @@ def add(command: AddCommand) -> None:
         help="terminal, markdown, latex, html (the whole report as one page), csv, json or parquet",
     )
     report.add_argument("--output", type=Path, metavar="FILE", help="write there instead of printing")
+    report.add_argument(
+        "--traces", action="store_true", help="what failed and where in the code, in place of the table"
+    )
     report.add_argument("--figures", type=Path, metavar="DIR", help="write every figure there too, as SVG and PNG")
 
 
@@ -36,7 +39,13 @@ def _report(given: argparse.Namespace) -> int:
 
     found = open_results(given.results)
     for problem in found.problems:
-        print(f"cnnbench: warning: {found.path}: {problem}", file=sys.stderr)
+        tell(f"cnnbench: warning: {found.path}: {problem}")
+    if given.traces:
+        from cnnbench.failures import failures, trace_text
+        from cnnbench.frame import latest
+
+        put(trace_text(failures(latest(found.records))), given.output)
+        return OK
     if given.figures is not None:
         _draw(list(found.records), given.results, given.figures)
     rendered = _rendered(list(found.records), given.format, given.results, found.path.parent)
@@ -56,7 +65,7 @@ def _draw(records: list[dict[str, Any]], source: Path, folder: Path) -> None:
         written = write(make_figures(make_report(records, source), records), folder)
     except OSError as error:
         raise UsageError(f"--figures: {folder} can't be written: {error.strerror}") from error
-    print(f"cnnbench: {len(written) // 2} figures as SVG and PNG in {folder}", file=sys.stderr)
+    tell(f"cnnbench: {len(written) // 2} figures as SVG and PNG in {folder}")
 
 
 def _put_bytes(content: bytes, form: str, output: Path | None) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cnnbench.commands.common import OK, SOME_FAILED, plugin_host
+from cnnbench.commands.common import OK, SOME_FAILED, plugin_host, put, tell
 from cnnbench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -32,14 +31,14 @@ def _verify(given: argparse.Namespace) -> int:
         raise UsageError("--seed: says which trial --rerun runs again, expected together with it")
     found = verify(given.folder)
     for finding in found.findings:
-        print(f"{finding.place}: {finding.fault or 'matches'}")
+        put(f"{finding.place}: {finding.fault or 'matches'}", None)
         for line in finding.excerpt:
-            print(f"    {line}")
+            put(f"    {line}", None)
     if found.cause:
-        print(f"likely cause: {found.cause}")
+        put(f"likely cause: {found.cause}", None)
     if found.publication is not None:
-        print(f"{found.publication.ok}/{found.publication.planned} trials ok")
-    print(found.sum)
+        put(f"{found.publication.ok}/{found.publication.planned} trials ok", None)
+    put(found.sum, None)
     good = found.clean
     if given.rerun is not None:
         from cnnbench.rerun import choose, rerun
@@ -47,8 +46,8 @@ def _verify(given: argparse.Namespace) -> int:
         if found.publication is None:
             raise UsageError("--rerun: the records and the suite file do not belong together, so nothing has run")
         record = choose(found.publication.records, given.rerun or None, given.seed)
-        print(f"cnnbench: {record['arm']}, seed {record['seed']}: runs again", file=sys.stderr)
+        tell(f"cnnbench: {record['arm']}, seed {record['seed']}: runs again")
         again = rerun(given.folder, record, plugin_host())
-        print("\n".join(again.lines))
+        put("\n".join(again.lines), None)
         good &= again.agrees
     return OK if good else SOME_FAILED
