@@ -5,20 +5,25 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnnbench import time_budget
 from cnnbench.adaptive import first_seeds, more_seeds, outcome, replayed, undecided
+from cnnbench.costs import Costs, earlier_times
+from cnnbench.drive import drive
 from cnnbench.errors import UsageError
 from cnnbench.execute.cache import StageCache
-from cnnbench.execute.interface import Epoch
-from cnnbench.execute.scheduler import Ended, Scheduler, Started, TrialEnded
+from cnnbench.execute.room import SHARE, free_mib
+from cnnbench.execute.scheduler import Scheduler
+from cnnbench.failures import FINE
 from cnnbench.keys import Place
 from cnnbench.ledger import Ledger
 from cnnbench.options import make
 from cnnbench.outlook import warnings_of
+from cnnbench.plain import settings_plain
 from cnnbench.plan import PlannedTrial, make_plan
 from cnnbench.registry import nearest
 from cnnbench.samples import write_benchmark_json
@@ -27,15 +32,16 @@ from cnnbench.text import duration, listed
 from cnnbench.types import Choice
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping
 
     from cnnbench.execute.interface import TaskExecutor
-    from cnnbench.plan import Plan, Stage
+    from cnnbench.execute.ray_cluster import RayCluster
+    from cnnbench.plan import Plan
     from cnnbench.plugins import PluginHost
     from cnnbench.progress import Progress
     from cnnbench.suite import Suite
 
-EXECUTORS = ("local", "inline")
+EXECUTORS = ("local", "inline", "ray")
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,8 @@ class RunOptions:
         remeasure: measure latency and energy again, whatever is on disk.
         only: names of arms to run; the baseline always does. Empty means all.
         looks: numbers of seeds after which only undecided arms get more; empty where all arms have all seeds.
-        budget: seconds that may pass before a look that adds seeds; None for no limit.
+        time_budget: seconds for the run, which leaves out what does not fit; None for no limit.
+        address: of the cluster, for ``ray``; see ``execute.ray_cluster.join``.
     """
 
     results: Path
@@ -62,7 +69,8 @@ class RunOptions:
     remeasure: bool = False
     only: tuple[str, ...] = ()
     looks: tuple[int, ...] = ()
-    budget: float | None = None
+    time_budget: float | None = None
+    address: str | None = None
 
 
 @dataclass(frozen=True)
@@ -73,16 +81,18 @@ class RunSummary:
         records: one for each planned trial, in the order of the table.
         statuses: how many trials ended in each status.
         seconds: wall time.
+        left_out: trials that did not fit into the time budget.
     """
 
     records: tuple[dict[str, Any], ...]
     statuses: Mapping[str, int]
     seconds: float
+    left_out: tuple[PlannedTrial, ...] = ()
 
     @property
     def clean(self) -> bool:
         """Every planned trial is ok, or was skipped for a stated reason."""
-        return set(self.statuses) <= {"ok", "skipped"}
+        return set(self.statuses) <= set(FINE)
 
 
 def find_place(device: str, measured_threads: int | None = None) -> Place:
@@ -120,8 +130,17 @@ def default_workers(place: Place) -> int:
     return max(1, cores // place.threads)
 
 
-def make_executor(options: RunOptions, place: Place, host: PluginHost) -> TaskExecutor:
+def make_executor(
+    options: RunOptions, place: Place, host: PluginHost, cluster: RayCluster | None, say: Callable[[str], None]
+) -> TaskExecutor:
     """The executor that the options name.
+
+    Args:
+        options: how to run.
+        place: where.
+        host: plugins of this process.
+        cluster: for ``ray``: the one that was joined.
+        say: told what people should know.
 
     Raises:
         UsageError: unknown name, or a number of workers that it can't have.
@@ -132,6 +151,10 @@ def make_executor(options: RunOptions, place: Place, host: PluginHost) -> TaskEx
         from cnnbench.execute.inline import InlineExecutor
 
         return InlineExecutor(host)
+    if cluster is not None:
+        from cnnbench.execute.ray_executor import RayExecutor
+
+        return RayExecutor(cluster, host.registry, options.workers, say)
     if options.executor == "local":
         from cnnbench.execute.local import LocalExecutor
 
@@ -151,22 +174,42 @@ def run_suite(suite: Suite, host: PluginHost, options: RunOptions, progress: Pro
     Raises:
         UsageError: the device, the data or a folder is not as the suite needs it; nothing has run.
     """
-    from cnnbench.environment import manifest
+    with ExitStack() as stack:
+        cluster = None
+        if options.executor == "ray":
+            from cnnbench.execute.ray_cluster import join
+
+            cluster = stack.enter_context(closing(join(options.address, suite, host, find_place, progress.message)))
+        return _run_at(suite, host, options, progress, cluster)
+
+
+def _run_at(
+    suite: Suite, host: PluginHost, options: RunOptions, progress: Progress, cluster: RayCluster | None
+) -> RunSummary:
+    """``run_suite`` on this machine, or on a cluster that was joined."""
+    from cnnbench.environment import git_revision, manifest
 
     began = time.monotonic()
-    place = find_place(suite.device, suite.measure.latency.threads)
+    place = cluster.place if cluster else find_place(suite.device, suite.measure.latency.threads)
     plan = make_plan(suite, host, place, options.only)
-    store = Store(options.results)
+    store = Store(options.results, progress.message)
     cache = StageCache(options.cache)
     cache.prepare()
-    with closing(make_executor(options, place, host)) as executor, store.exclusive():
-        environment = {**manifest(place.device, Path(suite.file).parent), **host.describe_environment()}
+    with closing(make_executor(options, place, host, cluster, progress.message)) as executor, store.exclusive():
+        folder = Path(suite.file).parent
+        if cluster is None:
+            environment = {**manifest(place.device, folder), **host.describe_environment()}
+        else:  # hardware is the nodes'; the suite lies here
+            revision = git_revision(folder)
+            environment = {**cluster.environment, **({"revision": revision} if revision else {})}
+            environment |= host.describe_environment()
         store.keep(Path(suite.file).name, suite.content)
         run = _Run(suite, host, options, progress, place, store, cache, executor, environment)
-        records = run.adaptively(plan, began) if options.looks else run.through(plan)
+        records = run.all(plan, began)
+        store.restore()
     write_benchmark_json(records, options.results)
     statuses = Counter(record["status"] for record in records)
-    summary = RunSummary(records, dict(statuses), time.monotonic() - began)
+    summary = RunSummary(records, dict(statuses), time.monotonic() - began, run.left_out)
     host.run_finished(
         {
             "suite": suite.name,
@@ -195,27 +238,44 @@ class _Run:
     ran: int = 0
     """Trials that this run has ended."""
     begun: bool = False
+    costs: Costs | None = None
+    left_out: tuple[PlannedTrial, ...] = ()
 
-    def through(self, plan: Plan, settled: Collection[str] = ()) -> tuple[dict[str, Any], ...]:
+    def all(self, plan: Plan, began: float) -> tuple[dict[str, Any], ...]:
+        """Run a plan in the way that the options ask for.
+
+        Args:
+            plan: all that there may be to run.
+            began: when the time budget began to run.
+        """
+        if self.options.looks:
+            return self.adaptively(plan, began)
+        return self.through(plan) if self.options.time_budget is None else self.within(plan, began)
+
+    def through(
+        self, plan: Plan, settled: Collection[str] = (), put_off: Collection[str] = ()
+    ) -> tuple[dict[str, Any], ...]:
         """Run what is left of a plan.
 
         Args:
             plan: all of it, or a part.
             settled: keys of trials that this run has ended before.
+            put_off: keys of trials that are planned but do not run now.
         """
         options, place, progress = self.options, self.place, self.progress
         ledger = self._ledger(plan)
         done = ledger.recall(fresh=options.fresh or options.remeasure, settled=settled)
         scheduler = Scheduler(
             plan,
-            done,
+            done.union(put_off),
             self.cache,
             self.executor,
             time_limit=self.suite.time_limit,
             fresh=options.fresh,
             remeasure=options.remeasure,
+            room=free_mib() * SHARE if options.executor == "local" else None,
         )
-        to_run = [t for t in plan.trials if t.skip is None and t.key not in done]
+        to_run = [t for t in plan.trials if t.skip is None and t.key not in done and t.key not in put_off]
         if not self.begun:
             self.begun = True
             self._tell(plan, len(done))
@@ -223,9 +283,37 @@ class _Run:
                 progress.message(place.remark)
             for line in warnings_of(to_run):
                 progress.message(f"warning: {line}")
-        _execute(scheduler, to_run, ledger, self.host, progress, self.executor.places)
+        drive(scheduler, to_run, ledger, self.host, progress, self.executor.places, self._costs(plan))
         self.ran += len(to_run)
         return ledger.records()
+
+    def within(self, plan: Plan, began: float) -> tuple[dict[str, Any], ...]:
+        """Run as many whole seeds as fit into the time budget, and keep what is left out.
+
+        Estimates are made again after each part of the run: what they had put off may fit after all.
+
+        Args:
+            plan: of all seeds.
+            began: when the budget began to run.
+        """
+        options = self.options
+        assert options.time_budget is not None
+        settled: set[str] = set()
+        records: tuple[dict[str, Any], ...] = ()
+        while True:
+            done = self._ledger(plan).recall(fresh=options.fresh or options.remeasure, settled=settled)
+            cached = set() if options.fresh else {key for key in plan.stages if self.cache.result(key) is not None}
+            room = options.time_budget - (time.monotonic() - began)
+            found = time_budget.fit(plan, done, cached, self._costs(plan), self.executor.places, room)
+            if settled and not found.fits(room):
+                self.left_out = (*found.run, *found.left)
+                return records
+            if found.run:
+                self.progress.message(time_budget.before(found, room))
+            records = self.through(plan, settled, [t.key for t in found.left])
+            settled |= {t.key for t in found.run}
+            if not found.left:
+                return records
 
     def adaptively(self, plan: Plan, began: float) -> tuple[dict[str, Any], ...]:
         """Run the plan look by look, with more seeds for undecided arms alone.
@@ -250,17 +338,25 @@ class _Run:
                 return records
             settled = {record["key"] for record in records}
             ahead = sum(t.skip is None and t.key not in settled for t in plan.part(more).trials)
-            if options.budget is not None:
+            if options.time_budget is not None:
                 spent = time.monotonic() - began
                 needed = spent / max(1, self.ran) * ahead
-                if spent + needed > options.budget:
+                if spent + needed > options.time_budget:
                     self.progress.message(
-                        f"stopped by --budget after {duration(spent)}: {listed(undecided(records))} undecided, and the "
+                        f"stopped by --time-budget after {duration(spent)}: {listed(undecided(records))} undecided, and the "
                         f"next seeds ({ahead} trials) may take {duration(needed)}"
                     )
                     return records
             self.progress.message(f"more seeds for {listed(undecided(records))}, as yet undecided: {ahead} trials")
             seeds_of = more
+
+    def _costs(self, plan: Plan) -> Costs:
+        """What stages of this run take: known from earlier records at first, and learned as they end."""
+        if self.costs is None:
+            settings = {(t.trial.dataset, t.trial.arm.name): t.trial.arm.settings for t in plan.trials}
+            plain = {arm: settings_plain(own) for arm, own in settings.items()}
+            self.costs = Costs(earlier_times(self.store.read().records, plain, self.environment))
+        return self.costs
 
     def _ledger(self, plan: Plan) -> Ledger:
         return Ledger(self.suite, plan, self.place, self.environment, self.store, self.options.looks)
@@ -276,48 +372,3 @@ class _Run:
                 "workers": self.executor.places,
             }
         )
-
-
-def _execute(
-    scheduler: Scheduler,
-    to_run: Sequence[PlannedTrial],
-    ledger: Ledger,
-    host: PluginHost,
-    progress: Progress,
-    workers: int,
-) -> None:
-    """Drive the scheduler to its end, recording trials and telling everyone who listens."""
-    first = {key: t for t in reversed(to_run) for key in t.stages.values()}
-    several = len({t.trial.dataset for t in to_run}) > 1
-    begun: set[str] = set()
-    stages: dict[str, Stage] = {}
-    progress.start(scheduler.pending(), workers)
-    try:
-        for event in scheduler.run():
-            if isinstance(event, Started):
-                trial = first[event.stage.key]
-                if trial.key not in begun:
-                    begun.add(trial.key)
-                    host.trial_started(_brief(trial))
-                stages[event.stage.key] = event.stage
-                progress.stage_started(event.stage.label, event.stage.kind)
-            elif isinstance(event, Epoch):
-                stage = stages[event.key]
-                host.epoch_finished({**_brief(first[event.key]), "stage": stage.kind}, event.progress)
-                progress.stage_advanced(stage.label, event.progress["epoch"] + 1, event.progress["epochs"])
-            elif isinstance(event, Ended):
-                seconds = 0.0 if event.cached else event.outcome.seconds
-                progress.stage_finished(event.stage.label, event.stage.kind, seconds, event.outcome.status)
-            elif isinstance(event, TrialEnded):
-                record = ledger.enter(event.planned, scheduler.outcomes)
-                host.trial_finished(record)
-                done, planned = ledger.count()
-                arm = f"{record['dataset']}, {record['arm']}" if several else record["arm"]
-                progress.trial_finished(arm, record["seed"], record["status"], record["reason"], done, planned)
-    finally:
-        progress.finish()
-
-
-def _brief(planned: PlannedTrial) -> dict[str, Any]:
-    trial = planned.trial
-    return {"key": planned.key, "dataset": trial.dataset, "arm": trial.arm.name, "seed": trial.seed}

@@ -1,34 +1,31 @@
-"""Where a run stands, and how long it will take.
-
-Time left is estimated from a training's own epochs and from finished stages of the same kind, so that cheap and dear
-stages are not mixed up.
-"""
+"""Where a run stands, and how long it will take."""
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from cnnbench.plan import EXCLUSIVE
+from cnnbench.costs import Arm, Costs, Work
+from cnnbench.failures import FINE
 from cnnbench.text import duration, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 
-class Running(NamedTuple):
-    """A running stage, for the estimate of time left.
+class Ahead(NamedTuple):
+    """Stages of one kind and arm that are still to be done, for the estimate of time left.
 
     Attributes:
-        kind: of the stage.
-        elapsed: seconds so far.
-        total: seconds that it will take in all, judged by its epochs; None where it has none to judge by.
+        seconds: that each of them takes, or what is left of a running one; None where nothing tells.
+        exclusive: they run alone, after the others.
+        stages: how many of them there are.
     """
 
-    kind: str
-    elapsed: float
-    total: float | None = None
+    seconds: float | None
+    exclusive: bool = False
+    stages: int = 1
 
 
 @dataclass(frozen=True)
@@ -36,8 +33,8 @@ class TimeLeft:
     """An estimate of the time until a run ends.
 
     Attributes:
-        seconds: for the stages of kinds that have examples.
-        complete: every kind still to come has one; else the true time is longer.
+        seconds: for the stages whose cost is known.
+        complete: it is for all of them; else the true time is longer.
     """
 
     seconds: float
@@ -47,62 +44,78 @@ class TimeLeft:
         return f"{'about' if self.complete else 'more than'} {duration(self.seconds)} left"
 
 
-def time_left(
-    seconds: Mapping[str, Sequence[float]],
-    waiting: Mapping[str, int],
-    running: Sequence[Running],
-    workers: int,
-    exclusive: Collection[str] = EXCLUSIVE,
-) -> TimeLeft | None:
+def time_left(ahead: Iterable[Ahead], workers: int) -> TimeLeft | None:
     """Time until all stages are done.
 
-    ``max(work / workers, longest) + alone``: ``work`` sums the mean time of its kind over each stage that is waiting
-    and what is left of its own total, or else of that mean, over each that is running, ``longest`` is the largest of
-    these, and ``alone`` is the same sum for exclusive kinds, which run one by one after the others. Where no stage of a
-    kind has finished, the totals of running ones stand in for its mean.
+    ``max(work / workers, longest) + alone``: ``work`` is the sum over the stages that share the workers, ``longest`` the
+    largest of them, and ``alone`` the sum over exclusive stages, which run one by one after the others.
 
     Args:
-        seconds: wall times of finished stages by kind.
-        waiting: number of stages not started by kind.
-        running: stages under way.
+        ahead: stages not started, and what is left of those under way.
         workers: stages at once.
-        exclusive: kinds that run alone.
 
     Returns:
-        None while no kind that is left has an example, finished or with a total.
+        None where stages are ahead and nothing tells of any of them.
     """
-    totals: defaultdict[str, list[float]] = defaultdict(list)
-    for stage in running:
-        if stage.total is not None:
-            totals[stage.kind].append(stage.total)
-    examples = {**totals, **{kind: times for kind, times in seconds.items() if times}}
-    mean = {kind: sum(times) / len(times) for kind, times in examples.items()}
-    left = [(kind, mean[kind]) for kind, count in waiting.items() if kind in mean for _ in range(count)]
-    for kind, elapsed, total in running:
-        if kind in mean:
-            left.append((kind, max((mean[kind] if total is None else total) - elapsed, 0.0)))
-    needed = {kind for kind, count in waiting.items() if count} | {stage.kind for stage in running}
-    if needed and not needed & mean.keys():
+    work = longest = alone = 0.0
+    known = unknown = False
+    for seconds, exclusive, count in ahead:
+        if not count:
+            continue
+        if seconds is None:
+            unknown = True
+            continue
+        known = True
+        if exclusive:
+            alone += seconds * count
+        else:
+            work += seconds * count
+            longest = max(longest, seconds)
+    if unknown and not known:
         return None
-    shared = [time for kind, time in left if kind not in exclusive]
-    alone = sum(time for kind, time in left if kind in exclusive)
-    return TimeLeft(max(sum(shared) / workers, max(shared, default=0.0)) + alone, needed <= mean.keys())
+    return TimeLeft(max(work / max(workers, 1), longest) + alone, not unknown)
+
+
+def total_time(work: Iterable[Work], costs: Costs, workers: int) -> TimeLeft | None:
+    """Time that stages take of which none has started; see ``time_left``."""
+    groups = Counter((one.kind, one.arm, one.exclusive) for one in work)
+    return time_left((Ahead(costs.expected(kind, arm), alone, n) for (kind, arm, alone), n in groups.items()), workers)
 
 
 @dataclass
 class _Stage:
-    """A running stage: when it began, and its epochs so far (0 of 0 before the first has ended)."""
+    """A running stage: when it began, where, and its epochs so far (0 of 0 before the first has ended)."""
 
-    kind: str
+    work: Work
     since: float
+    where: str = ""
     epoch: int = 0
     epochs: int = 0
     total: float | None = None
     repeats: bool = False
 
+    @property
+    def group(self) -> tuple[str, str]:
+        """Equal for stages that one worker does together, in turns; empty strings for one that is done by itself."""
+        return (self.work.session, self.where) if self.work.session else ("", "")
+
+
+class Line(NamedTuple):
+    """What runs at one place, for people.
+
+    Attributes:
+        where: the place, e.g. ``worker 2``; empty where it is not told.
+        text: the stage with its epochs, or the session with the number of its stages.
+        seconds: for how long it has run.
+    """
+
+    where: str
+    text: str
+    seconds: float
+
 
 class Tally:
-    """Where a run stands: stages done, running and to come.
+    """Where a run stands: stages done, running and to come, and trials.
 
     Args:
         clock: seconds, only ever growing.
@@ -110,62 +123,119 @@ class Tally:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._waiting: Counter[str] = Counter()
+        self._waiting: Counter[tuple[str, Arm, bool]] = Counter()
         self._running: dict[str, _Stage] = {}
-        self._seconds: defaultdict[str, list[float]] = defaultdict(list)
+        self._costs = Costs()
         self._workers = 1
-        self.total = 0
-        self.done = 0
+        self.total = self.done = 0
+        self.trials = self.planned = self.failed = 0
 
-    def start(self, total_by_kind: Mapping[str, int], workers: int) -> None:
-        """Begin counting, again where seeds were added; what stages took is not forgotten."""
-        self._waiting = Counter(total_by_kind)
+    def start(self, work: Sequence[Work], workers: int, costs: Costs, trials: int, planned: int) -> None:
+        """Begin counting, again where seeds were added; what failed before is not forgotten.
+
+        Args:
+            work: all stages to come.
+            workers: stages at once.
+            costs: what they will take; its owner teaches it as they end.
+            trials: how many are on record already.
+            planned: of so many.
+        """
+        self._waiting = Counter((one.kind, one.arm, one.exclusive) for one in work)
         self._running.clear()
-        self.done = 0
+        self._costs = costs
         self._workers = max(workers, 1)
-        self.total = sum(total_by_kind.values())
+        self.total, self.done = len(work), 0
+        self.trials, self.planned = trials, planned
 
-    def started(self, label: str, kind: str) -> None:
-        """A stage runs."""
-        self._waiting[kind] -= 1
-        self._running[label] = _Stage(kind, self._clock())
+    def started(self, work: Work) -> None:
+        """A stage runs; one that already did has begun again."""
+        if self._running.pop(work.key, None) is None:
+            self._waiting[work.kind, work.arm, work.exclusive] -= 1
+        self._running[work.key] = _Stage(work, self._clock())
 
-    def advanced(self, label: str, epoch: int, epochs: int) -> None:
+    def placed(self, work: Work, where: str) -> None:
+        """A running stage has been taken up somewhere: its time counts from here."""
+        if (stage := self._running.get(work.key)) is not None:
+            stage.where, stage.since = where, self._clock()
+
+    def advanced(self, work: Work, epoch: int, epochs: int) -> None:
         """An epoch of a running stage ended.
 
         Epochs that begin anew belong to a stage that trains more than once: how often is not known, so they say nothing
         about its end.
         """
-        if (stage := self._running.get(label)) is None:
+        if (stage := self._running.get(work.key)) is None:
             return
         stage.repeats |= epoch <= stage.epoch
         stage.epoch, stage.epochs = epoch, epochs
         # As of now, and not as of the moment of asking: else time left would grow until the next epoch ends.
-        stage.total = None if stage.repeats else (self._clock() - stage.since) * epochs / epoch
+        elapsed = (self._clock() - stage.since) / max(1, self._shares()[stage.group])
+        stage.total = None if stage.repeats else elapsed * epochs / epoch
 
-    def finished(self, label: str, kind: str, seconds: float, status: str) -> None:
-        """A stage ended, or its result was on disk; only time that was spent on success tells of times to come."""
-        if self._running.pop(label, None) is None:
-            self._waiting[kind] -= 1
-        elif status == "ok":
-            self._seconds[kind].append(seconds)
+    def finished(self, work: Work) -> None:
+        """A stage ended, or its result was on disk."""
+        if self._running.pop(work.key, None) is None:
+            self._waiting[work.kind, work.arm, work.exclusive] -= 1
         self.done += 1
 
+    def trial(self, status: str, done: int, planned: int) -> None:
+        """A trial ended."""
+        self.failed += status not in FINE
+        self.trials, self.planned = done, planned
+
     @property
-    def running(self) -> list[str]:
-        """Running stages with their epochs, the oldest first."""
-        return [stage_text(label, stage.epoch, stage.epochs) for label, stage in self._running.items()]
+    def lines(self) -> list[Line]:
+        """What is running where, the oldest first; stages that are done together are one line."""
+        now = self._clock()
+        groups: dict[tuple[str, str], list[_Stage]] = {}
+        for key, stage in self._running.items():
+            groups.setdefault(stage.group if stage.group[0] else (key, ""), []).append(stage)
+        lines = []
+        for members in groups.values():
+            first = max(members, key=lambda stage: stage.epoch)
+            label = f"{first.work.session}: {len(members)} together" if len(members) > 1 else first.work.label
+            text = stage_text(label, first.epoch, first.epochs)
+            lines.append(Line(printable(first.where), text, now - min(stage.since for stage in members)))
+        return lines
 
     @property
     def alone(self) -> bool:
         """Whether an exclusive stage is running."""
-        return any(stage.kind in EXCLUSIVE for stage in self._running.values())
+        return any(stage.work.exclusive for stage in self._running.values())
+
+    @property
+    def counts(self) -> str:
+        """Trials so far, e.g. ``8/30 trials, 1 failed``."""
+        failed = f", {self.failed} failed" if self.failed else ""
+        return f"{self.trials}/{self.planned} trial{'s' * (self.planned != 1)}{failed}"
 
     def left(self) -> TimeLeft | None:
         """Estimated time to the end."""
         now = self._clock()
-        running = [Running(stage.kind, now - stage.since, stage.total) for stage in self._running.values()]
-        return time_left(self._seconds, +self._waiting, running, self._workers)
+        totals, shares = self._totals(), self._shares()
+        ahead = [
+            Ahead(self._costs.expected(kind, arm, totals), exclusive, count)
+            for (kind, arm, exclusive), count in self._waiting.items()
+            if count > 0
+        ]
+        for stage in self._running.values():
+            work = stage.work
+            expected = self._costs.expected(work.kind, work.arm, totals) if stage.total is None else stage.total
+            elapsed = (now - stage.since) / max(1, shares[stage.group])
+            ahead.append(Ahead(None if expected is None else max(expected - elapsed, 0.0), work.exclusive))
+        return time_left(ahead, self._workers)
+
+    def _totals(self) -> Mapping[tuple[str, Arm], float]:
+        """What running stages come to by their epochs, by kind and arm."""
+        found: dict[tuple[str, Arm], list[float]] = {}
+        for stage in self._running.values():
+            if stage.total is not None:
+                found.setdefault((stage.work.kind, stage.work.arm), []).append(stage.total)
+        return {what: sum(totals) / len(totals) for what, totals in found.items()}
+
+    def _shares(self) -> Counter[tuple[str, str]]:
+        """How many stages share the time of one worker."""
+        return Counter(stage.group for stage in self._running.values() if stage.group[0])
 
 
 def stage_text(label: str, epoch: int, epochs: int) -> str:

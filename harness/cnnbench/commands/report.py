@@ -42,9 +42,10 @@ def _report(given: argparse.Namespace) -> int:
         tell(f"cnnbench: warning: {found.path}: {problem}")
     if given.traces:
         from cnnbench.failures import failures, trace_text
-        from cnnbench.frame import latest
+        from cnnbench.frame import by_dataset
 
-        put(trace_text(failures(latest(found.records))), given.output)
+        latest = [record for trials in by_dataset(found.records).values() for record in trials.records.values()]
+        put(trace_text(failures(latest)), given.output)
         return OK
     if given.figures is not None:
         _draw(list(found.records), given.results, given.figures)

@@ -12,10 +12,11 @@ from cnnbench.commands.common import (
     SOME_FAILED,
     load_suite,
     no_suite,
-    number,
     plugin_host,
     results_folder,
     suite_overrides,
+    tell,
+    time_budget,
     warn_of,
 )
 from cnnbench.errors import SuiteError, UsageError
@@ -35,10 +36,14 @@ def add(command: AddCommand) -> None:
     run.add_argument("suites", nargs="*", metavar="SUITE", type=Path, help="suite files (TOML)")
     suite_overrides(run)
     run.add_argument(
-        "--budget", type=number, metavar="MINUTES", help="with --seeds auto: start no more seeds that would end later"
+        "--time-budget",
+        type=time_budget,
+        metavar="TIME",
+        help="90m, 2h, 1h30m or minutes: run the whole seeds that fit, and say what is left out",
     )
-    run.add_argument("--executor", default="local", metavar="NAME", help="local (worker processes) or inline")
-    run.add_argument("--workers", type=int, metavar="N", help="worker processes (default: one a core on CPU)")
+    run.add_argument("--executor", default="local", metavar="NAME", help="local (worker processes), inline or ray")
+    run.add_argument("--address", metavar="ADDR", help="with --executor ray: HOST:PORT, auto (default) or local")
+    run.add_argument("--workers", type=int, metavar="N", help="worker processes (default: as many as have cores and memory)")
     run.add_argument("--results", type=Path, metavar="DIR", help="results folder (default: results/<suite>)")
     run.add_argument("--cache", type=Path, metavar="DIR", help="stage cache (default: the user's cache folder)")
     run.add_argument("--fresh", action="store_true", help="run everything again, whatever is on disk")
@@ -51,10 +56,10 @@ def add(command: AddCommand) -> None:
 def _run(given: argparse.Namespace) -> int:
     if not given.suites:
         raise no_suite("run")
-    if given.budget is not None and given.seeds != AUTO:
-        raise UsageError("--budget limits the seeds that --seeds auto adds: expected --seeds auto beside it")
-    if given.budget is not None and not given.budget > 0:
-        raise UsageError(f"--budget: expected minutes above 0, got {given.budget:g}")
+    if given.time_budget is not None and len(given.suites) > 1:
+        raise UsageError("--time-budget is for one suite, but there are several: run them one by one")
+    if given.address is not None and given.executor != "ray":
+        raise UsageError("--address names a Ray cluster: expected --executor ray beside it")
     host = plugin_host()
     check_trackers(given.tracker, host.registry)
     # Every suite is read before the first one runs: a mistake in the last must not show after an hour.
@@ -76,6 +81,7 @@ def _run(given: argparse.Namespace) -> int:
             raise UsageError(
                 f"{count} of the suites would write to results/{name}: run them one by one, with --results"
             )
+    from cnnbench.commands.run_end import again, ends
     from cnnbench.execute.cache import default_cache
     from cnnbench.progress import make_progress
     from cnnbench.run import RunOptions, run_suite
@@ -83,21 +89,24 @@ def _run(given: argparse.Namespace) -> int:
     from cnnbench.tables import render
 
     everything_ok = True
-    for suite in suites:
+    for path, suite in zip(given.suites, suites, strict=True):
         options = RunOptions(
             results=results_folder(given, suite),
             cache=given.cache or default_cache(),
             executor=given.executor,
+            address=given.address,
             workers=given.workers,
             fresh=given.fresh,
             only=tuple(given.only),
             looks=looks_for(suite.inference.most_seeds) if given.seeds == AUTO else (),
-            budget=None if given.budget is None else 60 * given.budget,
+            time_budget=given.time_budget,
         )
         known = len(host.problems)
         with tracked(host, given.tracker, suite, options.results):
             summary = run_suite(suite, host, options, make_progress(quiet=given.quiet))
         warn_of(host.problems[known:])
         everything_ok &= summary.clean
-        print(render(list(summary.records), "terminal", source=options.results))
+        print(render(list(summary.records), "terminal", source=options.results), flush=True)
+        for line in ends(summary, again(given, path, suite, summary), str(options.results)):
+            tell(line)
     return OK if everything_ok else SOME_FAILED

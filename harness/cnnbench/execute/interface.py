@@ -27,8 +27,9 @@ class Task:
         folder: where its results go.
         time_limit: seconds, or None.
         own_process: it must run in a process that has done nothing before, and ends afterwards.
-        beside: other tasks that are measured with this one, in turns, by one worker. One without a folder is there to
-            be compared with alone: it has no outcome.
+        beside: other tasks that are measured with this one, in turns, by one worker, or trained with it in one loop.
+            One without a folder is there to be compared with alone: it has no outcome.
+        memory_mib: what its process may come to hold, by the arm's rehearsal; None where that is not known.
     """
 
     key: str
@@ -38,6 +39,7 @@ class Task:
     time_limit: float | None = None
     own_process: bool = False
     beside: tuple[Task, ...] = ()
+    memory_mib: float | None = None
 
     @property
     def members(self) -> tuple[Task, ...]:
@@ -56,6 +58,8 @@ class Outcome:
         trace: the traceback of an unexpected fault.
         result: what the stage found (only where ok).
         seconds: wall time.
+        cache: what befell the cache, where that and not the stage is why it is not ok: ``removed``, and the stage may
+            run again; or ``unusable``, and nothing that runs can be kept.
     """
 
     key: str
@@ -64,6 +68,7 @@ class Outcome:
     trace: str | None = None
     result: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
+    cache: Literal["", "removed", "unusable"] = ""
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,19 @@ class Epoch:
     progress: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class Placed:
+    """A task was taken up. An executor that knows where tells it, for each member of the task; it need not.
+
+    Attributes:
+        key: of the stage.
+        where: for people, e.g. ``worker 2``, with its device or node where it has one of its own.
+    """
+
+    key: str
+    where: str
+
+
 class TaskExecutor(Protocol):
     """Runs tasks somewhere."""
 
@@ -89,7 +107,7 @@ class TaskExecutor(Protocol):
     def submit(self, task: Task) -> None:
         """Start a task; returns at once where tasks run elsewhere."""
 
-    def wait(self) -> Sequence[Outcome | Epoch]:
+    def wait(self) -> Sequence[Outcome | Epoch | Placed]:
         """Block until something happened, and return it."""
 
     def close(self) -> None:

@@ -2,21 +2,29 @@
 
 Stages run in the order of the plan as their inputs come in; exclusive stages (latency, energy) wait until nothing else
 is left and then run alone. Those of one session (all arms of a seed) go to one worker together, which measures them in
-turns, so that drift of the machine falls on all arms alike. A session that loses its worker is taken apart: each of its
-stages runs again by itself, so that whoever brought it down costs nobody else.
+turns, so that drift of the machine falls on all arms alike. Trainings of one session (the seeds of an arm whose recipe
+is stacked) go to one worker too, which trains them in one loop. A session that loses its worker is taken apart: each of
+its stages runs again by itself, so that whoever brought it down costs nobody else.
+
+A stage starts beside others only where the memory that the rehearsals of their arms have reached fits into what there
+is. One that ran out of memory beside others runs once more alone.
+
+What the cache loses while the run goes on is made again when a stage needs it.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from cnnbench.execute.interface import Epoch, Outcome, Task
+from cnnbench.errors import StoreError
+from cnnbench.execute.admission import Admission
+from cnnbench.execute.interface import Epoch, Outcome, Placed, Task
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence, Set
 
     from cnnbench.execute.cache import StageCache
     from cnnbench.execute.interface import TaskExecutor
@@ -49,9 +57,11 @@ class TrialEnded:
     planned: PlannedTrial
 
 
-Event = Started | Epoch | Ended | TrialEnded
+Event = Started | Placed | Epoch | Ended | TrialEnded
 
 
+LOOK_AHEAD = 100
+"""How many ready stages are looked at for one that fits beside those that run."""
 _LOST = ("crashed", "timeout", "oom")
 """How a session ends that lost its worker: nobody knows yet through whom."""
 
@@ -67,6 +77,7 @@ class Scheduler:
         time_limit: seconds for each stage, or None.
         fresh: run every stage again even if its result is on disk.
         remeasure: run exclusive stages again even so.
+        room: MiB of memory for all stages that run at once; None where that is not the scheduler's business.
     """
 
     def __init__(
@@ -79,6 +90,7 @@ class Scheduler:
         time_limit: float | None = None,
         fresh: bool = False,
         remeasure: bool = False,
+        room: float | None = None,
     ) -> None:
         self._plan = plan
         self._cache = cache
@@ -86,6 +98,7 @@ class Scheduler:
         self._time_limit = time_limit
         self._fresh = fresh
         self._remeasure = remeasure
+        self._memory = Admission(room)
         self.outcomes: dict[str, Outcome] = {}
         trials = [t for t in plan.trials if t.skip is None and t.key not in done]
         self._trials: dict[str, list[PlannedTrial]] = defaultdict(list)
@@ -106,6 +119,8 @@ class Scheduler:
                 self._missing[key] = len(stage.inputs)
                 for source in stage.inputs:
                     self._after[source].append(key)
+        self._returning: set[str] = set()  # stages that run again because the cache has lost their results
+        self._robbed: set[str] = set()  # stages that failed because of such a loss, and have run once more
         self._apart: set[str] = set()  # stages whose session was lost: each runs by itself now
         self._parallel_left = sum(not plan.stages[key].exclusive for key in self._trials)
         self._ready: dict[bool, list[tuple[tuple[int, int], str]]] = {False: [], True: []}
@@ -113,40 +128,56 @@ class Scheduler:
             if missing == 0:
                 self._push(key)
 
-    def pending(self) -> dict[str, int]:
-        """Number of stages by kind before anything has run, those with a result on disk included."""
-        return dict(Counter(self._plan.stages[key].kind for key in self._missing))
+    def pending(self) -> list[Stage]:
+        """All stages before anything has run, those with a result on disk included, in the order of the plan."""
+        return [self._plan.stages[key] for key in self._missing]
 
     def run(self) -> Iterator[Event]:
-        """Run everything; events come as they happen."""
+        """Run everything; events come as they happen.
+
+        Raises:
+            StoreError: the cache takes no results any more.
+        """
         running: dict[str, Stage] = {}
-        together: set[str] = set()  # the stages of the session that runs, if it has several
+        together: set[str] = set()  # the stages that run in sessions of several
         while True:
-            stage = self._next(bool(running)) if len(running) < self._executor.places else None
+            stage = self._next(bool(running)) if self._free(running) else None
             if stage is None:
                 if not running:
                     return
                 for event in self._executor.wait():
-                    if isinstance(event, Epoch):
+                    if isinstance(event, Epoch | Placed):
                         yield event
                         continue
-                    ended = running.pop(event.key)
-                    if event.status in _LOST and ended.key in together:
-                        self._apart.add(ended.key)
-                        self._push(ended.key)
-                    else:
-                        yield from self._end(ended, event)
+                    yield from self._take_in(running.pop(event.key), event, together)
             elif not self._trials[stage.key]:
                 yield from self._end(stage, Outcome(stage.key, "skipped", "no trial needs it any more"))
             elif not self._again(stage) and (cached := self._cache.result(stage.key)) is not None:
                 yield from self._end(stage, Outcome(stage.key, "ok", result=cached), cached=True)
-            else:
+            elif not self._bring_back(stage):
                 members = [stage, *self._beside(stage)]
-                together = {member.key for member in members} if len(members) > 1 else set()
+                together.difference_update(member.key for member in members)
+                together.update(member.key for member in members if len(members) > 1)
                 for member in members:
                     yield Started(member)
                     running[member.key] = member
+                own = [member.key for member in members]
+                self._memory.enter(own, map(self._rehearsal, own), running)
                 self._executor.submit(self._task(stage, members[1:]))
+
+    def _take_in(self, stage: Stage, outcome: Outcome, together: Set[str]) -> Iterator[Event]:
+        """What ran is either done with, or has one more chance where it may not be to blame."""
+        self._memory.leave(stage.key)
+        if self._memory.starved(outcome, self._rehearsal(stage.key)):
+            return
+        if self._was_robbed(stage, outcome):
+            if not self._bring_back(stage):
+                self._push(stage.key)
+        elif outcome.status in _LOST and stage.key in together:
+            self._apart.add(stage.key)
+            self._push(stage.key)
+        else:
+            yield from self._end(stage, outcome)
 
     def _push(self, key: str) -> None:
         heapq.heappush(self._ready[self._plan.stages[key].exclusive], (self._rank[key], key))
@@ -155,9 +186,30 @@ class Scheduler:
         """The next stage that can start now, if any."""
         alone = self._parallel_left == 0
         ready = self._ready[alone]
-        if not ready or (alone and others_run):
+        if alone and others_run:
             return None
-        return self._plan.stages[heapq.heappop(ready)[1]]
+        passed: list[tuple[tuple[int, int], str]] = []
+        found: Stage | None = None
+        while ready and found is None and len(passed) < LOOK_AHEAD:
+            entry = heapq.heappop(ready)
+            if alone or not self._trials[entry[1]] or self._memory.admits(self._rehearsal(entry[1])):
+                found = self._plan.stages[entry[1]]
+            else:
+                passed.append(entry)
+        for entry in passed:
+            heapq.heappush(ready, entry)
+        if found is None and not others_run and self._memory.waiting:
+            found = self._plan.stages[self._memory.waiting.pop(0)]
+        return found
+
+    def _free(self, running: Mapping[str, Stage]) -> bool:
+        """Whether one more task may start as far as places go; nothing starts beside what runs again alone."""
+        return self._memory.tasks < self._executor.places and not (running.keys() & self._memory.again)
+
+    def _rehearsal(self, key: str) -> str:
+        """Key of the rehearsal that tells of a stage's memory; empty where no trial needs the stage any more."""
+        trials = self._trials[key]
+        return trials[0].stages.get("rehearse", "") if trials else ""
 
     def _again(self, stage: Stage) -> bool:
         """Whether it runs even if its result is on disk."""
@@ -165,19 +217,35 @@ class Scheduler:
 
     def _beside(self, stage: Stage) -> list[Stage]:
         """Take the other stages of its session that are due: wanted, and without a result on disk."""
-        if not stage.session or stage.key in self._apart:
+        if not stage.session or stage.key in self._apart or stage.key in self._memory.again:
             return []
         waiting, found = [], []
-        for rank, key in self._ready[True]:
+        for rank, key in self._ready[stage.exclusive]:
             other = self._plan.stages[key]
             due = other.session == stage.session and self._trials[key] and key not in self._apart
-            if due and (self._again(other) or self._cache.result(key) is None):
+            if due and (self._again(other) or self._cache.result(key) is None) and not self._gone(other):
                 found.append((rank, other))
             else:
                 waiting.append((rank, key))
+        found.sort(key=lambda pair: pair[0])
+        if not stage.exclusive:
+            most = self._seeds_together(1 + len(found), {key for _, key in waiting})
+            waiting += [(rank, other.key) for rank, other in found[most - 1 :]]
+            found = found[: most - 1]
         heapq.heapify(waiting)
-        self._ready[True] = waiting
-        return [other for _, other in sorted(found, key=lambda pair: pair[0])]
+        self._ready[stage.exclusive] = waiting
+        return [other for _, other in found]
+
+    def _seeds_together(self, seeds: int, others: set[str]) -> int:
+        """How many of an arm's seeds go to one worker, so that no place is idle for want of others' work.
+
+        Args:
+            seeds: those of the arm that are due.
+            others: keys of whatever else is ready.
+        """
+        free = self._executor.places - self._memory.tasks
+        groups = 1 + len({self._plan.stages[key].session or key for key in others})
+        return -(-seeds // max(1, free // groups))
 
     def _task(self, stage: Stage, beside: Sequence[Stage]) -> Task:
         """The task of a stage with those beside it, and with the models that these are compared with."""
@@ -199,11 +267,20 @@ class Scheduler:
         inputs = tuple(str(self._cache.folder(key)) for key in stage.inputs)
         folder = str(self._cache.folder(stage.key))
         spec = {**stage.task, "workers": self._executor.places}  # what may run beside it tells what its cost is worth
-        return Task(stage.key, spec, inputs, folder, self._time_limit, own_process=stage.own_process)
+        if stage.kind == "train" and stage.key in self._apart:
+            spec["apart"] = "the worker that trained all seeds together was lost"
+        need = self._memory.need(self._rehearsal(stage.key))
+        return Task(stage.key, spec, inputs, folder, self._time_limit, own_process=stage.own_process, memory_mib=need)
 
     def _end(self, stage: Stage, outcome: Outcome, *, cached: bool = False) -> Iterator[Event]:
         """Take in an outcome: stages become ready, trials close."""
+        if stage.key in self._memory.again:
+            note = f"{stage.kind}: ran out of memory beside other stages, and was run again alone"
+            outcome = replace(outcome, result={**outcome.result, "notes": [note, *outcome.result.get("notes", ())]})
+        if stage.kind == "rehearse" and (reached := outcome.result.get("peak_mib")) is not None:
+            self._memory.learn(stage.key, reached)
         self.outcomes[stage.key] = outcome
+        self._returning.discard(stage.key)
         self._parallel_left -= not stage.exclusive
         yield Ended(stage, outcome, cached)
         for trial in list(self._trials[stage.key]):
@@ -213,6 +290,36 @@ class Scheduler:
                     self._trials[key].remove(trial)
                 yield TrialEnded(trial)
         self._release(stage.key)
+
+    def _gone(self, stage: Stage) -> list[str]:
+        """What a stage starts from and the cache has lost since it ran."""
+        return [key for key in stage.inputs if self._cache.result(key) is None]
+
+    def _bring_back(self, stage: Stage) -> bool:
+        """Have what a stage starts from run again where the cache has lost it; the stage then waits for that."""
+        gone = self._gone(stage)
+        for key in gone:
+            if key not in self._returning:
+                self._returning.add(key)
+                self._parallel_left += not self._plan.stages[key].exclusive
+                for trial in self._trials[key]:
+                    self._left[trial.key] += 1
+                self._push(key)
+        self._missing[stage.key] = len(gone)
+        return bool(gone)
+
+    def _was_robbed(self, stage: Stage, outcome: Outcome) -> bool:
+        """Whether a stage failed because something was removed from the cache: it has one more chance.
+
+        Raises:
+            StoreError: the cache takes no results any more: all that still runs would be lost.
+        """
+        if outcome.cache == "unusable":
+            raise StoreError(f"{outcome.reason}; finished work is kept, the same command goes on from here")
+        if outcome.status == "ok" or stage.key in self._robbed or not (outcome.cache or self._gone(stage)):
+            return False
+        self._robbed.add(stage.key)
+        return True
 
     def _release(self, done: str) -> None:
         """Make ready what waited for ``done`` alone."""

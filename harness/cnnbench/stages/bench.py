@@ -10,6 +10,7 @@ import math
 import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -20,9 +21,10 @@ from cnnbench.artifact import load_model, save_model
 from cnnbench.data import load, split
 from cnnbench.devices import resolve
 from cnnbench.environment import usable_cores
-from cnnbench.errors import OutOfMemory
+from cnnbench.errors import OutOfMemory, words_of
 from cnnbench.meters.choose import make_meter
 from cnnbench.options import make
+from cnnbench.parcel import read_data
 from cnnbench.plain import settings_from_plain
 from cnnbench.seeds import Streams
 from cnnbench.slots import Observer
@@ -30,12 +32,13 @@ from cnnbench.stages.build import Builder
 from cnnbench.stages.compress import compress
 from cnnbench.stages.energy import training_energy
 from cnnbench.stages.evaluate import evaluate
-from cnnbench.stages.memory import PeakMemory, inference_memory, ran_out, reached_mib
+from cnnbench.stages.memory import PeakMemory, inference_memory, own_mib, ran_out, reached_mib
 from cnnbench.stages.profile import profile
 from cnnbench.stages.rehearse import check
 from cnnbench.stages.serve import serve
 from cnnbench.stages.session import Shelf, measure_together, parts
 from cnnbench.stages.threads import intra_op_threads
+from cnnbench.stages.together import Apart, Entrant, enter, part_of, share_of, train_entrants
 from cnnbench.stages.train import EVALUATION_BATCH, model_inputs, train
 from cnnbench.types import Choice, EnergyOptions, LatencyOptions
 
@@ -50,9 +53,10 @@ if TYPE_CHECKING:
     from cnnbench.registry import Registry
     from cnnbench.stages.serve import Served
     from cnnbench.stages.session import Member
-    from cnnbench.types import ImageData, Progress
+    from cnnbench.types import ImageData, Progress, Trained
 
     Tell = Callable[[Mapping[str, Any]], None]
+    Keep = Callable[[Path], dict[str, Any]]
 
 MODEL = "model.pt"
 """The artifact's name in the folder of a stage that makes a model."""
@@ -136,6 +140,37 @@ class Bench:
                 found = results | found  # one that is in every part counts as it was in the first
         return found
 
+    def train_together(
+        self, tasks: Mapping[str, tuple[Mapping[str, Any], Tell]], faults: tuple[type[BaseException], ...]
+    ) -> dict[str, Keep | str]:
+        """Train the seeds of one arm in one loop, as many at once as there is memory for.
+
+        Args:
+            tasks: training stages that differ in their seed alone, by key, each with what is told of its epochs.
+            faults: what means that seeds have to be trained one by one; anything else that is raised goes through.
+
+        Returns:
+            By key: what leaves the trained model in a folder and returns as ``run``; or, for people, why this seed is
+            to be trained by itself.
+        """
+        self._shelf.close()
+        found: dict[str, Keep | str] = {}
+        left = list(tasks)
+        with intra_op_threads(tasks[left[0]][0]["threads"]):
+            while left:
+                part = left
+                try:
+                    works = [_Work(self, tasks[left[0]][0], (), Path(), tasks[left[0]][1])]
+                    part = left[: works[0].at_once(len(left))]
+                    works += [_Work(self, tasks[key][0], (), Path(), tasks[key][1]) for key in part[1:]]
+                    found.update(zip(part, _train_works(works), strict=True))
+                except Apart as error:
+                    found.update(dict.fromkeys(part, str(error)))
+                except faults as error:  # whose fault it is shows when each is trained by itself
+                    found.update(dict.fromkeys(part, words_of(error)))
+                left = left[len(part) :]
+        return found
+
     def meter(self, energy: Mapping[str, Any]) -> EnergyMeter:
         """The meter for a task's ``energy``, made once for each source: it looks for counters, which takes a while."""
         options = EnergyOptions(**energy)
@@ -144,11 +179,16 @@ class Bench:
             self._meters[name] = make_meter(options)
         return self._meters[name]
 
-    def data(self, choice: Choice) -> ImageData:
-        """The dataset, loaded once for as long as stages ask for the same."""
+    def data(self, choice: Choice, sent: str | None = None) -> ImageData:
+        """The dataset, loaded once for as long as stages ask for the same.
+
+        Args:
+            choice: which.
+            sent: the file that it was sent here in, where it is not to be looked for on this machine.
+        """
         if self._loaded is None or self._loaded[0] != choice:
             self._loaded = None  # let go of the old before the new comes in
-            self._loaded = (choice, load(make(choice, self.registry)))
+            self._loaded = (choice, load(make(choice, self.registry)) if sent is None else read_data(Path(sent)))
         return self._loaded[1]
 
 
@@ -185,48 +225,82 @@ class _Work:
         self.settings = settings_from_plain(task["settings"])
         self.streams = Streams(task["seed"], task["family"])
         self.device = resolve(task["device"])
-        data = bench.data(self.settings.dataset)
+        data = bench.data(self.settings.dataset, task.get("data"))
         self.splits = split(data, self.settings.data, self.streams, self.device.torch)
         self.builder = Builder(self.settings, bench.registry, self.splits, self.device)
 
     def rehearse(self) -> dict[str, Any]:
-        """Go through training and compression in two steps, to hear of what can't be done before it costs anything."""
-        return {"notes": check(self.builder, self.streams)}
+        """Go through training and compression in two steps, to hear of what can't be done before it costs anything.
+
+        ``peak_mib`` is the most memory that this process has held: what the arm's stages may come to as well.
+        """
+        before = own_mib()
+        with PeakMemory(self.device) as memory:
+            notes = check(self.builder, self.streams)
+        above = (memory.peak_mib or 0.0) if self.device.in_host_memory else 0.0
+        return {"notes": notes, "peak_mib": max(before + above, own_mib())}
 
     def train(self) -> dict[str, Any]:
         """Build and train; the model stays in the folder."""
-        notes: list[str] = []
+        notes = [f"trained one by one: {self.task['apart']}"] if "apart" in self.task else []
         input_module = self.builder.input_module()
         run = self.builder.run(input_module, self.streams, observers=self.observers, notes=notes)
         strategies = self.builder.techniques("strategy")
-        with self._metered() as cost:
+        with self.metered() as cost:
             trained = train(run, strategies)
+        return self._trained(trained, input_module, asdict(cost), notes)
+
+    def at_once(self, seeds: int) -> int:
+        """How many of these seeds to train in one stack; raises ``Apart`` where that is one."""
+        return part_of(seeds, self.entrant.seat, self.device.memory_free(), self.task["workers"])
+
+    @cached_property
+    def entrant(self) -> Entrant:
+        """This seed, ready to be trained in a stack; raises ``Apart`` where it can't be."""
+        return enter(self.builder, self.streams, self.observers)
+
+    def _trained(
+        self, trained: Trained, input_module: nn.Module, cost: Mapping[str, Any], notes: Sequence[str]
+    ) -> dict[str, Any]:
+        """Leave the trained model in the folder; what the record says of its training."""
         self._keep(trained.model, input_module)
         return {
-            "metrics": cost.metrics,
-            "methods": cost.methods,
+            "metrics": cost["metrics"],
+            "methods": cost["methods"],
             "details": {
                 "history": [_finite(asdict(progress)) for progress in trained.history],
                 "training": trained.notes,
                 "workers": self.task["workers"],
-                **cost.details,
+                **cost["details"],
             },
-            "notes": list(dict.fromkeys([*notes, *trained.remarks, *cost.notes])),
+            "notes": list(dict.fromkeys([*notes, *trained.remarks, *cost["notes"]])),
         }
+
+    def keep(self, trained: Trained, cost: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+        """Leave a model that was trained in a stack in a folder; returns as ``Bench.run``.
+
+        Args:
+            trained: in a stack.
+            cost: this seed's share.
+            folder: where.
+        """
+        self.folder = folder
+        result = self._trained(trained, self.entrant.input, cost, self.entrant.notes)
+        return {**result, "seconds": cost["metrics"]["train_seconds"]}
 
     def compress(self) -> dict[str, Any]:
         """Compress the trained model; the result stays in the folder."""
         trained = self._artifact()
         how = self.builder.procedure(trained.input)
         compressors = self.builder.techniques("compressor")
-        with self._metered() as cost:
+        with self.metered() as cost:
             model = compress(trained.model, compressors, self.builder, how, self.streams, self.observers)
         self._keep(model, trained.input)
         details = {"energy_compress": cost.details["energy_train"]} if cost.details else {}
         return {"metrics": cost.metrics, "methods": cost.methods, "details": details, "notes": cost.notes}
 
     @contextmanager
-    def _metered(self) -> Iterator[_Cost]:
+    def metered(self) -> Iterator[_Cost]:
         """Take time, energy and memory of a block of training; they are known once it has ended."""
         cost = _Cost()
         with self.bench.meter(self.task["energy"]).task(self.device) as metered, PeakMemory(self.device) as memory:
@@ -300,6 +374,17 @@ class _Work:
     def _inputs(self, artifact: Artifact, count: int | None = None) -> torch.Tensor:
         """The test split, or the first of it, as the model takes it."""
         return model_inputs(self.splits.test_images[:count], artifact.input)
+
+
+def _train_works(works: Sequence[_Work]) -> list[Keep | str]:
+    """Train seeds in one stack: for each what keeps its result, or why it is to be trained by itself."""
+    with works[0].metered() as cost:
+        trained = train_entrants([work.entrant for work in works])
+    share = share_of(asdict(cost), len(works))
+    return [
+        "its loss was not finite beside the other seeds" if one is None else partial(work.keep, one, share)
+        for work, one in zip(works, trained, strict=True)
+    ]
 
 
 def latency_options(task: Mapping[str, Any]) -> LatencyOptions:

@@ -141,6 +141,12 @@ def reached_mib(device: Device) -> float | None:
     return None if peak is None else peak / MIB
 
 
+def own_mib() -> float:
+    """What this process holds in memory now, without what it may share with others, such as libraries."""
+    held = psutil.Process().memory_info()
+    return (held.rss - getattr(held, "shared", 0)) / MIB
+
+
 class _Sampler:
     """Reads an amount of memory again and again in a thread of its own."""
 

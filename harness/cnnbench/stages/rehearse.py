@@ -1,8 +1,9 @@
 """Two steps of a trial, to hear before it starts of what its techniques can't do.
 
 A compressor that can't act on a model would otherwise say so after hours of training. The rehearsal builds the arm's
-model, trains it for two steps on a few images and sends it through the arm's compressors, whose own trainings take two
-steps as well. What it makes is thrown away.
+model, trains it for two steps and sends it through the arm's compressors, whose own trainings take two steps as well.
+Before a trial its batches are as large as the trial's: so it needs as much memory too, which tells how many trials have
+room side by side. What it makes is thrown away.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 STEPS = 2
 MOST_IMAGES = 8
-"""A batch of the rehearsal; enough for batch statistics."""
+"""A batch where only what works is asked for; enough for batch statistics."""
 
 
 def check(builder: Builder, streams: Streams) -> list[str]:
@@ -43,7 +44,7 @@ def check(builder: Builder, streams: Streams) -> list[str]:
     """
     look = _Look()
     try:
-        rehearse(builder, streams, observers=(look,))
+        rehearse(builder, streams, observers=(look,), most_images=builder.settings.recipe.batch_size)
     except (Unsupported, NoEffect):
         raise
     except Exception:  # noqa: BLE001, S110 - a technique is another's code, and the trial will name what comes out of it
@@ -70,6 +71,7 @@ def rehearse(
     notes: list[str] | None = None,
     epochs: int = 1,
     observers: tuple[Observer, ...] = (),
+    most_images: int = MOST_IMAGES,
 ) -> nn.Module:
     """Two steps of training, the compressors, and a forward pass, with whatever they raise.
 
@@ -79,11 +81,12 @@ def rehearse(
         notes: what surgery could not reach is appended here.
         epochs: of every training, at most.
         observers: told of the arm's own training.
+        most_images: of a batch, if the arm's own are not smaller.
 
     Returns:
         The model as the trial would evaluate it but for its weights, in eval mode.
     """
-    batch = min(builder.settings.recipe.batch_size, MOST_IMAGES)
+    batch = min(builder.settings.recipe.batch_size, most_images)
     recipe = replace(builder.settings.recipe, batch_size=batch)
     short = replace(
         builder,

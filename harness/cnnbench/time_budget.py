@@ -1,0 +1,129 @@
+"""What of a run fits into a limited time: whole seeds over all arms, so that comparisons stay balanced."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cnnbench.drive import as_work, first_trials
+from cnnbench.tally import total_time
+from cnnbench.text import duration, printable, seeds_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
+
+    from cnnbench.costs import Costs, Work
+    from cnnbench.plan import Plan, PlannedTrial
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What to run now.
+
+    Attributes:
+        run: trials that fit, or that run all the same because nothing smaller would be of use.
+        left: open trials that don't.
+        seeds: how many whole seeds ``run`` has; 0 where it is a part of one.
+        seconds: what it may take; None where that is not known.
+    """
+
+    run: tuple[PlannedTrial, ...]
+    left: tuple[PlannedTrial, ...]
+    seeds: int
+    seconds: float | None
+
+    def fits(self, room: float) -> bool:
+        """Whether it has whole seeds that take no more than so many seconds, as far as one knows."""
+        return self.seeds > 0 and self.seconds is not None and self.seconds <= room
+
+
+def most_that_fit(seconds: Callable[[int], float], most: int, room: float) -> int:
+    """The largest number of things, at most ``most``, that take no more than ``room`` seconds.
+
+    Args:
+        seconds: that so many take, the first ones; never less for more of them.
+        most: how many there are.
+        room: seconds.
+    """
+    low, high = 0, most
+    while low < high:
+        middle = (low + high + 1) // 2
+        if seconds(middle) <= room:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def fit(plan: Plan, done: Collection[str], cached: Collection[str], costs: Costs, workers: int, room: float) -> Fit:
+    """Choose what to run of a plan.
+
+    As many whole seeds over all arms as fit, in the order of the seeds. Where not even one does, of the first seed the
+    baseline and then arm by arm what fits. Where the cost of some stage of that seed has never been seen, that seed:
+    whoever measures it knows about the rest.
+
+    Args:
+        plan: of all seeds.
+        done: keys of trials that need nothing any more.
+        cached: keys of stages whose result is on disk.
+        costs: what stages take.
+        workers: stages at once.
+        room: seconds.
+    """
+    due = [t for t in plan.trials if t.skip is None and t.key not in done]
+    open_seeds = {t.trial.seed for t in due}
+    seeds = [seed for seed in dict.fromkeys(t.trial.seed for t in plan.trials) if seed in open_seeds]
+    first = first_trials(due)
+    work = {key: as_work(plan.stages[key], t) for key, t in first.items() if key not in cached}
+
+    def part(trials: Sequence[PlannedTrial]) -> list[Work]:
+        return [work[key] for key in dict.fromkeys(k for t in trials for k in t.stages.values()) if key in work]
+
+    def seconds(trials: Sequence[PlannedTrial]) -> float:
+        needed = total_time(part(trials), costs, workers)
+        return 0.0 if needed is None else needed.seconds
+
+    def of_seeds(count: int) -> list[PlannedTrial]:
+        kept = set(seeds[:count])
+        return [t for t in due if t.trial.seed in kept]
+
+    if not seeds:
+        return Fit((), (), 0, 0.0)
+    chosen, known = of_seeds(1), all(costs.exact(one.kind, one.arm) for one in part(of_seeds(1)))
+    count = 1
+    if known:
+        count = most_that_fit(lambda n: seconds(of_seeds(n)), len(seeds), room)
+        chosen = of_seeds(count)
+    if not count:
+        arms = list(dict.fromkeys(t.trial.arm.name for t in plan.trials))  # the baseline first
+        by_arm = sorted(of_seeds(1), key=lambda t: arms.index(t.trial.arm.name))
+        names = list(dict.fromkeys(t.trial.arm.name for t in by_arm))
+
+        def of_arms(number: int) -> list[PlannedTrial]:
+            return [t for t in by_arm if t.trial.arm.name in names[:number]]
+
+        chosen = of_arms(max(1, most_that_fit(lambda n: seconds(of_arms(n)), len(names), room)))
+    keys = {t.key for t in chosen}
+    left = tuple(t for t in due if t.key not in keys)
+    return Fit(tuple(chosen), left, count, seconds(chosen) if known else None)
+
+
+def before(found: Fit, budget: float) -> str:
+    """What is going to run within a budget of so many seconds, for people."""
+    limit = f"time budget of {duration(budget)}"
+    if found.seconds is None:
+        return f"{limit}: what this takes is not known yet; {trials_text(found.run)} go first, to measure it"
+    if not found.left:
+        return f"{limit}: all {len(found.run)} trials fit, about {duration(found.seconds)}"
+    what = f"not even one seed of all arms fits; {trials_text(found.run)}"
+    if found.seeds:
+        what = trials_text(found.run)
+    return f"{limit}: {what} may take {duration(found.seconds)}; left out: {trials_text(found.left)}"
+
+
+def trials_text(trials: Sequence[PlannedTrial]) -> str:
+    """Trials in short: ``12 trials (seeds 0-2 of 4 arms)``."""
+    arms = list(dict.fromkeys(t.trial.arm.name for t in trials))
+    seeds = sorted({t.trial.seed for t in trials})
+    whose = printable(arms[0]) if len(arms) == 1 else f"{len(arms)} arms"
+    return f"{len(trials)} trial{'s' * (len(trials) != 1)} ({seeds_text(seeds)} of {whose})"
