@@ -17,7 +17,8 @@ ROOT = Path(cnnbench.__file__).parent
 # The lowest first. A module imports from its own row and from those above it, in functions and for types alike.
 # What passes between scheduler and executors is part of the contract with plugins, hence so low.
 LAYERS = """
-errors hookspecs lazy quiet text xla
+errors hookspecs lazy locks quiet text xla
+durable
 types execute.interface
 design locate plain quantities seeds stats.multiplicity stats.signflip stats.student
 stats.intervals stats.looks stats.paired stats.rounds
@@ -35,23 +36,33 @@ draft measuring
 axes changes
 suite needs
 matrix schema
-artifact convert data nvml meters.codecarbon meters.constant meters.counting meters.choose meters.survey tracing
+importing pickled
+artifact convert data nvml parcel meters.codecarbon meters.constant meters.counting meters.choose meters.survey tracing
 surgery
 keys
 plan
 stages.threads stages.subject stages.pinning
 stages.turns stages.timings
+stages.compiled
 stages.train stages.remarks
+stages.stacking
+stages.stacked
 stages.serve
 stages.build stages.evaluate stages.latency stages.memory stages.noise stages.profile
 stages.compress stages.energy
-stages.rehearse stages.session
+stages.together stages.rehearse stages.session
 stages.bench compat
 compat_page
-execute.cache execute.oom
+execute.cache execute.children execute.lastwords execute.oom execute.patches execute.room execute.state
+execute.admission execute.guard execute.process
 execute.scheduler
 execute.inline execute.local execute.perform execute.worker
-json_checks record_fields
+execute.ray_needs
+execute.ray_node
+execute.ray_cluster
+execute.ray_places
+execute.ray_executor
+json_checks record_fields migrations
 store
 frame
 series numerals ratios own_intervals verdicts judged contrasts effects aggregate columns notices conditions \
@@ -81,13 +92,18 @@ compare history
 compare_text history_plot
 compare_notes
 compare_formats
+costs failures
 tally
+progress_lines
+progress_bar
 progress
 ledger adaptive
+drive
+time_budget
 seed_arithmetic run tracking outlook cards catalogue doctor model_card
 export rerun
 commands.common
-commands.run commands.plan commands.techniques commands.compat commands.report commands.doctor
+commands.run commands.run_end commands.plan commands.techniques commands.compat commands.report commands.doctor
 commands.compare commands.history commands.export
 commands.publish commands.verify commands.merge
 cli pytest_plugin
