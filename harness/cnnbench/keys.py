@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import cnnbench
 from cnnbench.data import data_key
 from cnnbench.options import make, nested
-from cnnbench.plain import settings_plain
 from cnnbench.registry import digest_of_files
 from cnnbench.slots import SLOTS
 
@@ -51,9 +50,28 @@ class Place:
     remark: str = ""
 
 
+class Written(str):
+    """JSON text of a part that many keys have in common, written out once."""
+
+    __slots__ = ()
+
+
 def digest(data: object) -> str:
     """Key of JSON-ready data: 32 hex digits, independent of the order of keys in mappings."""
-    text = json.dumps(data, sort_keys=True, separators=(",", ":"), default=_plain)
+    return _hash(written(data))
+
+
+def digest_of(*parts: object) -> str:
+    """``digest`` of the list of the parts, those ``Written`` standing for what they were written from."""
+    return _hash(f"[{','.join([part if isinstance(part, Written) else written(part) for part in parts])}]")
+
+
+def written(data: object) -> Written:
+    """JSON-ready data as the text that keys are made of."""
+    return Written(_encode(data))
+
+
+def _hash(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
@@ -61,6 +79,9 @@ def _plain(value: object) -> object:
     if isinstance(value, Mapping):
         return dict(value)
     raise TypeError(f"{value!r} can't be part of a key")
+
+
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=_plain).encode
 
 
 _TRAINING = (
@@ -136,6 +157,23 @@ def family(trial: Trial) -> str:
     return "placebo" if trial.arm.role == "placebo" else ""
 
 
+@dataclass(frozen=True)
+class _ArmKeys:
+    """What an arm's seeds have in common on one dataset.
+
+    Attributes:
+        rehearsal: key of the stage that rehearses it.
+        training: all that training depends on beside seed, family and metering.
+        chain: its compressors; None without any.
+        runtimes: the runtime that serves, with its sources.
+    """
+
+    rehearsal: str
+    training: Written
+    chain: Written | None
+    runtimes: Written
+
+
 class Keys:
     """Keys of what trials come to; what many trials have in common is worked out once."""
 
@@ -151,25 +189,45 @@ class Keys:
         self._registry = registry
         self._arms = arms
         self._made: dict[tuple[str, str, int], ModelKeys] = {}
+        self._of_arms: dict[tuple[str, str], _ArmKeys] = {}
+        self._references: dict[tuple[str, str], Arm] = {}
+        self._served: dict[tuple[str, str, int], Written] = {}
+        self._timed: dict[tuple[str, str, int], str] = {}
+        # Looked up on disk, hence once.
+        self._versions: dict[str, str] = {}
+        self._installed: dict[str, bool] = {}
         self._place = place
         self._measure = measure
         self._data: dict[str, str] = {}
         self._sources: dict[str, list[str]] = {}
-        self._base = {"code": code_digest(), "torch": _torch_versions(), "device": place.kind, "threads": place.threads}
+        self._base = written(
+            {"code": code_digest(), "torch": _torch_versions(), "device": place.kind, "threads": place.threads}
+        )
+        self._metering = [written(part) for part in self._metered()]
+        self._machine = written(place.machine)
+        self._latency = written(asdict(measure.latency))
+        self._measuring = written(measuring_digest())
 
     def models(self, trial: Trial) -> ModelKeys:
         """Keys of the stages that make a trial's model."""
         name = (trial.dataset, trial.arm.name, trial.seed)
         if name not in self._made:
-            trained_by = self._trained(trial.arm.settings)
-            chain = [self.choice(choice) for choice in trial.arm.settings.techniques.get("compressor", ())]
-            trained = digest(["train", self._base, trained_by, trial.seed, family(trial), *self._metered()])
-            self._made[name] = ModelKeys(
-                rehearsal=digest(["rehearse", self._base, trained_by, chain]),
-                trained=trained,
-                compressed=digest(["compress", trained, chain]) if chain else None,
-            )
+            arm = self._of_arm(trial)
+            trained = digest_of("train", self._base, arm.training, trial.seed, family(trial), *self._metering)
+            compressed = None if arm.chain is None else digest_of("compress", trained, arm.chain)
+            self._made[name] = ModelKeys(arm.rehearsal, trained, compressed)
         return self._made[name]
+
+    def _of_arm(self, trial: Trial) -> _ArmKeys:
+        name = (trial.dataset, trial.arm.name)
+        if name not in self._of_arms:
+            techniques = trial.arm.settings.techniques
+            training = written(self._trained(trial.arm.settings))
+            chain = [self.choice(choice) for choice in techniques.get("compressor", ())]
+            runtimes = [self.choice(choice) for choice in techniques.get("runtime", ())]
+            rehearsal = digest_of("rehearse", self._base, training, chain)
+            self._of_arms[name] = _ArmKeys(rehearsal, training, written(chain) if chain else None, written(runtimes))
+        return self._of_arms[name]
 
     def _metered(self) -> list[Any]:
         """What a training's cost depends on and its weights do not, as far as the suite asks for that cost."""
@@ -180,35 +238,50 @@ class Keys:
             metered += [energy.source, energy.watts]
         return metered
 
-    def runtimes(self, trial: Trial) -> list[Any]:
+    def runtimes(self, trial: Trial) -> Written:
         """The runtime that serves, with its sources."""
-        return [self.choice(choice) for choice in trial.arm.settings.techniques.get("runtime", ())]
+        return self._of_arm(trial).runtimes
 
-    def served(self, trial: Trial) -> list[Any]:
+    def served(self, trial: Trial) -> Written:
         """What is timed, where, and by which code."""
-        return [self.models(trial).model, self._place.machine, self.runtimes(trial), measuring_digest()]
+        name = (trial.dataset, trial.arm.name, trial.seed)
+        if name not in self._served:  # an arm that others are compared with is asked for once for each of them
+            model = written(self.models(trial).model)
+            self._served[name] = Written(f"[{model},{self._machine},{self.runtimes(trial)},{self._measuring}]")
+        return self._served[name]
 
     def reference(self, trial: Trial) -> Trial | None:
         """The same seed, on the same dataset, of the arm that a trial is compared with."""
         arm = self._arms.get(trial.arm.against)
-        return None if arm is None else trial.with_arm(arm)
+        if arm is None:
+            return None
+        name = (trial.dataset, arm.name)
+        if name not in self._references:
+            self._references[name] = trial.with_arm(arm).arm
+        return type(trial)(self._references[name], trial.seed, trial.dataset)
 
     def latency(self, trial: Trial) -> str:
         """Of the latency stage: what it is compared with belongs to its result."""
-        reference = self.reference(trial)
-        other = None if reference is None else self.served(reference)
-        return digest(["latency", self.served(trial), other, asdict(self._measure.latency)])
+        name = (trial.dataset, trial.arm.name, trial.seed)
+        if name not in self._timed:
+            reference = self.reference(trial)
+            other = None if reference is None else self.served(reference)
+            self._timed[name] = digest_of("latency", self.served(trial), other, self._latency)
+        return self._timed[name]
 
-    def missing(self, settings: Settings) -> str | None:
-        """The install line of the first optional package that something in the arm needs and that is absent."""
+    def missing(self, settings: Mapping[str, Any]) -> str | None:
+        """The install line of the first optional package that something in an arm's plain settings lacks."""
         from importlib.util import find_spec
 
         from cnnbench.errors import MissingDependency
 
-        for choice in nested(settings_plain(settings)):
+        for choice in nested(settings):
             for need in self._registry.get(choice.slot, choice.name).card.requires:
                 # A dotted name is looked for by its package: ``find_spec`` would import that, or raise without it.
-                if find_spec(need.module.partition(".")[0]) is None:
+                package = need.module.partition(".")[0]
+                if package not in self._installed:
+                    self._installed[package] = find_spec(package) is not None
+                if not self._installed[package]:
                     return f"{choice.name} {MissingDependency(need.module, need.extra)}"
         return None
 
@@ -247,7 +320,10 @@ class Keys:
         if name not in self._sources:
             entry = self._registry.get(choice.slot, choice.name)
             known = [entry.owner.distribution, entry.owner.version, entry.source_digest]
-            known += [_version(need.module) for need in entry.card.requires]
+            for need in entry.card.requires:
+                if need.module not in self._versions:
+                    self._versions[need.module] = _version(need.module)
+                known.append(self._versions[need.module])
             if hasattr(entry.cls, "fingerprint"):
                 known.append(make(choice, self._registry).fingerprint())
             self._sources[name] = known

@@ -68,9 +68,9 @@ def arms(suite: Suite, only: Sequence[str] = ()) -> list[Arm]:
 def trials(suite: Suite, only: Sequence[str] = ()) -> list[Trial]:
     """Every arm with every seed, dataset by dataset and arm by arm. Takes and raises what ``arms`` does."""
     return [
-        Trial(_on(dataset, arm), seed, dataset.label)
+        Trial(arm, seed, dataset.label)
         for dataset in suite.datasets
-        for arm in arms(suite, only)
+        for arm in [_on(dataset, arm) for arm in arms(suite, only)]
         for seed in suite.seeds
     ]
 

@@ -65,12 +65,15 @@ def check_sources(
     seen: list[Choice] = []
     for name, draft in (("", base), *arms):
         for key, choice in _choices(draft):
-            if choice in seen:
+            own = [
+                inner
+                for inner in (choice, *nested(choice.options))
+                if hasattr(reader.registry.get(inner.slot, inner.name).cls, "fingerprint")
+            ]
+            if not own or choice in seen:
                 continue
             seen.append(choice)
-            for inner in (choice, *nested(choice.options)):
-                if not hasattr(reader.registry.get(inner.slot, inner.name).cls, "fingerprint"):
-                    continue
+            for inner in own:
                 try:
                     make(inner, reader.registry).fingerprint()
                 except UsageError as error:

@@ -5,12 +5,14 @@ Equal keys are one stage: six compressors over one network train it once per see
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from cnnbench.keys import Keys, Place, digest, family, measuring_digest, onnx_writers
-from cnnbench.matrix import Trial, arms, trials
+from cnnbench.bulk import no_collection
+from cnnbench.keys import Keys, Place, digest_of, family, measuring_digest, onnx_writers, written
+from cnnbench.matrix import Arm, Trial, arms, trials
 from cnnbench.options import complete
 from cnnbench.plain import settings_plain
 from cnnbench.quantities import METRICS, quantities
@@ -19,6 +21,7 @@ from cnnbench.types import Choice
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from cnnbench.keys import Written
     from cnnbench.plugins import PluginHost
     from cnnbench.suite import Suite
     from cnnbench.types import Measure
@@ -118,6 +121,11 @@ def make_plan(suite: Suite, host: PluginHost, place: Place, only: Sequence[str] 
         UsageError: ``only`` names an arm that the suite has not.
         DataError: the dataset is missing or corrupt.
     """
+    with no_collection():
+        return _planned(suite, host, place, only)
+
+
+def _planned(suite: Suite, host: PluginHost, place: Place, only: Sequence[str]) -> Plan:
     keys = Keys(host.registry, place, suite.measure, {arm.name: arm for arm in arms(suite)})
     own = [Choice("metric", name) for name in suite.measure.metrics if name not in METRICS]
     metrics = [complete(choice, host.registry) for choice in own]
@@ -125,27 +133,59 @@ def make_plan(suite: Suite, host: PluginHost, place: Place, only: Sequence[str] 
     planned: list[PlannedTrial] = []
     stages: dict[str, Stage] = {}
     unshared = 0
-    advice: dict[tuple[str, str], tuple[str, ...]] = {}
+    known: dict[tuple[str, str], _Known] = {}
     for trial in trials(suite, only):
-        made = maker.of(trial)
-        name, settings = trial.arm.name, settings_plain(trial.arm.settings)
-        arm = (trial.dataset, name)
-        if arm not in advice:
-            advice[arm] = host.advise_arm(settings)
-        skip = keys.missing(trial.arm.settings) or host.check_trial(
-            {"arm": name, "seed": trial.seed, "device": place.device, "settings": settings}
+        name = trial.arm.name
+        if (arm := known.get((trial.dataset, name))) is None:
+            arm = known[trial.dataset, name] = _known(trial.arm, host, keys)
+        made = maker.of(trial, arm.settings)
+        # Each trial has its own copy: a plugin may change what it is given.
+        skip = arm.missing or host.check_trial(
+            {"arm": name, "seed": trial.seed, "device": place.device, "settings": json.loads(arm.text)}
         )
         by_kind = {stage.kind: stage.key for stage in made}
-        # Without a metric that it serves, a runtime is in no stage's key; its arm is a trial of its own all the same.
-        runtimes = [choice.plain() for choice in trial.arm.settings.techniques.get("runtime", ())]
-        key = digest([trial.arm.role, by_kind, runtimes])
-        fingerprint = keys.fingerprint(trial.arm.settings)
-        planned.append(PlannedTrial(trial, key, by_kind, skip, advice[arm], fingerprint))
+        key = digest_of(trial.arm.role, by_kind, arm.runtimes)
+        planned.append(PlannedTrial(trial, key, by_kind, skip, arm.advice, arm.fingerprint))
         if skip is None:
             unshared += len(made)
             for stage in made:
                 stages.setdefault(stage.key, stage)
     return Plan(tuple(planned), stages, unshared)
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What an arm's seeds have in common on one dataset.
+
+    Attributes:
+        settings: as plain data, which all tasks of the arm share.
+        text: the same as JSON.
+        missing: the install line of what it lacks, or None.
+        advice: what plugins say of it.
+        runtimes: those named. Without a metric that it serves, a runtime is in no stage's key; its arm is a trial of
+            its own all the same.
+        fingerprint: of the dataset.
+    """
+
+    settings: dict[str, Any]
+    text: str
+    missing: str | None
+    advice: tuple[str, ...]
+    runtimes: Written
+    fingerprint: str
+
+
+def _known(arm: Arm, host: PluginHost, keys: Keys) -> _Known:
+    settings = settings_plain(arm.settings)
+    text = json.dumps(settings)
+    return _Known(
+        settings=settings,
+        text=text,
+        missing=keys.missing(settings),
+        advice=host.advise_arm(json.loads(text)),
+        runtimes=written([choice.plain() for choice in arm.settings.techniques.get("runtime", ())]),
+        fingerprint=keys.fingerprint(arm.settings),
+    )
 
 
 class _Stages:
@@ -154,16 +194,28 @@ class _Stages:
     def __init__(self, keys: Keys, place: Place, measure: Measure, metrics: Sequence[Choice], *, several: bool) -> None:
         self._keys = keys
         self._place = place
-        self._measure = measure
-        self._metrics = metrics
         self._several = several  # datasets, so that labels and sessions name them
         self._wanted = {q.stage for q in quantities(measure.metrics, measure.latency.batch_sizes)}
+        self._on_cpu = place.kind == "cpu"  # elsewhere the device's allocator tells what is whose
+        self._memory_train = "memory_train" in measure.metrics
+        self._alone = self._on_cpu and self._memory_train
+        # What tasks hold beside their trial's own, and what their keys do.
+        self._source = {"energy": measure.energy.taking()}
+        self._latency = {"latency": asdict(measure.latency)}
+        self._metrics = {"metrics": [c.plain() for c in metrics]}
+        self._onnx = {"onnx": True} if "size_onnx" in measure.metrics else {}
+        self._metrics_key = written([keys.choice(c) for c in metrics])
+        self._profile_key = [written(onnx_writers())] if self._onnx else []
+        # Copies that kernels keep of the weights depend on the processor; buffers on the threads.
+        taken = (measure.latency.batch_sizes, measure.latency.threads, place.machine, measuring_digest())
+        self._memory_key = [written(part) for part in taken]
+        drawn = (measure.energy.taking(), measure.latency.threads, place.energy, version("codecarbon"))
+        self._energy_key = [written(part) for part in drawn]
 
-    def of(self, trial: Trial) -> list[Stage]:
-        """The stages of one trial, inputs first."""
-        settings, measure = trial.arm.settings, self._measure
+    def of(self, trial: Trial, settings: Mapping[str, Any]) -> list[Stage]:
+        """The stages of one trial, whose settings are these as plain data, inputs first."""
         task = {
-            "settings": settings_plain(settings),
+            "settings": settings,
             "seed": trial.seed,
             "family": family(trial),
             "device": self._place.device,
@@ -181,47 +233,23 @@ class _Stages:
         # Once for all seeds: what it finds hangs on none.
         check = {**task, "kind": "rehearse", "seed": 0}
         made.append(Stage(keys.rehearsal, "rehearse", check, (), f"{name}: rehearse"))
-        on_cpu = self._place.kind == "cpu"  # elsewhere the device's allocator tells what is whose
-        source = {"energy": measure.energy.taking()}
-        alone = on_cpu and "memory_train" in measure.metrics
-        add("train", keys.trained, (), source, own_process=alone)
+        add("train", keys.trained, (), self._source, own_process=self._alone)
         if keys.compressed:
-            add("compress", keys.compressed, (keys.trained,), source, own_process=alone)
-        models = tuple(filter(None, (keys.trained, keys.compressed)))
-        metrics = {"metrics": [c.plain() for c in self._metrics]}
-        add(
-            "evaluate", digest(["evaluate", keys.model, [self._keys.choice(c) for c in self._metrics]]), models, metrics
-        )
+            add("compress", keys.compressed, (keys.trained,), self._source, own_process=self._alone)
+        models = (keys.trained, keys.compressed) if keys.compressed else (keys.trained,)
+        add("evaluate", digest_of("evaluate", keys.model, self._metrics_key), models, self._metrics)
         if "profile" in self._wanted:
-            onnx = {"onnx": True} if "size_onnx" in measure.metrics else {}
-            add("profile", digest(["profile", keys.model, *([onnx_writers()] if onnx else [])]), models, onnx)
-        latency = asdict(measure.latency)
+            add("profile", digest_of("profile", keys.model, *self._profile_key), models, self._onnx)
         if "memory" in self._wanted:
-            sizes = measure.latency.batch_sizes
-            runtimes = self._keys.runtimes(trial)
-            # Copies that kernels keep of the weights depend on the processor; buffers on the threads.
-            how = [sizes, latency["threads"], self._place.machine, measuring_digest()]
-            key = digest(["memory", keys.model, runtimes, *how])
-            add("memory", key, models, {"latency": latency}, own_process=on_cpu)
+            key = digest_of("memory", keys.model, self._keys.runtimes(trial), *self._memory_key)
+            add("memory", key, models, self._latency, own_process=self._on_cpu)
         if "latency" in self._wanted:
             reference = self._keys.reference(trial)
             other = None if reference is None else self._keys.latency(reference)
-            add(
-                "latency",
-                self._keys.latency(trial),
-                models,
-                {"latency": latency, "reference": other},
-                session=f"latency, {where}seed {trial.seed}",
-                reference=other,
-            )
+            more = {**self._latency, "reference": other}
+            session = f"latency, {where}seed {trial.seed}"
+            add("latency", self._keys.latency(trial), models, more, session=session, reference=other)
         if "energy" in self._wanted:
-            options = measure.energy.taking()
-            how = [options, measure.latency.threads, self._place.energy, version("codecarbon")]
-            add(
-                "energy",
-                digest(["energy", self._keys.served(trial), *how]),
-                models,
-                {"energy": options, "latency": latency},
-                session=f"energy, {where}seed {trial.seed}",
-            )
+            key = digest_of("energy", self._keys.served(trial), *self._energy_key)
+            add("energy", key, models, {**self._source, **self._latency}, session=f"energy, {where}seed {trial.seed}")
         return made

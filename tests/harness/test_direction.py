@@ -17,6 +17,7 @@ ROOT = Path(cnnbench.__file__).parent
 # The lowest first. A module imports from its own row and from those above it, in functions and for types alike.
 # What passes between scheduler and executors is part of the contract with plugins, hence so low.
 LAYERS = """
+bulk
 errors hookspecs lazy locks quiet text xla
 durable
 types execute.interface

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from cnnbench.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 RESULT = "result.json"
 
@@ -61,6 +61,17 @@ class StageCache:
         """The result of ``key``, or None where there is none, or files beside it are no longer as they were left."""
         return _read(self.folder(key))
 
+    def among(self, keys: Iterable[str]) -> set[str]:
+        """Those of the keys that have a result; folders are listed, so that looking for what is not there is cheap."""
+        there: dict[str, frozenset[str]] = {}
+        found: set[str] = set()
+        for key in keys:
+            if (names := there.get(key[:2])) is None:
+                names = there[key[:2]] = _names(self.root / key[:2])
+            if key in names and self.result(key) is not None:
+                found.add(key)
+        return found
+
     def forget(self, key: str) -> None:
         """Remove the result of ``key``, if any."""
         shutil.rmtree(self.folder(key), ignore_errors=True)
@@ -101,6 +112,13 @@ def write_result(folder: Path, result: Mapping[str, Any]) -> None:
     """
     files = {file.name: file.stat().st_size for file in folder.iterdir()}
     (folder / RESULT).write_text(json.dumps({"files": files, "result": result}, allow_nan=False), encoding="utf-8")
+
+
+def _names(folder: Path) -> frozenset[str]:
+    try:
+        return frozenset(entry.name for entry in os.scandir(folder))
+    except OSError:
+        return frozenset()
 
 
 def _read(folder: Path) -> dict[str, Any] | None:
