@@ -51,6 +51,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--cnnbench-cache", type=Path, metavar="DIR", help="stage cache (default: the user's cache folder)")
     group.addoption("--cnnbench-seeds", type=_seeds, metavar="N", help="seeds 0 to N-1 in place of the suite's, or 5-9")
     group.addoption("--cnnbench-fresh", action="store_true", help="run everything again, whatever is on disk")
+    group.addoption(
+        "--cnnbench-no-import", action="store_true", help="refuse suites that name code to import (model 'import')"
+    )
+    parser.addini("cnnbench_no_import", "refuse suites that name code to import", type="bool", default=False)
     parser.addini(
         "cnnbench_suites",
         "suite files in a folder that is named: glob patterns (default: suites/*.toml)",
@@ -143,7 +147,8 @@ class SuiteFile(pytest.File):
         from cnnbench.suite import load
 
         try:
-            suite = load(_shown(self.path), self._host().registry, data=True)
+            refused = self.config.getoption("cnnbench_no_import") or self.config.getini("cnnbench_no_import")
+            suite = load(_shown(self.path), self._host().registry, data=True, imports=not refused)
             check_machine(suite)
         except SuiteError as error:
             raise self.CollectError(str(error)) from error

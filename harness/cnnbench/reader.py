@@ -10,6 +10,7 @@ from cnnbench.errors import PluginError, UsageError
 from cnnbench.expect import show
 from cnnbench.options import Option, default_of, options_of
 from cnnbench.registry import nearest
+from cnnbench.technique import card_of
 from cnnbench.types import Choice
 
 if TYPE_CHECKING:
@@ -25,12 +26,14 @@ class Reader:
     Attributes:
         registry: the techniques that may be named.
         folder: what relative paths start from.
+        imports: techniques may be named whose options name code to import.
         problems: mistakes so far: where, and what.
     """
 
-    def __init__(self, registry: Registry, folder: Path) -> None:
+    def __init__(self, registry: Registry, folder: Path, *, imports: bool = True) -> None:
         self.registry = registry
         self.folder = folder
+        self.imports = imports
         self.problems: list[tuple[Place, str]] = []
 
     def report(self, place: Place, message: str) -> None:
@@ -61,6 +64,9 @@ class Reader:
             defaults = {key: default_of(option, self.registry) for key, option in options.items()}
         except (UsageError, PluginError) as error:
             self.report(at, str(error).rstrip(": "))
+            return None
+        if card_of(cls).imports and not self.imports:
+            self.report(at, f"{slot} {name!r} imports code that the suite names, which is forbidden here")
             return None
         before = len(self.problems)
         given = {key: item for key, item in table.items() if key != "name"}

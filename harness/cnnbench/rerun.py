@@ -72,7 +72,7 @@ def seconds(record: Mapping[str, Any]) -> float:
     return sum((record.get("seconds") or {}).values()) or math.inf
 
 
-def rerun(folder: Path, record: Mapping[str, Any], host: PluginHost) -> Rerun:
+def rerun(folder: Path, record: Mapping[str, Any], host: PluginHost, *, imports: bool = False) -> Rerun:
     """Train and evaluate one trial again, in a folder and a cache that go afterwards.
 
     Latency, energy and memory are not taken again: they are the machine's. The arm runs alone, as if it were the
@@ -82,11 +82,12 @@ def rerun(folder: Path, record: Mapping[str, Any], host: PluginHost) -> Rerun:
         folder: the published one, with its suite file.
         record: of the trial.
         host: for the techniques that the suite names.
+        imports: the suite may name code to import; it is another's, so that this has to be asked for.
 
     Raises:
         UsageError: the suite can't run here.
     """
-    suite = load(folder / str(record["suite"]["file"]), host.registry, data=True)
+    suite = load(folder / str(record["suite"]["file"]), host.registry, data=True, imports=imports)
     with TemporaryDirectory(prefix="cnnbench-verify-") as scratch:
         options = RunOptions(Path(scratch) / "results", Path(scratch) / "cache", executor="inline")
         made = run_suite(_alone(suite, record), host, options, make_progress(quiet=True)).records[-1]

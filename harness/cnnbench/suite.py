@@ -160,7 +160,7 @@ class Header:
     time_limit: Annotated[float, Gt(0)] | None = None
 
 
-def load(file: str | Path, registry: Registry, *, data: bool = False) -> Suite:
+def load(file: str | Path, registry: Registry, *, data: bool = False, imports: bool = True) -> Suite:
     """Read and validate a suite file.
 
     Args:
@@ -168,17 +168,18 @@ def load(file: str | Path, registry: Registry, *, data: bool = False) -> Suite:
         registry: the techniques that it may name.
         data: also look for the dataset and for code and files that techniques name, so that what is missing is told
             among the other mistakes.
+        imports: the suite may name code to import (``model = { name = "import", ... }``).
 
     Raises:
         SuiteError: it can't be read, is not TOML, or has mistakes; carries all of them in the order of the file.
     """
-    return parse(read_file(file), str(file), registry, data=data)
+    return parse(read_file(file), str(file), registry, data=data, imports=imports)
 
 
-def parse(content: bytes, file: str, registry: Registry, *, data: bool = False) -> Suite:
+def parse(content: bytes, file: str, registry: Registry, *, data: bool = False, imports: bool = True) -> Suite:
     """``load`` for bytes already read; ``file`` gives the name and the folder that paths start from."""
     text, raw = parse_toml(content, file)
-    reader = Reader(registry, Path(file).absolute().parent)
+    reader = Reader(registry, Path(file).absolute().parent, imports=imports)
     suite = _read(raw, reader, file, text, hashlib.sha256(content).hexdigest(), data=data)
     if reader.problems or suite is None:
         raise SuiteError(_located(reader, file, text))

@@ -38,15 +38,19 @@ class Card:
         slot: the slot that it fills.
         name: the name that suites use.
         requires: optional packages it needs; where one is missing its trials are skipped with the install line.
+        imports: its options name code that it imports.
     """
 
     slot: str
     name: str
     requires: tuple[Requirement, ...] = ()
+    imports: bool = False
 
 
 @dataclass_transform(frozen_default=True)
-def technique(slot: str, name: str, *, requires: tuple[Requirement, ...] = ()) -> Callable[[type[T]], type[T]]:
+def technique(
+    slot: str, name: str, *, requires: tuple[Requirement, ...] = (), imports: bool = False
+) -> Callable[[type[T]], type[T]]:
     """Make a class a technique: a frozen dataclass whose typed fields are its options.
 
     The class's docstring is its documentation: one line that says what it does, then the source, the formula with
@@ -57,6 +61,7 @@ def technique(slot: str, name: str, *, requires: tuple[Requirement, ...] = ()) -
         slot: one of ``cnnbench.slots.SLOTS``.
         name: the name that suites use: a lower-case letter, then lower-case letters, digits, underscores, hyphens.
         requires: optional packages without which its trials are skipped.
+        imports: its options name code that it imports: ``--no-import`` forbids it.
 
     Raises:
         PluginError: unknown slot, bad name or no docstring of its own.
@@ -76,7 +81,7 @@ def technique(slot: str, name: str, *, requires: tuple[Requirement, ...] = ()) -
         if not inspect.cleandoc(cls.__dict__.get("__doc__") or ""):
             raise PluginError(f"{where}: technique {name!r} has no docstring")
         made = dataclasses.dataclass(frozen=True)(cls)
-        setattr(made, CARD, Card(slot, name, requires))
+        setattr(made, CARD, Card(slot, name, requires, imports))
         return made
 
     return decorate

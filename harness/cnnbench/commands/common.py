@@ -39,6 +39,9 @@ def suite_overrides(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="seeds 0 to N-1 in place of the suite's, or 5-9; auto: more for undecided arms, up to most_seeds",
     )
+    parser.add_argument(
+        "--no-import", action="store_true", help="refuse a suite that names code to import (model 'import')"
+    )
     parser.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, mps, xla or auto in place of the suite's")
     parser.add_argument(
         "--only", action="append", default=[], metavar="ARM", help="the baseline and this arm (may be repeated)"
@@ -109,7 +112,7 @@ def load_suite(path: Path, given: argparse.Namespace, host: PluginHost) -> Suite
     from cnnbench.needs import check_machine
     from cnnbench.suite import load
 
-    suite = load(path, host.registry, data=True)
+    suite = load(path, host.registry, data=True, imports=not given.no_import)
     if given.seeds == AUTO:
         from cnnbench.adaptive import check_primary
 

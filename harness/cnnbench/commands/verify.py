@@ -21,6 +21,9 @@ def add(command: AddCommand) -> None:
     verify.add_argument(
         "--rerun", nargs="?", const="", metavar="ARM", help="also run one trial again (default: of the fastest arm)"
     )
+    verify.add_argument(
+        "--allow-import", action="store_true", help="--rerun may import code that the published suite names"
+    )
     verify.add_argument("--seed", type=int, metavar="S", help="its seed (default: the first that is ok)")
 
 
@@ -47,7 +50,7 @@ def _verify(given: argparse.Namespace) -> int:
             raise UsageError("--rerun: the records and the suite file do not belong together, so nothing has run")
         record = choose(found.publication.records, given.rerun or None, given.seed)
         tell(f"cnnbench: {record['arm']}, seed {record['seed']}: runs again")
-        again = rerun(given.folder, record, plugin_host())
+        again = rerun(given.folder, record, plugin_host(), imports=given.allow_import)
         put("\n".join(again.lines), None)
         good &= again.agrees
     return OK if good else SOME_FAILED

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
+import inspect
+import sys
 from collections.abc import Mapping  # noqa: TC003 - read at run time
 from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnbench.errors import UsageError
+from cnnbench.importing import located
 from cnnbench.lazy import torch
 from cnnbench.registry import digest_of_files, nearest
 from cnnbench.technique import technique
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from cnnbench.lazy import nn
 
 
-@technique("model", "import")
+@technique("model", "import", imports=True)
 class Imported:
     """Any network of your own: ``package.module:callable``, called with the images' shape and the number of classes.
 
@@ -27,6 +29,8 @@ class Imported:
     [N, num_classes]; ``image_shape`` is (C, H, W). It may be a function or an ``nn.Module`` class, and draws its
     initialization from torch's default generator, which the trial has seeded. Its classes must be importable by name,
     so that trained weights can move between processes: install the package, or put its folder on ``PYTHONPATH``.
+    Python's own library is refused, and what it gives to other modules. ``--no-import`` forbids this model altogether:
+    importing a module runs it, so give the option for a suite that a stranger wrote.
 
     Attributes:
         target: import path, e.g. ``"mypackage.networks:make"``.
@@ -40,6 +44,11 @@ class Imported:
         module, colon, name = self.target.partition(":")
         if not (colon and all(part.isidentifier() for part in (*module.split("."), *name.split(".")))):
             raise ValueError(f"target must look like 'package.module:callable', not {self.target!r}")
+        hidden = [part for part in (*module.split("."), *name.split(".")) if part.startswith("__")]
+        if hidden:
+            raise ValueError(f"target must name a function or class by its own name, not by {hidden[0]!r}")
+        if module.partition(".")[0] in sys.stdlib_module_names:
+            raise ValueError(f"target must be in a package that you installed, not in Python's own {module!r}")
 
     def fingerprint(self) -> str:
         """Digest of the target's source: the Python files of its package, or its one file.
@@ -48,10 +57,7 @@ class Imported:
         """
         module = self.target.partition(":")[0]
         top = module.partition(".")[0]
-        try:
-            spec = importlib.util.find_spec(top)
-        except (ImportError, ValueError):
-            spec = None
+        spec = located(top)
         if spec is None:
             raise UsageError(_not_found(self.target, top))
         folders = [Path(place) for place in spec.submodule_search_locations or ()]
@@ -93,8 +99,13 @@ class Imported:
                 hint = nearest(part, [known for known in dir(found) if not known.startswith("_")])
                 raise UsageError(f"{module_name} has no {name!r}: {hint}".removesuffix(": "))
             found = getattr(found, part)
+            if inspect.ismodule(found):
+                raise UsageError(f"{self.target}: {part!r} is a module: write it before the colon")
         if not callable(found):
             raise UsageError(f"{self.target} is a {type(found).__name__}, not a function or class that makes a model")
+        home = str(getattr(found, "__module__", None) or "builtins").partition(".")[0]
+        if home in sys.stdlib_module_names and (inspect.isroutine(found) or inspect.isclass(found)):
+            raise UsageError(f"{self.target} belongs to Python's own library, which makes no models")
         return found
 
 
