@@ -141,6 +141,19 @@ class Device:
             return torch.cuda.memory_allocated(self.torch)
         return torch.mps.current_allocated_memory() if self.kind == "mps" else None
 
+    def memory_free(self) -> int | None:
+        """Bytes that tensors may still take; None where it is not known."""
+        if self.kind == "cuda":
+            held = torch.cuda.memory_reserved(self.torch) - torch.cuda.memory_allocated(self.torch)
+            return int(torch.cuda.mem_get_info(self.torch)[0]) + held
+        if self.kind == "mps":
+            return max(0, torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory())
+        if not self.in_host_memory:
+            return None
+        import psutil
+
+        return int(psutil.virtual_memory().available)
+
     def reset_memory_peak(self) -> int | None:
         """Start a new peak; the bytes allocated now, or None where the device keeps no peak."""
         if self.kind != "cuda":

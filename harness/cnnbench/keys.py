@@ -100,7 +100,8 @@ _TRAINING = (
         "xla",
     ),
     *("stages/bench", "stages/build", "stages/compress", "stages/evaluate", "stages/profile", "stages/rehearse"),
-    *("stages/compiled", "stages/remarks", "stages/stacked", "stages/stacking", "stages/threads", "stages/train"),
+    *("stages/compiled", "stages/remarks", "stages/stacked", "stages/stacking", "stages/threads", "stages/together"),
+    "stages/train",
 )
 """Modules of the harness that decide what is trained, compressed and evaluated."""
 _MEASURING = (

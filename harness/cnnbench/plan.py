@@ -40,7 +40,8 @@ class Stage:
         task: all that a worker needs, as JSON-ready data.
         inputs: keys of the stages whose model it starts from, the arm's trained model first.
         label: for people, e.g. ``group norm, seed 3: train``.
-        session: stages that share it are measured together, in turns; empty for those measured by themselves.
+        session: stages that share it are measured together, in turns, or trained in one loop; empty for those that
+            run by themselves.
         reference: key of the stage of its session whose model this one's is compared with, where there is one.
         own_process: it runs in a process that has done nothing before.
     """
@@ -233,7 +234,13 @@ class _Stages:
         # Once for all seeds: what it finds hangs on none.
         check = {**task, "kind": "rehearse", "seed": 0}
         made.append(Stage(keys.rehearsal, "rehearse", check, (), f"{name}: rehearse"))
-        add("train", keys.trained, (), self._source, own_process=self._alone)
+        stacked = trial.arm.settings.recipe.stacked
+        if stacked and self._memory_train:
+            apart = {"apart": "memory_train is asked for, which is known of a training by itself alone"}
+            add("train", keys.trained, (), {**self._source, **apart}, own_process=self._alone)
+        else:
+            session = f"train, {name}" if stacked else ""
+            add("train", keys.trained, (), self._source, own_process=self._alone, session=session)
         if keys.compressed:
             add("compress", keys.compressed, (keys.trained,), self._source, own_process=self._alone)
         models = (keys.trained, keys.compressed) if keys.compressed else (keys.trained,)

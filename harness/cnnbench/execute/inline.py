@@ -11,14 +11,14 @@ import threading
 import time
 import traceback
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cnnbench.execute.interface import Epoch, Outcome, Task
 from cnnbench.execute.perform import perform
 from cnnbench.stages.bench import Bench
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from types import FrameType
 
     from cnnbench.plugins import PluginHost
@@ -36,9 +36,13 @@ class InlineExecutor:
     def submit(self, task: Task) -> None:
         """Run the task to its end."""
         began = time.monotonic()
+
+        def tell(progress: Mapping[str, Any], key: str = task.key) -> None:
+            self._events.append(Epoch(key, progress))
+
         try:
             with _alarm(task.time_limit):
-                outcomes = perform(task, self._bench, lambda progress: self._events.append(Epoch(task.key, progress)))
+                outcomes = perform(task, self._bench, tell)
             self._events += outcomes
         except _OutOfTime:
             reason = f"ran longer than its time limit of {task.time_limit:g} s"

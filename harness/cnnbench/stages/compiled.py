@@ -75,7 +75,7 @@ def compiled(function: Callable[..., Any], device: Device) -> Callable[..., Any]
 
     def call(*inputs: torch.Tensor) -> Any:
         if device.kind == "cuda":
-            torch.compiler.cudagraph_mark_step_begin()
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         shapes = tuple(tensor.shape for tensor in inputs)
         if shapes in ready:
             return run(*inputs)

@@ -39,8 +39,8 @@ ELEMENTWISE = frozenset(
     }
 )
 """Optimizers that treat each value of a parameter by itself, so that a stack of parameters is one more parameter."""
-STACKABLE = frozenset({"prepare", "targets", "penalty"})
-"""What a regularizer may do in a stack; the rest sees one network's weights or gradients as they are."""
+STACKABLE = frozenset({"prepare", "targets"})
+"""What a regularizer may do in a stack; the rest sees one network's own weights or gradients."""
 
 
 @dataclass(frozen=True)
@@ -92,10 +92,20 @@ class Feed:
         return Batch(x, self._how.input(x), targets)
 
 
-def stacked_batch(feeds: Sequence[Feed], start: int, stop: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The next batch of all seeds: inputs [N, K, C, H, W] and targets [K, N, classes]."""
+def stacked_batch(
+    feeds: Sequence[Feed], start: int, stop: int, *, channels_last: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The next batch of all seeds: inputs [N, K, C, H, W] and targets [K, N, classes].
+
+    In memory seeds lie beside each other within an image, as channels that ``channels_last`` puts after height and
+    width: K networks' convolution is one of K groups of channels.
+    """
     drawn = [feed.batch(start, stop) for feed in feeds]
-    return torch.stack([batch.inputs for batch in drawn], 1), torch.stack([batch.targets for batch in drawn])
+    targets = torch.stack([batch.targets for batch in drawn])
+    if channels_last:
+        rows = torch.stack([batch.inputs.permute(0, 2, 3, 1) for batch in drawn], 3)
+        return rows.permute(0, 3, 4, 1, 2), targets
+    return torch.stack([batch.inputs for batch in drawn], 1), targets
 
 
 def fit_stacked(seats: Sequence[Seat]) -> list[list[Progress] | None]:
@@ -127,7 +137,7 @@ def fit_stacked(seats: Sequence[Seat]) -> list[list[Progress] | None]:
             feed.shuffle()
         losses: list[torch.Tensor] = []
         for start, stop in batches:
-            inputs, targets = stacked_batch(feeds, start, stop)
+            inputs, targets = stacked_batch(feeds, start, stop, channels_last=how.channels_last)
             factor = how.schedule(step, total_steps)
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * factor
@@ -135,7 +145,7 @@ def fit_stacked(seats: Sequence[Seat]) -> list[list[Progress] | None]:
             each, _ = stack(inputs, targets)
             each.sum().backward()  # type: ignore[no-untyped-call] # each seed's gradient is its own loss's alone
             optimizer.step()
-            losses.append(each.detach())
+            losses.append(each.detach().clone())  # a CUDA graph overwrites what it returned
             how.device.flush()
             step += 1
 
@@ -172,7 +182,7 @@ def obstacle(seats: Sequence[Seat]) -> str | None:
     how = seats[0].how
     for regularizer in how.regularizers:
         if any(hasattr(regularizer, name) for name in REGULARIZER_METHODS if name not in STACKABLE):
-            return f"regularizer {card_of(regularizer).name!r} acts on the weights or gradients of one network"
+            return f"regularizer {card_of(regularizer).name!r} looks at the weights or gradients of one network"
     if len({len(seat.how.splits.train_images) for seat in seats}) > 1:
         return "the seeds have different numbers of training images"
     shapes = [[(name, value.shape, value.dtype) for name, value in s.model.state_dict().items()] for s in seats]
@@ -207,14 +217,14 @@ AGREEMENT: Mapping[str, float] = {"fp32": 0.02, "bf16": 0.1}
 
 def _of_layers(seats: Sequence[Seat]) -> str | None:
     """Whether a batch in training mode comes out of the stack as it comes out of each network by itself."""
-    how = seats[0].how
+    how = replace(seats[0].how, compiled=False)  # which is for one shape, and this is another
     models = [deepcopy(seat.model).train() for seat in seats]
     stack = Stack(models, how)
     feeds = [Feed(seat) for seat in seats]
     for feed in feeds:
         feed.shuffle()
     before = torch.get_rng_state()
-    inputs, targets = stacked_batch(feeds, 0, min(PROBE_IMAGES, how.batch_size))
+    inputs, targets = stacked_batch(feeds, 0, min(PROBE_IMAGES, how.batch_size), channels_last=how.channels_last)
     try:
         with torch.no_grad():
             _, together = stack(inputs, targets)

@@ -7,12 +7,15 @@ of K groups, so that K small kernels are started as one.
 
 from __future__ import annotations
 
+import warnings
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 from torch.func import functional_call, vmap
+
+from cnnbench.stages.compiled import compiled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,28 +24,24 @@ if TYPE_CHECKING:
 
 
 class LossOf(nn.Module):
-    """A network with the loss that it trains on; penalties see the weights that the network has at the time.
+    """A network with the loss that it trains on.
 
     Args:
         model: the network.
-        how: its procedure: loss, penalties and precision.
+        how: its procedure: loss and precision.
     """
 
     def __init__(self, model: nn.Module, how: Procedure) -> None:
         super().__init__()
         self.model = model
         self._how = how
-        self._penalties = [r for r in how.regularizers if hasattr(r, "penalty")]
 
     def forward(self, inputs: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Loss, a scalar, and logits [N, classes] in float32, of inputs [N, C, H, W] and targets [N, classes]."""
         with self._how.device.autocast(self._how.precision):
             logits = self.model(inputs)
         logits = logits.float()
-        value = self._how.loss(logits, targets)
-        for regularizer in self._penalties:
-            value = value + regularizer.penalty(self.model, logits)
-        return value, logits
+        return self._how.loss(logits, targets), logits
 
 
 class Stack:
@@ -50,7 +49,7 @@ class Stack:
 
     Args:
         models: alike but for the values of parameters and buffers. Their tensors are copied.
-        how: loss, penalties and precision of all.
+        how: loss and precision of all.
 
     Attributes:
         module: the first's structure with tensors [K, ...] in the place of its own: what an optimizer is made for.
@@ -70,7 +69,19 @@ class Stack:
             return functional_call(self._whole, (parameters, buffers), (inputs, targets))
 
         # The batch comes first in memory: so it needs no copy to become the channels of one convolution.
-        self._all = vmap(one, in_dims=(0, 0, 1, 0))
+        each = vmap(one, in_dims=(0, 0, 1, 0))
+        parameters: dict[str, torch.Tensor] = dict(self._whole.named_parameters())
+        buffers = dict(self._whole.named_buffers())
+
+        def all_of_them(inputs: torch.Tensor, targets: torch.Tensor) -> Any:
+            return each(parameters, buffers, inputs, targets)
+
+        if how.compiled:
+            from torch._dynamo import mark_static_address
+
+            for tensor in (*parameters.values(), *buffers.values()):
+                mark_static_address(tensor)  # a CUDA graph reads it where it is
+        self._all = compiled(all_of_them, how.device) if how.compiled else all_of_them
 
     def __call__(self, inputs: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Each network's loss [K] and logits [K, N, classes].
@@ -81,10 +92,11 @@ class Stack:
 
         Raises:
             RuntimeError: a layer does what ``vmap`` can't do for several networks at once, such as to draw at random.
+            Unsupported: it can't be compiled, and was to be.
         """
-        losses, logits = self._all(
-            dict(self._whole.named_parameters()), dict(self._whole.named_buffers()), inputs, targets
-        )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "There is a performance drop")  # of an operation without arithmetic
+            losses, logits = self._all(inputs, targets)
         return losses, logits
 
     def write_back(self) -> None:
