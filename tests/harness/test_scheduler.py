@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cnnbench.errors import StoreError
 from cnnbench.execute.cache import StageCache, filling, write_result
 from cnnbench.execute.interface import Outcome, Task
 from cnnbench.execute.scheduler import Ended, Scheduler, Started, TrialEnded
@@ -37,6 +39,9 @@ class FakeExecutor:
 
     def wait(self) -> list[Outcome]:
         task = self.running.pop(self.pick(self.running))
+        if task.key not in self.bad:
+            with filling(Path(task.folder)) as scratch:
+                write_result(scratch, {"of": task.key})
         return [Outcome(task.key, self.bad.get(task.key, "ok"), "because", result={"of": task.key})]
 
     def close(self) -> None:
@@ -180,3 +185,79 @@ def test_a_result_whose_files_are_gone_or_cut_off_is_none(tmp_path):
     assert cache.result("cd34") == {"n": 1}
     (folder / "model.pt").unlink()
     assert cache.result("cd34") is None
+
+
+class Thief(FakeExecutor):
+    """Takes results out of the cache while a stage runs, once; a stage whose inputs are gone fails."""
+
+    def __init__(self, places: int, cache: StageCache, during: str, *stolen: str) -> None:
+        super().__init__(places, {})
+        self.cache = cache
+        self.during = during
+        self.stolen = stolen
+
+    def submit(self, task: Task) -> None:
+        self.running.append(task)
+        self.ran.append(task.key)
+
+    def wait(self) -> list[Outcome]:
+        if self.running[0].key == self.during and self.stolen:
+            for key in self.stolen:
+                self.cache.forget(key)
+            self.stolen = ()
+        task = self.running[0]
+        whole = all((Path(folder) / "result.json").exists() for folder in task.inputs)
+        self.bad = {} if whole else {task.key: "failed"}
+        return super().wait()
+
+
+@pytest.mark.parametrize(
+    ("during", "stolen", "again"),
+    [
+        ("compress:a:x:0", ["train:a:0"], None),  # taken from under its hands
+        ("train:b:0", ["train:a:0"], None),  # before, or while, others need it
+        ("latency:train:a:0", ["train:a:0", "compress:a:x:0", "train:b:0"], None),  # all at the end
+        ("train:b:0", ["evaluate:train:a:0"], []),  # what has been read already
+    ],
+)
+@pytest.mark.parametrize("places", [1, 2])
+def test_what_the_cache_loses_is_made_again_and_costs_no_trial(tmp_path, during, stolen, again, places):
+    plan = make_plan([("a", None, 0), ("a", "x", 0), ("b", None, 0)])
+    cache = StageCache(tmp_path)
+    executor = Thief(places, cache, during, *stolen)
+    scheduler = Scheduler(plan, frozenset(), cache, executor)
+    events = list(scheduler.run())
+    assert sorted(e.planned.key for e in events if isinstance(e, TrialEnded)) == ["trial0", "trial1", "trial2"]
+    assert {outcome.status for outcome in scheduler.outcomes.values()} == {"ok"}
+    twice = sorted(key for key in set(executor.ran) if executor.ran.count(key) > 1)
+    assert again is None or twice == sorted(again)
+    assert max(map(executor.ran.count, executor.ran)) <= 2
+
+
+def test_a_stage_fails_whose_result_is_removed_again_and_again(tmp_path):
+    plan = make_plan([("a", None, 0), ("b", None, 0)])
+    executor = FakeExecutor(1, {})
+    executor.submit = executor.running.append
+
+    def wait() -> list[Outcome]:
+        key = executor.running.pop().key
+        lost = key == "train:a:0"
+        if not lost:
+            (tmp_path / key[:2] / key).mkdir(parents=True)
+            write_result(tmp_path / key[:2] / key, {})
+        return [Outcome(key, "failed" if lost else "ok", "removed", cache="removed" if lost else "")]
+
+    executor.wait = wait
+    scheduler = Scheduler(plan, frozenset(), StageCache(tmp_path), executor)
+    ended = [event.planned.key for event in scheduler.run() if isinstance(event, TrialEnded)]
+    assert ended == ["trial0", "trial1"]
+    assert scheduler.outcomes["train:a:0"].status == "failed"
+    assert scheduler.outcomes["train:b:0"].status == "ok"
+
+
+def test_a_cache_that_takes_nothing_any_more_stops_the_run_in_one_line(tmp_path):
+    plan = make_plan([("a", None, 0), ("b", None, 0)])
+    executor = FakeExecutor(1, {})
+    executor.wait = lambda: [Outcome(executor.running.pop().key, "failed", "the cache is full", cache="unusable")]
+    with pytest.raises(StoreError, match=r"^the cache is full; finished work is kept, the same command goes on from"):
+        list(Scheduler(plan, frozenset(), StageCache(tmp_path), executor).run())

@@ -304,6 +304,8 @@ class Scheduler:
                 self._parallel_left += not self._plan.stages[key].exclusive
                 for trial in self._trials[key]:
                     self._left[trial.key] += 1
+                for after in self._after[key]:
+                    self._missing[after] += self._missing[after] > 0  # it waits for others, and now for this again
                 self._push(key)
         self._missing[stage.key] = len(gone)
         return bool(gone)
