@@ -121,3 +121,12 @@ class MissingDependency(Unsupported):
         super().__init__(f"needs {package}, which is not installed: pip install 'cnnbench[{extra}]'")
         self.package = package
         self.extra = extra
+
+
+def words_of(error: BaseException) -> str:
+    """Type and text of any error on one line; its text is another's code too, and may raise in its turn."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # noqa: BLE001
+        text = ""
+    return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__

@@ -1,25 +1,47 @@
 """Results of stages on disk, one folder a key.
 
 A stage's worker fills a folder of its own and renames it into place as its last act, so a result is there in full or
-not at all, whenever a process is killed. Only ``ok`` is kept: failures run again.
+not at all, whenever a process is killed. Only ``ok`` is kept: failures run again. A worker holds the folder that it
+fills for as long as it lives; what nobody holds was left by one that was killed, and the next run removes it.
+
+Nothing is forced to the disk here: files that a power cut has cut short have wrong sizes, and such a result counts
+as none. It costs its stage again, and no record.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from cnnbench.errors import UsageError
+from cnnbench.errors import CnnbenchError, TrialError, UsageError, words_of
+from cnnbench.locks import hold_folder, same
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 RESULT = "result.json"
+_LITTLE: Final = 1 << 16
+"""Bytes that a disk must take for whatever went wrong on it to have another cause."""
+_ENOUGH: Final = 1 << 24
+"""Likewise where what went wrong sounds as if it were full: what did not fit may be large."""
+
+
+class CacheError(CnnbenchError):
+    """The cache, and not the stage, is why a result can't be kept.
+
+    Attributes:
+        removed: the folder was removed meanwhile: the stage may run again. Otherwise nothing can be kept at all.
+    """
+
+    def __init__(self, message: str, *, removed: bool) -> None:
+        super().__init__(message)
+        self.removed = removed
 
 
 def default_cache() -> Path:
@@ -39,15 +61,18 @@ class StageCache:
         self.root = root
 
     def prepare(self) -> None:
-        """Make the folder.
+        """Make the folder, and clear it of what workers left that were killed.
 
         Raises:
             UsageError: it can't be made, or not be written in.
         """
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.root):
-                pass
+            _try(self.root, _LITTLE)
+            for left in self.root.glob("*/.*-*-*"):
+                if left.is_dir() and (descriptor := hold_folder(left, wait=False)) is not None:
+                    shutil.rmtree(left, ignore_errors=True)
+                    os.close(descriptor)
         except OSError as error:
             raise UsageError(
                 f"cache folder {self.root} can't be written in: {error.strerror}; choose another with --cache"
@@ -79,19 +104,84 @@ class StageCache:
 
 @contextmanager
 def filling(folder: Path) -> Iterator[Path]:
-    """A new folder to write results into; it becomes ``folder`` if the block ends well, and vanishes otherwise."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=_scratch_prefix(folder, os.getpid()), dir=folder.parent))
+    """A new folder to write results into; it becomes ``folder`` if the block ends well, and vanishes otherwise.
+
+    Raises:
+        CacheError: the block failed, or its result can't be kept, because the cache is full, read-only or removed.
+    """
+    scratch: Path | None = None
+    descriptor: int | None = None
     try:
+        scratch, descriptor = _scratch(folder)
         yield scratch
-        try:
-            scratch.rename(folder)
-        except OSError:
-            if _read(folder) is None:  # not another run that was faster, but what is left of a result
-                shutil.rmtree(folder, ignore_errors=True)
-                scratch.rename(folder)
+        if descriptor is not None and not same(scratch, descriptor):
+            raise FileNotFoundError(errno.ENOENT, "removed", str(scratch))
+        _put(scratch, folder)
+    except TrialError:
+        raise
+    except Exception as error:
+        fault = _fault(folder.parent.parent, scratch, error)
+        if fault is None:
+            raise
+        raise fault from error
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        if scratch is not None:
+            shutil.rmtree(scratch, ignore_errors=True)
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _scratch(folder: Path) -> tuple[Path, int | None]:
+    """A folder of this process's own beside ``folder``, and what holds it."""
+    while True:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=_scratch_prefix(folder, os.getpid()), dir=folder.parent))
+        descriptor = hold_folder(scratch, wait=True)
+        if descriptor is None or same(scratch, descriptor):
+            return scratch, descriptor
+        os.close(descriptor)  # another run, just starting, took it for one that was left behind
+
+
+def _put(scratch: Path, folder: Path) -> None:
+    """Move a filled folder to its place."""
+    try:
+        scratch.rename(folder)
+    except OSError:
+        if _read(folder) is None:  # not another run that was faster, but what is left of a result
+            shutil.rmtree(folder, ignore_errors=True)
+            scratch.rename(folder)
+
+
+def _fault(root: Path, scratch: Path | None, error: Exception) -> CacheError | None:
+    """What is wrong with the cache itself after something was raised over it, if anything is."""
+    if scratch is not None and not scratch.exists():
+        return CacheError(f"cache folder {root} was removed while it was in use", removed=True)
+    try:
+        _try(root, _ENOUGH if _sounds_full(error) else _LITTLE)
+    except FileNotFoundError:
+        return CacheError(f"cache folder {root} was removed while it was in use", removed=True)
+    except OSError as refused:
+        return CacheError(f"cache folder {root} can't be written in: {refused.strerror or refused}", removed=False)
+    return None
+
+
+def _sounds_full(error: BaseException) -> bool:
+    """Whether an exception comes of a disk that takes no more: torch and others have their own words for it."""
+    full = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
+    words = words_of(error)  # its text is another's code
+    return full or "No space left" in words or "PytorchStreamWriter" in words
+
+
+def _try(folder: Path, size: int) -> None:
+    """Write some bytes into a folder, which vanish at once.
+
+    Raises:
+        OSError: it takes no file, or not as much.
+    """
+    with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+        for _ in range(0, size, _LITTLE):
+            if file.write(bytes(_LITTLE)) < _LITTLE:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def clear_scratch(folder: Path, process: int) -> None:
