@@ -7,22 +7,30 @@ A plugin that fails to import, to register or to answer a hook is reported by di
 from __future__ import annotations
 
 import importlib.metadata
+import time
 import traceback
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pluggy
 
 from cnnbench import hookspecs
-from cnnbench.errors import PluginError
+from cnnbench.errors import PluginError, words_of
+from cnnbench.interrupt import ctrl_c
 from cnnbench.registry import Owner, Registry
 from cnnbench.technique import card_of
+from cnnbench.text import duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
 GROUP = "cnnbench"
+SLOW_IMPORT_SECONDS = 30.0
+"""A plugin that takes longer to import is told of."""
+_FAILED = object()
+"""In place of what a plugin's code returns, where it raised."""
 
 # Which slots each registration hook accepts; techniques are all the rest.
 _OWN_HOOK = {
@@ -63,29 +71,43 @@ class PluginHost:
         self.problems: list[PluginProblem] = []
 
     @classmethod
-    def discover(cls) -> PluginHost:
-        """A host with every installed plugin loaded and registered; the harness's own come first."""
+    def discover(
+        cls, without: Mapping[str, str] | None = None, tell: Callable[[str], object] = lambda _plugin: None
+    ) -> PluginHost:
+        """A host with every installed plugin loaded and registered; the harness's own come first.
+
+        Args:
+            without: plugins that are left out, by the name of their entry point, with the reason.
+            tell: called with the name of each plugin before it is imported.
+        """
         host = cls()
         points = importlib.metadata.entry_points(group=GROUP)
         for point in sorted(points, key=lambda p: (_owner(p).distribution != "cnnbench", p.name)):
+            if without and point.name in without:
+                host._add(PluginProblem(_owner(point), without[point.name]))
+                continue
+            tell(point.name)
             host.load(point)
         return host
 
     def load(self, point: importlib.metadata.EntryPoint) -> None:
         """Import the plugin behind an entry point and register what it offers."""
         owner = _owner(point)
-        try:
-            module = point.load()
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - another's code: anything may come out of it
-            self._report(owner, f"failed to import {point.value}", error)
+        began = time.monotonic()
+        module = self._attempt(owner, f"failed to import {point.value}", point.load)
+        if module is _FAILED:
             return
+        seconds = time.monotonic() - began
+        if seconds > SLOW_IMPORT_SECONDS and owner.distribution != "cnnbench":
+            wait = f"took {duration(seconds)} to import, which every command and every worker waits for"
+            self._add(PluginProblem(owner, f"{wait}: let it import what is heavy where it is used"))
         self.register(module, owner)
 
     def register(self, plugin: object, owner: Owner) -> None:
         """Register a plugin (a module or an object with hook implementations) and what it offers."""
         if owner.plugin in self._owners:
             taken = self._owners[owner.plugin]
-            self.problems.append(PluginProblem(owner, f"the entry point's name is taken by {taken}; not loaded"))
+            self._add(PluginProblem(owner, f"the entry point's name is taken by {taken}; not loaded"))
             return
         self._owners[owner.plugin] = owner
         try:
@@ -111,10 +133,8 @@ class PluginHost:
             make: makes the observer.
             owner: whose it is; the plugin's name must be taken by none.
         """
-        try:
-            observer = make()
-        except Exception as error:  # noqa: BLE001 - another's code: anything may come out of it
-            self._report(owner, "can't observe this run", error)
+        observer = self._attempt(owner, "can't observe this run", make)
+        if observer is _FAILED:
             yield
             return
         self.register(observer, owner)
@@ -124,18 +144,11 @@ class PluginHost:
             if self._manager.has_plugin(owner.plugin):
                 self._manager.unregister(name=owner.plugin)
             del self._owners[owner.plugin]
-            try:
-                getattr(observer, "close", lambda: None)()
-            except Exception as error:  # noqa: BLE001
-                self._report(owner, "close failed", error)
+            self._attempt(owner, "close failed", getattr(observer, "close", lambda: None))
 
     def _collect(self, hook: str, offer: Callable[[], Iterable[type[Any]]], owner: Owner) -> None:
-        try:
-            classes = list(offer())
-        except (Exception, SystemExit) as error:  # noqa: BLE001
-            self._report(owner, f"{hook} failed", error)
-            return
-        for cls in classes:
+        classes = self._attempt(owner, f"{hook} failed", lambda: list(offer()))
+        for cls in () if classes is _FAILED else classes:
             try:
                 slot = card_of(cls).slot
                 wanted = _OWN_HOOK.get(slot, "cnnbench_register_techniques")
@@ -143,41 +156,62 @@ class PluginHost:
                     raise PluginError(f"{cls.__qualname__} has slot {slot!r}: return it from {wanted}, not {hook}")
                 self.registry.add(cls, owner)
             except PluginError as error:
-                self.problems.append(PluginProblem(owner, str(error)))
+                self._add(PluginProblem(owner, str(error)))
+
+    def _attempt(self, owner: Owner, what: str, call: Callable[[], Any]) -> Any:
+        """What a plugin's code returns, or ``_FAILED``: what it raises is reported, and Ctrl-C alone goes through."""
+        with ctrl_c() as pressed:
+            try:
+                return call()
+            except BaseException as error:
+                if isinstance(error, KeyboardInterrupt) and pressed():
+                    raise
+                self._report(owner, what, error)
+                return _FAILED
 
     def _report(self, owner: Owner, what: str, error: BaseException) -> None:
         trace = "".join(traceback.format_exception(error))
-        self.problems.append(PluginProblem(owner, f"{what}: {type(error).__name__}: {error}", trace))
+        self._add(PluginProblem(owner, f"{what}: {words_of(error)}", trace))
 
-    def _each(self, hook: str, **arguments: Any) -> Iterator[Any]:
-        """Results of one hook, plugin by plugin in order of loading; one that raises is reported and passed over."""
+    def _add(self, problem: PluginProblem) -> None:
+        self.problems.append(problem)
+        self.registry.remarks.append(str(problem))
+
+    def _each(self, hook: str, into: Callable[[Any], Any] = lambda result: result, **arguments: Any) -> Iterator[Any]:
+        """Results of one hook, plugin by plugin in order of loading; one that raises is reported and passed over.
+
+        Args:
+            hook: its name.
+            into: makes of a result what the caller needs; what it raises is the plugin's fault too.
+            arguments: by the hook's own names.
+        """
         for impl in reversed(getattr(self._manager.hook, hook).get_hookimpls()):
-            try:
-                yield impl.function(**{name: arguments[name] for name in impl.argnames})
-            except Exception as error:  # noqa: BLE001
-                self._report(self._owners[impl.plugin_name], f"{hook} failed", error)
+            given = {name: arguments[name] for name in impl.argnames}
+            call = partial(lambda function, given: into(function(**given)), impl.function, given)
+            result = self._attempt(self._owners[impl.plugin_name], f"{hook} failed", call)
+            if result is not _FAILED:
+                yield result
 
     def check_trial(self, trial: Mapping[str, Any]) -> str | None:
         """The first reason that a plugin gives to skip ``trial``, with its name, or None."""
         for impl in reversed(self._manager.hook.cnnbench_check_trial.get_hookimpls()):
-            try:
-                reason = impl.function(**({"trial": trial} if "trial" in impl.argnames else {}))
-            except Exception as error:  # noqa: BLE001
-                self._report(self._owners[impl.plugin_name], "cnnbench_check_trial failed", error)
-                continue
-            if reason:
+            call = partial(impl.function, **({"trial": trial} if "trial" in impl.argnames else {}))
+            reason = self._attempt(self._owners[impl.plugin_name], "cnnbench_check_trial failed", call)
+            if reason is not _FAILED and reason:
                 return f"{reason} ({impl.plugin_name})"
         return None
 
     def advise_arm(self, settings: Mapping[str, Any]) -> tuple[str, ...]:
         """What plugins have to say of an arm's combination of techniques."""
-        return tuple(str(line) for lines in self._each("cnnbench_advise_arm", settings=settings) for line in lines)
+        advice = self._each("cnnbench_advise_arm", lambda lines: tuple(map(str, lines)), settings=settings)
+        return tuple(line for lines in advice for line in lines)
 
     def describe_environment(self) -> dict[str, str]:
         """Facts that plugins add to the manifest; on a clash the plugin loaded first wins."""
         facts: dict[str, str] = {}
-        for answer in self._each("cnnbench_describe_environment"):
-            facts = {**{str(k): str(v) for k, v in dict(answer).items()}, **facts}
+        plain = lambda answer: {str(name): str(value) for name, value in dict(answer).items()}  # noqa: E731
+        for answer in self._each("cnnbench_describe_environment", plain):
+            facts = {**answer, **facts}
         return facts
 
     def plan_ready(self, plan: Mapping[str, Any]) -> None:

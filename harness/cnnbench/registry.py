@@ -127,9 +127,14 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 class Registry:
-    """Techniques by slot and name. Filled once by ``plugins``, then only read."""
+    """Techniques by slot and name. Filled once by ``plugins``, then only read.
+
+    Attributes:
+        remarks: why a name may be missing: what went wrong with plugins.
+    """
 
     def __init__(self) -> None:
+        self.remarks: list[str] = []
         self._entries: dict[tuple[str, str], Entry] = {}
 
     def add(self, cls: type[Any], owner: Owner) -> None:
@@ -164,9 +169,11 @@ class Registry:
         """What to say beside an unknown name: the nearest in the slot, or the slot where it does exist."""
         elsewhere = [other for other, known in self._entries if known == name]
         hint = nearest(name, self.names(slot))
-        if elsewhere and "did you mean" not in hint:
+        if "did you mean" in hint:
+            return hint
+        if elsewhere:
             return f"{name!r} belongs to slot {elsewhere[0]!r}"
-        return hint
+        return "; ".join([hint, *self.remarks[:1]] if hint else self.remarks[:1])
 
     def names(self, slot: str) -> list[str]:
         """Names in a slot, sorted."""

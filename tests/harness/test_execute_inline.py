@@ -141,8 +141,15 @@ def test_the_alarm_ends_with_the_task_and_gives_anothers_back(perform, others):
 
 
 def test_ctrl_c_goes_through(perform):
+    before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
-        perform(raiser(KeyboardInterrupt()))
+        perform(lambda *_: signal.raise_signal(signal.SIGINT))
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_technique_that_raises_keyboard_interrupt_is_not_taken_for_ctrl_c(perform):
+    (outcome,), _ = perform(raiser(KeyboardInterrupt()))
+    assert (outcome.status, outcome.reason[:17]) == ("failed", "KeyboardInterrupt")
 
 
 def test_a_run_inline_survives_what_can_be_survived(install_plugin, tiny_suite, tmp_path, capsys, request):

@@ -20,6 +20,7 @@ from cnnbench.execute import local
 from cnnbench.execute.cache import StageCache, clear_scratch, filling, write_result
 from cnnbench.execute.interface import Outcome, Task
 from cnnbench.execute.local import BEGUN, LocalExecutor
+from cnnbench.execute.process import Worker
 
 BAD = 'augmentation = {{ name = "bad_step", how = "{}" }}'
 
@@ -116,8 +117,8 @@ def test_the_table_still_prints_and_the_exit_code_tells(first):
 
 
 def test_what_a_technique_prints_stays_out_of_the_table(first):
-    assert "A technique speaks." not in first.done.stdout
-    assert "A technique speaks." in first.done.stderr
+    assert "A technique speaks." not in first.done.stdout + first.done.stderr
+    assert first.records["raises"]["details"]["partial"]["log"] == ["A technique speaks."]
 
 
 def test_no_traceback_reaches_the_terminal(first):
@@ -163,16 +164,17 @@ def with_worker(monkeypatch, life) -> LocalExecutor:
     def start(self, place):
         ours, theirs = Pipe()
         threading.Thread(target=life, args=(theirs,), daemon=True).start()
-        return local._Worker(Process(), ours, place)
+        return Worker(Process(), ours, place)
 
     monkeypatch.setattr(LocalExecutor, "_start", start)
     return LocalExecutor(1)
 
 
 def events(executor, count: int) -> list:
+    """The next outcomes."""
     found = []
     while len(found) < count:
-        found += executor.wait()
+        found += [event for event in executor.wait() if isinstance(event, Outcome)]
     return found
 
 
@@ -209,12 +211,30 @@ def test_a_task_that_overruns_ends_in_time_and_its_place_is_free_again(monkeypat
     executor.close()
 
 
-def test_a_worker_that_died_while_idle_costs_one_task_and_is_replaced(monkeypatch, tmp_path):
+def test_a_worker_that_never_comes_up_costs_its_task(monkeypatch, tmp_path):
     executor = with_worker(monkeypatch, lambda pipe: pipe.close())
     executor.submit(Task("a", {}, (), str(tmp_path / "a")))
     (lost,) = events(executor, 1)
     assert lost.status == "crashed"
     assert executor._idle == executor._busy == []
+
+
+def test_a_worker_that_died_while_idle_costs_nothing(monkeypatch, tmp_path):
+    lives = iter([1, 5])
+
+    def life(pipe):
+        for _ in range(next(lives)):
+            task = pipe.recv()
+            pipe.send(BEGUN)
+            pipe.send([Outcome(task.key, "ok")])
+        pipe.close()
+
+    executor = with_worker(monkeypatch, life)
+    for key in ("a", "b"):
+        executor.submit(Task(key, {}, (), str(tmp_path / key)))
+        assert [(one.key, one.status) for one in events(executor, 1)] == [(key, "ok")]
+    assert next(lives, None) is None
+    executor.close()
 
 
 def test_scratch_of_a_dead_worker_goes_and_that_of_others_stays(tmp_path):
@@ -234,7 +254,7 @@ def test_workers_are_bound_to_devices_and_the_first_place_is_taken_first(monkeyp
     """Three workers on two devices; what they see of the environment comes back as their outcomes' reasons."""
     begun, release = [], threading.Event()
 
-    def live(pipe, path, binding):
+    def live(pipe, binding):
         with suppress(EOFError, OSError), pipe:
             while True:
                 task = pipe.recv()
@@ -245,10 +265,10 @@ def test_workers_are_bound_to_devices_and_the_first_place_is_taken_first(monkeyp
         exitcode, pid = 0, None
 
         def __init__(self, target, args, daemon):
-            pipe, path, binding = args
-            begun.append(binding)
+            pipe, begin, _ = args
+            begun.append(begin.binding)
             own = Connection(os.dup(pipe.fileno()))  # a process would have its own: the parent closes this one
-            self.thread = threading.Thread(target=live, args=(own, path, binding), daemon=True)
+            self.thread = threading.Thread(target=live, args=(own, begin.binding), daemon=True)
 
         def start(self):
             self.thread.start()
@@ -275,10 +295,11 @@ def test_a_binding_reaches_the_worker_before_anything_looks_for_devices():
     code = (
         "import os, sys, types\n"
         "from cnnbench.execute import local\n"
+        "from cnnbench.execute.process import Start\n"
         "worker = types.ModuleType('cnnbench.execute.worker')\n"
-        "worker.main = lambda pipe, path: print(os.environ['CUDA_VISIBLE_DEVICES'], 'torch' in sys.modules)\n"
+        "worker.main = lambda *_: print(os.environ['CUDA_VISIBLE_DEVICES'], 'torch' in sys.modules)\n"
         "sys.modules[worker.__name__] = worker\n"
-        "local._live(None, [], {'CUDA_VISIBLE_DEVICES': 'GPU-b'})"
+        "local._live(None, Start(binding={'CUDA_VISIBLE_DEVICES': 'GPU-b'}), None)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["GPU-b", "False"]

@@ -11,11 +11,12 @@ import torch
 
 from cnnbench.devices import Device
 from cnnbench.errors import OutOfMemory
-from cnnbench.execute import local
-from cnnbench.execute.interface import Task
+from cnnbench.execute import local, process
+from cnnbench.execute.interface import Outcome, Placed, Task
 from cnnbench.execute.local import LocalExecutor
 from cnnbench.execute.oom import high_water_mib, kills
 from cnnbench.execute.perform import perform
+from cnnbench.execute.process import BEGUN, Worker
 from cnnbench.stages.memory import ran_out, reached_mib
 
 
@@ -98,9 +99,11 @@ def events(executor, count):
 @pytest.mark.parametrize(("counted", "status"), [(True, "oom"), (False, "crashed")])
 def test_a_worker_that_the_system_ended_for_want_of_memory(monkeypatch, tmp_path, executor, counted, status):
     count = iter([0, 1 if counted else 0])
-    monkeypatch.setattr(local, "kills", lambda: next(count))
-    monkeypatch.setattr(local, "high_water_mib", lambda pid: 99.6)
-    monkeypatch.setattr(local, "LOOK_SECONDS", 0.01)
+    for module in (local, process):
+        monkeypatch.setattr(module, "kills", lambda: next(count))
+    monkeypatch.setattr(process, "high_water_mib", lambda pid: 99.6)
+
+    begun = []
 
     class Process:
         pid, exitcode = os.getpid(), -signal.SIGKILL
@@ -116,16 +119,20 @@ def test_a_worker_that_the_system_ended_for_want_of_memory(monkeypatch, tmp_path
             pass
 
         def recv(self):
+            if not begun:
+                begun.append(True)
+                return BEGUN
+            executor._busy[0].look()
             raise EOFError
 
         def close(self):
             pass
 
-    monkeypatch.setattr(executor, "_start", lambda place: local._Worker(Process(), Pipe()))
+    monkeypatch.setattr(executor, "_start", lambda place: Worker(Process(), Pipe()))
     monkeypatch.setattr(local, "wait", lambda pipes, timeout: pipes)
     beside = (Task("b", {}, (), str(tmp_path / "b")), Task("c", {}, (), ""))
     executor.submit(Task("a", {}, (), str(tmp_path / "a"), beside=beside))
-    found = events(executor, 2)
+    found = [one for one in events(executor, 4) if isinstance(one, Outcome)]
     assert [(one.key, one.status) for one in found] == [("a", status), ("b", status)]
     if counted:
         assert found[0].reason == "out of memory: the system ended its worker process, last seen at 100 MiB"
@@ -142,7 +149,9 @@ def test_a_process_of_its_own_is_new_and_ends_with_its_task(monkeypatch, tmp_pat
     monkeypatch.setattr(executor, "_start", start)
     for name, own in (("a", False), ("b", True), ("c", False)):
         executor.submit(Task(name, {"kind": "nonsense", "threads": 1}, (), str(tmp_path / name), own_process=own))
-        assert [one.status for one in events(executor, 1)] == ["failed"]
+        placed, ended = events(executor, 2)
+        assert placed == Placed(name, "worker 1")
+        assert ended.status == "failed"
     first, own = started
     assert executor._idle == [first]
     assert not own.process.is_alive()

@@ -1,20 +1,24 @@
 """Runs tasks in this very process: for debugging, profiling and a single place.
 
-A time limit is kept by an alarm where the system has one and this is the main thread. Nothing protects the run from a
-technique that ends the process; the local executor does.
+A time limit is kept by an alarm where the system has one and this is the main thread. What a task leaves changed in the
+process is found and put back. Nothing protects the run from a technique that ends the process; the local executor does.
 """
 
 from __future__ import annotations
 
 import signal
+import tempfile
 import threading
 import time
 import traceback
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnnbench.execute.guard import Guard
 from cnnbench.execute.interface import Epoch, Outcome, Task
-from cnnbench.execute.perform import perform
+from cnnbench.execute.perform import lost, perform
+from cnnbench.interrupt import ctrl_c
 from cnnbench.stages.bench import Bench
 
 if TYPE_CHECKING:
@@ -41,8 +45,13 @@ class InlineExecutor:
             self._events.append(Epoch(key, progress))
 
         try:
-            with _alarm(task.time_limit):
-                outcomes = perform(task, self._bench, tell)
+            with _scratch() as folder, ctrl_c() as pressed, _alarm(task.time_limit):
+                try:
+                    outcomes = perform(task.absolute(), self._bench, tell, guard=Guard(Path(folder)))
+                except KeyboardInterrupt as error:
+                    if pressed():
+                        raise
+                    outcomes = [lost(one, error, time.monotonic() - began) for one in task.members if one.folder]
             self._events += outcomes
         except _OutOfTime:
             reason = f"ran longer than its time limit of {task.time_limit:g} s"
@@ -59,6 +68,11 @@ class InlineExecutor:
     def close(self) -> None:
         """Let go of the energy meter."""
         self._bench.close()
+
+
+def _scratch() -> tempfile.TemporaryDirectory[str]:
+    """A working directory for one task."""
+    return tempfile.TemporaryDirectory(prefix="cnnbench-", ignore_cleanup_errors=True)
 
 
 class _OutOfTime(BaseException):

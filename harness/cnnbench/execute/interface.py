@@ -7,7 +7,8 @@ it included), whatever became of it. ``execute.perform.perform`` does a task and
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import os
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
@@ -45,6 +46,15 @@ class Task:
     def members(self) -> tuple[Task, ...]:
         """Itself and those beside it."""
         return (self, *self.beside)
+
+    def absolute(self) -> Task:
+        """The same with folders that mean the same in any working directory."""
+        return replace(
+            self,
+            inputs=tuple(os.path.abspath(path) for path in self.inputs),  # noqa: PTH100 - text, as it was
+            folder=self.folder and os.path.abspath(self.folder),  # noqa: PTH100
+            beside=tuple(one.absolute() for one in self.beside),
+        )
 
 
 @dataclass(frozen=True)

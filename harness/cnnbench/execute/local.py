@@ -9,30 +9,37 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import signal
-import sys
 import threading
 import time
-from contextlib import suppress
-from dataclasses import dataclass, replace
-from multiprocessing.connection import Connection, wait
+from dataclasses import replace
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnbench.execute.cache import clear_scratch
-from cnnbench.execute.interface import Epoch, Outcome, Status, Task
-from cnnbench.execute.oom import high_water_mib, kills
+from cnnbench.execute.children import descendants, end_all
+from cnnbench.execute.interface import Epoch, Outcome, Placed, Status, Task
+from cnnbench.execute.oom import kills, margin_mib
+from cnnbench.execute.process import BEGUN, LEAVING, LOOK_SECONDS, Loading, Start, Worker, start, with_log
+from cnnbench.execute.room import free_mib
+from cnnbench.text import duration
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from multiprocessing.process import BaseProcess
+    from collections.abc import Callable, Mapping, Sequence
+    from multiprocessing.connection import Connection
 
-BEGUN = "begun"
-"""A worker says so when it takes up a task: its time limit counts from there, not from the worker's own start."""
+    Event = Outcome | Epoch | Placed
+
 GRACE_SECONDS = 1.0
 """How long an idle worker may take to end by itself before it is killed."""
-LOOK_SECONDS = 1.0
-"""How often the memory of busy workers is looked at: what was reached should be known if the system ends one."""
+START_SECONDS = 300.0
+"""How long a worker may take to come up; most of it is the import of torch and of plugins."""
+IDLE_SECONDS = 600.0
+"""How long a task may use no CPU time before it is taken for one that never ends."""
+FLOOD_SECONDS = 0.005
+"""How long a worker whose output fills its pipe waits for it to be read."""
 
 
 class LocalExecutor:
@@ -44,47 +51,58 @@ class LocalExecutor:
         places: number of workers.
         bindings: environment variables that bind a worker to a device of its own, for each device; workers share them
             evenly. None: they see what this process sees.
+        free: the machine's free memory in MiB.
     """
 
-    def __init__(self, places: int, bindings: Sequence[Mapping[str, str]] = ()) -> None:
+    def __init__(
+        self, places: int, bindings: Sequence[Mapping[str, str]] = (), free: Callable[[], float] = free_mib
+    ) -> None:
         self.places = places
+        self._free = free
+        self._margin = margin_mib(free())
         self._bindings = bindings or ({},)
         # A fork server imports torch once; each worker, and each replacement, starts from there at once.
         method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
         self._context: Any = multiprocessing.get_context(method)
         if method == "forkserver":
             self._context.set_forkserver_preload(["cnnbench.execute.worker"])
-        self._idle: list[_Worker] = []
-        self._busy: list[_Worker] = []
+        self._idle: list[Worker] = []
+        self._busy: list[Worker] = []
+        self._without: dict[str, str] = {}
+        self._looked, self._every = 0.0, LOOK_SECONDS
 
     def submit(self, task: Task) -> None:
         """Hand the task to the idle worker of the first free place, or to a new one there."""
+        task = task.absolute()
         place = min(set(range(self.places)) - {worker.place for worker in self._busy})
         worker = next((w for w in self._idle if w.place == place and not task.own_process), None)
         if worker is None:
             worker = self._start(place)
         else:
             self._idle.remove(worker)
-        worker.take(task)
         self._busy.append(worker)
-        with suppress(OSError):  # it died while idle: ``wait`` finds its pipe closed
-            worker.pipe.send(task)
+        worker.take(task)
 
-    def wait(self) -> Sequence[Outcome | Epoch]:
+    def wait(self) -> Sequence[Event]:
         """Block until a worker said something, died, or overran its time limit."""
-        events: list[Outcome | Epoch] = []
+        events: list[Event] = []
         while not events and self._busy:
             now = time.monotonic()
-            timeout = min([LOOK_SECONDS, *(max(0.0, w.deadline - now) for w in self._busy if w.deadline is not None)])
-            ready = set(wait([w.pipe for w in self._busy], timeout))
+            flooded = any(worker.words.full for worker in self._busy)
+            timeout = min(
+                [
+                    FLOOD_SECONDS if flooded else self._every,
+                    *(max(0.0, w.deadline - now) for w in self._busy if w.deadline is not None),
+                ]
+            )
+            outputs = [w.words.pipe for w in self._busy if w.words.pipe is not None and not w.words.full]
+            ready = set(wait([*(w.pipe for w in self._busy), *outputs], timeout))
             for worker in list(self._busy):
-                worker.look()
+                if worker.words.full or worker.words.pipe in ready:
+                    worker.words.read()
                 if worker.pipe in ready:
                     events += self._receive(worker)
-                if worker in self._busy and worker.deadline is not None and time.monotonic() >= worker.deadline:
-                    assert worker.task is not None
-                    reason = f"ran longer than its time limit of {worker.task.time_limit:g} s"
-                    events += self._lost(worker, "timeout", reason)
+            events += self._look()
         return events
 
     def close(self) -> None:
@@ -98,97 +116,137 @@ class LocalExecutor:
             worker.kill()
         self._idle, self._busy = [], []
 
-    def _start(self, place: int) -> _Worker:
-        ours, theirs = self._context.Pipe()
-        binding = dict(self._bindings[place % len(self._bindings)])
-        process = self._context.Process(target=_live, args=(theirs, list(sys.path), binding), daemon=False)
+    def _start(self, place: int) -> Worker:
         if self._context.get_start_method() == "forkserver":
             _ensure_fork_server()
-        process.start()
-        theirs.close()
-        return _Worker(process, ours, place)
+        return start(self._context, _live, place, self._bindings[place % len(self._bindings)], dict(self._without))
 
-    def _receive(self, worker: _Worker) -> Sequence[Outcome | Epoch]:
+    def _receive(self, worker: Worker) -> Sequence[Event]:
         try:
-            event: list[Outcome] | Epoch | str = worker.pipe.recv()
+            event: list[Outcome] | Epoch | Loading | str = worker.pipe.recv()
         except (EOFError, OSError):
             worker.process.join()
             return self._died(worker)
-        if isinstance(event, str):
-            worker.began = time.monotonic()
-            return []
-        if isinstance(event, Epoch):
-            return [event]
+        match event:
+            case Epoch():
+                return [event]
+            case Loading():
+                worker.loading = event.plugin
+                return []
+            case str():
+                if event == BEGUN:
+                    return self._begun(worker)
+                worker.leaving |= event == LEAVING
+                return []
         assert worker.task is not None
+        worker.words.drain()
         self._busy.remove(worker)
-        if worker.task.own_process:
+        if worker.task.own_process or worker.leaving:
             worker.pipe.close()  # it ends by itself
             worker.process.join(GRACE_SECONDS)
             worker.kill()
         else:
             worker.task = None
             self._idle.append(worker)
-        return event
+        return [one if one.status == "ok" else with_log(one, worker.words) for one in event]
 
-    def _died(self, worker: _Worker) -> list[Outcome]:
+    def _begun(self, worker: Worker) -> Sequence[Placed]:
+        assert worker.task is not None
+        worker.began, worker.loading, worker.up = time.monotonic(), None, True
+        device = ", ".join(self._bindings[worker.place % len(self._bindings)].values())
+        where = f"worker {worker.place + 1}" + (f" on GPU {device}" if device else "")
+        return [Placed(one.key, where) for one in worker.task.members if one.folder]
+
+    def _look(self) -> Sequence[Outcome]:
+        """End what is overdue; from time to time, what will not end by itself, and what takes the last memory."""
+        now = time.monotonic()
+        ended: list[Outcome] = []
+        for worker in list(self._busy):
+            if worker.deadline is not None and now >= worker.deadline:
+                assert worker.task is not None
+                ended += self._overdue(worker, f"ran longer than its time limit of {worker.task.time_limit:g} s")
+        if now < self._looked + self._every:
+            return ended
+        self._looked = now
+        for worker in list(self._busy):
+            worker.look()
+            if worker.began is None and now >= worker.handed + START_SECONDS:
+                ended += self._not_up(worker, f"its worker process did not come up within {duration(START_SECONDS)}")
+            elif worker.began is not None and worker.idle_seconds >= IDLE_SECONDS:
+                reason = f"used no CPU time for {duration(IDLE_SECONDS)}: it waits for what does not come"
+                ended += self._overdue(worker, reason)
+        return ended or self._spare_memory()
+
+    def _spare_memory(self) -> Sequence[Outcome]:
+        """End the largest worker, if the machine is about to have no memory left and that would help."""
+        free = self._free()
+        self._every = LOOK_SECONDS / 10 if free < 4 * self._margin else LOOK_SECONDS
+        if free >= self._margin or not self._busy:
+            return []
+        worker = max(self._busy, key=lambda one: one.held_mib)
+        held = worker.held_mib
+        if held < self._margin:
+            return []  # whoever has the memory, it is not this run
+        beside = f" beside {len(self._busy) - 1} others" if len(self._busy) > 1 else ""
+        reason = (
+            f"out of memory: its worker process held {held:,.0f} MiB{beside} when the machine had {free:,.0f} MiB "
+            "left, and was ended before the system would"
+        )
+        worker.say_where()
+        return [_with_peak(one, held) for one in self._lost(worker, "oom", reason)]
+
+    def _overdue(self, worker: Worker, reason: str) -> Sequence[Outcome]:
+        worker.say_where()
+        return self._lost(worker, "timeout", reason)
+
+    def _died(self, worker: Worker) -> Sequence[Outcome]:
         code = worker.process.exitcode
+        worker.words.drain()
         if code == -signal.SIGKILL and kills() > worker.kills_before:
             reached = "" if worker.peak_mib is None else f", last seen at {worker.peak_mib:,.0f} MiB"
             outcomes = self._lost(worker, "oom", f"out of memory: the system ended its worker process{reached}")
-            return [replace(one, result={"details": {"peak_mib": worker.peak_mib}}) for one in outcomes]
+            return [_with_peak(one, worker.peak_mib) for one in outcomes]
+        if worker.began is None:
+            return self._again(worker) if worker.up else self._not_up(worker, _cause_of_death(code))
         return self._lost(worker, "crashed", _cause_of_death(code))
 
-    def _lost(self, worker: _Worker, status: Status, reason: str) -> list[Outcome]:
-        """End a worker; the outcomes of all that it was to do."""
+    def _not_up(self, worker: Worker, reason: str) -> Sequence[Outcome]:
+        """A worker that did not come up: another takes its task, without the plugin that it could not import."""
+        plugin = worker.loading
+        if plugin is None or plugin in self._without:
+            return self._lost(worker, "crashed", reason)
+        self._without[plugin] = f"plugin {plugin!r} is left out, for while a worker imported it {reason}"
+        return self._again(worker)
+
+    def _again(self, worker: Worker) -> Sequence[Outcome]:
+        """Hand the task of a worker that never began it to a new one."""
         assert worker.task is not None
+        task = worker.task
+        self._lost(worker, "crashed", "")
+        again = self._start(worker.place)
+        self._busy.append(again)
+        again.take(task)
+        return []
+
+    def _lost(self, worker: Worker, status: Status, reason: str) -> list[Outcome]:
+        """End a worker; the outcomes of all that it was to do."""
+        outcomes = worker.outcomes(status, reason)
         worker.kill()
         self._busy.remove(worker)
-        seconds = 0.0 if worker.began is None else time.monotonic() - worker.began
-        return [Outcome(one.key, status, reason, seconds=seconds) for one in worker.task.members if one.folder]
+        return outcomes
 
 
-@dataclass
-class _Worker:
-    process: BaseProcess
-    pipe: Connection[Any, Any]
-    place: int = 0
-    task: Task | None = None
-    began: float | None = None
-    peak_mib: float | None = None
-    kills_before: int = 0
-
-    def take(self, task: Task) -> None:
-        """Make a task its own."""
-        self.task, self.began, self.peak_mib, self.kills_before = task, None, None, kills()
-
-    def look(self) -> None:
-        """Note the memory that it has reached."""
-        if self.process.pid is not None and (reached := high_water_mib(self.process.pid)) is not None:
-            self.peak_mib = reached
-
-    @property
-    def deadline(self) -> float | None:
-        """When its task is overdue, on the monotonic clock."""
-        limit = self.task.time_limit if self.task else None
-        return None if limit is None or self.began is None else self.began + limit
-
-    def kill(self) -> None:
-        """End the process whatever it is doing, and remove what it had half done."""
-        self.pipe.close()
-        if self.process.is_alive():
-            self.process.kill()
-        self.process.join()
-        if self.task is not None and self.process.pid is not None:
-            for one in (member for member in self.task.members if member.folder):
-                clear_scratch(Path(one.folder), self.process.pid)
+def _with_peak(outcome: Outcome, peak_mib: float | None) -> Outcome:
+    details = {**outcome.result.get("details", {}), "peak_mib": peak_mib}
+    return replace(outcome, result={**outcome.result, "details": details})
 
 
-def _live(pipe: Connection[Any, Any], path: list[str], binding: Mapping[str, str]) -> None:
+def _live(pipe: Connection[Any, Any], begin: Start, output: Connection[Any, Any] | None) -> None:
     """A worker process from its start to its end. The parent must not import this: torch takes seconds."""
-    os.environ.update(binding)  # before anything looks for devices
+    os.environ.update(begin.binding)  # before anything looks for devices
     from cnnbench.execute.worker import main
 
-    main(pipe, path)
+    main(pipe, begin, output)
 
 
 def _ensure_fork_server() -> None:
@@ -220,10 +278,10 @@ def _cause_of_death(exitcode: int | None) -> str:
         except ValueError:
             name = f"signal {-exitcode}"
         return f"its worker process was ended by {name}{_MEANING.get(name, '')}"
-    return f"its worker process ended by itself with exit code {exitcode}"
+    return f"its worker process ended by itself with exit code {exitcode} (os._exit, or exit in compiled code)"
 
 
-def end_with_parent(pipe: Connection[Any, Any], inbox: Any) -> None:
+def end_with_parent(pipe: Connection[Any, Any], inbox: Any, folder: str) -> None:
     """Pass tasks from the pipe to the inbox; when the parent is gone, end this process, in mid-task too."""
 
     def listen() -> None:
@@ -232,8 +290,10 @@ def end_with_parent(pipe: Connection[Any, Any], inbox: Any) -> None:
             try:
                 task = pipe.recv()
             except (EOFError, OSError):
+                end_all(descendants(os.getpid()))
                 for one in (member for member in (task.members if task else ()) if member.folder):
                     clear_scratch(Path(one.folder), os.getpid())
+                shutil.rmtree(folder, ignore_errors=True)
                 os._exit(0)
             inbox.put(task)
 

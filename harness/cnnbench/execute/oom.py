@@ -1,4 +1,4 @@
-"""What Linux tells of a process that it ended for want of memory. Elsewhere nothing is known."""
+"""Want of memory: what Linux tells of a process that it ended for it (others tell nothing), and when it is near."""
 
 from __future__ import annotations
 
@@ -24,6 +24,15 @@ def high_water_mib(process: int, root: Path = _ROOT) -> float | None:
     """The most memory that a running process has held, in MiB; None where that can't be read."""
     value = _count(root / f"proc/{process}/status", "VmHWM:")
     return value / 1024 if value else None
+
+
+def margin_mib(free: float) -> float:
+    """How little free memory is too little: a twentieth of what there was, 128 MiB to 2 GiB.
+
+    Args:
+        free: the machine's free memory before anything runs, in MiB.
+    """
+    return min(2048.0, max(128.0, free / 20))
 
 
 def _count(file: Path, name: str) -> int:

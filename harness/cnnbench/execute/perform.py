@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 import traceback
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from cnnbench.errors import CnnbenchError, Diverged, OutOfMemory, Unsupported
-from cnnbench.execute.cache import filling, write_result
+from cnnbench.errors import CnnbenchError, Diverged, OutOfMemory, Unsupported, words_of
+from cnnbench.execute.cache import CacheError, filling, write_result
+from cnnbench.execute.guard import Guard
 from cnnbench.execute.interface import Outcome, Status, Task
 from cnnbench.stages.bench import MODEL
 from cnnbench.stages.memory import ran_out
@@ -28,57 +30,99 @@ _TORCH = Path(torch.__file__).parent
 def perform(
     task: Task,
     bench: Bench,
-    tell: Callable[[Mapping[str, Any]], None],
+    tell: Callable[..., None],
     faults: tuple[type[BaseException], ...] = (Exception, SystemExit),
+    guard: Guard | None = None,
 ) -> list[Outcome]:
     """Run a stage, or several that are measured together, and keep the results.
 
     Args:
         task: what to do.
         bench: this process's data, device and meters.
-        tell: called with the progress of each epoch.
+        tell: called with the progress of each epoch, and with the stage's key after it where stages are trained
+            together.
         faults: what costs the task alone; anything else that is raised goes through.
+        guard: this process's; where it is spoiled afterwards, the process must take no further task.
     """
+    guard = guard or Guard()
     if task.spec["kind"] in TOGETHER:
-        return _together(task, bench, faults)
+        return _together(task, bench, faults, guard)
+    if task.beside:
+        return _trained_together(task, bench, tell, faults, guard)
     began = time.perf_counter()
     try:
         with filling(Path(task.folder)) as scratch:
-            result = bench.run(task.spec, [Path(path) for path in task.inputs], scratch, tell)
+            with guard.around(task.spec) as left:
+                result = bench.run(task.spec, [Path(path) for path in task.inputs], scratch, tell)
+            result = left.noted(result)
             write_result(scratch, result)
     except faults as error:  # a technique is another's code: anything may come out
-        return [_lost(task, error, time.perf_counter() - began)]
+        return [lost(task, error, time.perf_counter() - began)]
     return [Outcome(task.key, "ok", result=result, seconds=time.perf_counter() - began)]
 
 
-def _together(task: Task, bench: Bench, faults: tuple[type[BaseException], ...]) -> list[Outcome]:
+def _together(task: Task, bench: Bench, faults: tuple[type[BaseException], ...], guard: Guard) -> list[Outcome]:
     """Measure a task and those beside it; what one of them does wrong costs itself alone."""
     began = time.perf_counter()
     recorded = [one for one in task.members if one.folder]
     members = [Member(one.key, one.spec, Path(one.inputs[-1]) / MODEL) for one in task.members]
     try:
-        found = bench.measure(members, faults)
+        with guard.around(task.spec) as left:
+            found = bench.measure(members, faults)
     except faults as error:
         seconds = (time.perf_counter() - began) / len(recorded)
-        return [_lost(one, error, seconds) for one in recorded]
+        return [lost(one, error, seconds) for one in recorded]
     seconds = (time.perf_counter() - began) / len(recorded)  # they took turns: each is charged its share
+    if left.spoiled is not None and len(recorded) > 1:  # by whom is not known: each is to be measured by itself
+        return [Outcome(one.key, "crashed", left.spoiled, seconds=seconds) for one in recorded]
     outcomes = []
     for one in recorded:
         result = found[one.key]
         if isinstance(result, BaseException):
-            outcomes.append(_lost(one, result, seconds))
+            outcomes.append(lost(one, result, seconds))
             continue
         try:
+            result = left.noted(result) if len(recorded) == 1 else result
             with filling(Path(one.folder)) as scratch:
                 write_result(scratch, {"notes": [], **result, "seconds": seconds})
         except faults as error:
-            outcomes.append(_lost(one, error, seconds))
+            outcomes.append(lost(one, error, seconds))
         else:
             outcomes.append(Outcome(one.key, "ok", result={**result, "seconds": seconds}, seconds=seconds))
     return outcomes
 
 
-def _lost(task: Task, error: BaseException, seconds: float) -> Outcome:
+def _trained_together(
+    task: Task, bench: Bench, tell: Callable[..., None], faults: tuple[type[BaseException], ...], guard: Guard
+) -> list[Outcome]:
+    """Train the seeds of one arm in one loop; those for which that can't be done train here by themselves."""
+
+    def teller(key: str) -> Callable[[Mapping[str, Any]], None]:
+        return lambda progress: tell(progress, key)
+
+    with guard.around(task.spec) as left:
+        trained = bench.train_together({one.key: (one.spec, teller(one.key)) for one in task.members}, faults)
+    if left.spoiled is not None:  # by which seed is not known: each is to be trained by itself
+        return [Outcome(one.key, "crashed", left.spoiled) for one in task.members]
+    outcomes = []
+    for one in task.members:
+        keep = trained.pop(one.key)
+        if isinstance(keep, str):
+            alone = replace(one, spec={**one.spec, "apart": keep}, beside=())
+            outcomes += perform(alone, bench, teller(one.key), faults, guard)
+            continue
+        try:
+            with filling(Path(one.folder)) as scratch:
+                result = left.noted(keep(scratch))
+                write_result(scratch, result)
+        except faults as error:
+            outcomes.append(lost(one, error, 0.0))
+        else:
+            outcomes.append(Outcome(one.key, "ok", result=result, seconds=result["seconds"]))
+    return outcomes
+
+
+def lost(task: Task, error: BaseException, seconds: float) -> Outcome:
     """The outcome of a task that raised."""
 
     def outcome(status: Status, reason: str, trace: str | None = None, **more: Any) -> Outcome:
@@ -92,6 +136,8 @@ def _lost(task: Task, error: BaseException, seconds: float) -> Outcome:
             return outcome("skipped", str(error))
         case OutOfMemory():
             return outcome("oom", str(error), trace, result={"details": {"peak_mib": error.peak_mib}})
+        case CacheError():
+            return outcome("failed", str(error), cache="removed" if error.removed else "unusable")
         case CnnbenchError():
             return outcome("failed", str(error))
         case _ if ran_out(error):
@@ -102,10 +148,6 @@ def _lost(task: Task, error: BaseException, seconds: float) -> Outcome:
 
 def _one_line(error: BaseException) -> str:
     """What was raised and where: the innermost line that is not torch's own."""
-    try:
-        text = " ".join(str(error).split())
-    except Exception:  # noqa: BLE001 - the text of another's exception is another's code too
-        text = ""
-    what = f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
+    what = words_of(error)
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not Path(f.filename).is_relative_to(_TORCH)]
     return f"{what} ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else what

@@ -2,52 +2,94 @@
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import os
 import queue
 import signal
 import sys
 import threading
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch._dynamo  # noqa: F401 - optimizers import it at first use: better once, in the fork server
 
 import cnnbench.stages.bench  # noqa: F401 - the fork server imports torch and the stages through here, once
+from cnnbench.execute.guard import Guard
 from cnnbench.execute.interface import Epoch, Task
+from cnnbench.execute.process import BEGUN, DUMP, LEAVING, Loading, Start
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from multiprocessing.connection import Connection
 
 
-def main(pipe: Connection[Any, Any], path: list[str]) -> None:
+def main(pipe: Connection[Any, Any], begin: Start, output: Connection[Any, Any] | None) -> None:
     """Serve tasks from ``pipe``.
 
     Args:
         pipe: the parent's tasks come in; epochs and outcomes go out.
-        path: the parent's ``sys.path``, so that techniques are found here as they were there.
+        begin: what the parent says.
+        output: where stdout and stderr go.
     """
-    from cnnbench.execute.local import BEGUN, end_with_parent
+    from cnnbench.execute.children import end_leftovers
+    from cnnbench.execute.local import end_with_parent
     from cnnbench.execute.perform import perform
     from cnnbench.plugins import PluginHost
     from cnnbench.stages.bench import Bench
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-    os.dup2(2, 1)  # what a technique prints must not end up in the table that stdout is redirected for
-    sys.path[:] = path
-    _keep_progress_bars_local()
+    _settle(begin, output)
     inbox: queue.SimpleQueue[Task] = queue.SimpleQueue()
-    end_with_parent(pipe, inbox)
-    bench = Bench(PluginHost.discover().registry)
+    end_with_parent(pipe, inbox, begin.folder)
+    host = PluginHost.discover(begin.without, lambda plugin: pipe.send(Loading(plugin)))
+    bench = Bench(host.registry)
+    guard = Guard(Path(begin.folder))
+    own = os.getpid()
     gc.freeze()  # what torch has made on import stays for good: a collection, and memory takes one, need not look at it
-    while True:
+    spoiled = False
+    while not spoiled:
         task = inbox.get()
         pipe.send(BEGUN)
 
         def tell(progress: Mapping[str, Any], key: str = task.key) -> None:
+            if os.getpid() != own:  # a child that a technique forked, which must not speak for its parent
+                os._exit(0)
             pipe.send(Epoch(key, progress))
 
-        pipe.send(perform(task, bench, tell, faults=(BaseException,)))
+        outcomes = perform(task, bench, tell, (BaseException,), guard)
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError, AttributeError):
+                stream.flush()
+        spoiled = guard.spoiled
+        if spoiled:
+            pipe.send(LEAVING)
+        pipe.send(outcomes)
+    end_leftovers()
+
+
+def _settle(begin: Start, output: Connection[Any, Any] | None) -> None:
+    """Become a process of one's own: group, output, working directory, and children's children too."""
+    from cnnbench.execute.children import adopt_orphans
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    if hasattr(os, "setsid"):
+        os.setsid()
+    adopt_orphans()
+    with suppress(OSError):  # where the system runs out of memory all the same, it should end this process first
+        Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
+    if output is None:
+        os.dup2(2, 1)  # what a technique prints must not end up in the table that stdout is redirected for
+    else:
+        for stream in (1, 2):
+            os.dup2(output.fileno(), stream)
+        output.close()
+    faulthandler.enable(file=2, all_threads=True)
+    if DUMP is not None:
+        faulthandler.register(DUMP, file=2, all_threads=True)
+    sys.path[:] = begin.path
+    os.chdir(begin.folder)
+    _keep_progress_bars_local()
 
 
 def _keep_progress_bars_local() -> None:

@@ -1,0 +1,145 @@
+"""Keeps what one task does to its process from the next: found after a task, told of, and put back.
+
+What can be put back for sure is a note in the record. What may have spread before it was put back (torch's functions
+replaced by others) fails the trial, and the process is worth no further task: ``Guard.spoiled`` says so.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import warnings
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from cnnbench.errors import TrialError
+from cnnbench.execute.children import below, end_leftovers
+from cnnbench.execute.patches import Names
+from cnnbench.execute.state import PARTS, generators, seed_all, set_generators
+from cnnbench.seeds import Streams
+from cnnbench.text import listed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+
+class Spoiled(TrialError):  # noqa: N818 - reads as what happened
+    """A technique changed what every task of the process goes through."""
+
+
+@dataclass
+class Findings:
+    """What a task left changed; known once its block has ended.
+
+    Attributes:
+        notes: what was put back, a sentence each.
+        spoiled: what can't be put back for sure; None where there is nothing.
+    """
+
+    notes: list[str] = field(default_factory=list)
+    spoiled: str | None = None
+
+    def noted(self, result: dict[str, Any]) -> dict[str, Any]:
+        """A stage's result with the notes.
+
+        Raises:
+            Spoiled: it is worth nothing.
+        """
+        if self.spoiled is not None:
+            raise Spoiled(self.spoiled)
+        return {**result, "notes": [*result.get("notes", ()), *self.notes]} if self.notes else result
+
+
+class Guard:
+    """Watches the tasks of one process.
+
+    Args:
+        folder: an empty one, the working directory of every task: what a task writes there is removed. None: tasks run
+            where the process does, and files stay.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.spoiled = False
+        self._folder = folder
+        self._process = os.getpid()
+
+    @contextmanager
+    def around(self, spec: Mapping[str, Any]) -> Iterator[Findings]:
+        """Watch one task.
+
+        Args:
+            spec: the task's plain data: its seed and family start the global random generators.
+        """
+        found = Findings()
+        outside, states = os.getcwd(), generators()  # noqa: PTH109
+        if self._folder is not None:
+            os.chdir(self._folder)
+        before, names, running = [part.read() for part in PARTS], Names(), below()
+        with warnings.catch_warnings():
+            filters = list(warnings.filters)
+            seed_all(Streams(spec.get("seed", 0), f"{spec.get('family', '')}/global"))
+            try:
+                yield found
+            finally:
+                if os.getpid() != self._process:  # a child that a technique forked, which must not go on as its parent
+                    os._exit(0)
+                self._put_back(found, before, names)
+                if blanket := [one for one in warnings.filters if one not in filters and _catches_all(one)]:
+                    found.notes.append(
+                        f"a technique changed the warnings filters ({blanket[0][0]} for all); they were put back"
+                    )
+                if ended := end_leftovers(running):
+                    found.notes.append(f"a technique left processes running ({listed(ended, 5)}); they were ended")
+                self._clear(found)
+                set_generators(states)
+                with suppress(OSError):
+                    os.chdir(outside)
+
+    def _put_back(self, found: Findings, before: list[Any], names: Names) -> None:
+        """Set what a task left changed to what it was."""
+        lasting = []
+        for part, value in zip(PARTS, before, strict=True):
+            after = part.read()
+            if after == value:
+                continue
+            if part.write is not None:
+                part.write(value)
+            if part.write is not None and part.read() == value:
+                found.notes.append(f"a technique changed {part.told(value, after)}; it was put back")
+            else:
+                lasting.append(part.told(value, after))
+        replaced = names.put_back()  # last: torch.Storage goes with the default dtype
+        if replaced:
+            found.spoiled = (
+                f"a technique replaced {listed(replaced, 3)}, which all trials of a worker process share: "
+                "let it subclass or wrap in place of that"
+            )
+        elif lasting:
+            found.spoiled = f"a technique changed {listed(lasting)} for the whole process, which can't be put back"
+        self.spoiled |= found.spoiled is not None
+
+    def _clear(self, found: Findings) -> None:
+        """Empty the working directory."""
+        if self._folder is None:
+            return
+        written = sorted(os.listdir(self._folder))  # noqa: PTH208 - names alone
+        for name in written:
+            path = self._folder / name
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                with suppress(OSError):
+                    path.unlink()
+        if written:
+            found.notes.append(
+                f"a technique wrote into the working directory ({listed(written, 5)}), "
+                "which is each worker's own and was emptied"
+            )
+
+
+def _catches_all(entry: tuple[Any, ...]) -> bool:
+    """Whether a warnings filter is for everything: libraries add narrower ones as they are imported."""
+    _, message, category, module, line = entry
+    return message is None and module is None and line == 0 and category is Warning

@@ -1,0 +1,203 @@
+"""What a process holds that every task shares: read before a task, compared and put back after it.
+
+Each ``Part`` is one such thing. What has no way back (``write`` is None) makes the process unfit for further tasks.
+"""
+
+from __future__ import annotations
+
+import gc
+import locale
+import os
+import random
+import signal
+import sys
+import threading
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.overrides import _get_current_function_mode_stack
+from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
+
+from cnnbench.text import listed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from cnnbench.seeds import Streams
+
+
+_SHOWN = (bool, int, torch.dtype, torch.device)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One thing that tasks share.
+
+    Attributes:
+        name: for people.
+        read: its value; nothing that a task does later changes what was read.
+        write: sets it; None where nothing can.
+    """
+
+    name: str
+    read: Callable[[], Any]
+    write: Callable[[Any], object] | None
+
+    def told(self, before: Any, after: Any) -> str:
+        """What changed, in a few words."""
+        if isinstance(before, dict):
+            names = sorted(str(key) for key in before.keys() | after.keys() if before.get(key) != after.get(key))
+            return f"{self.name} ({listed(names, 5)})"
+        return f"{self.name} ({before} to {after})" if isinstance(before, _SHOWN) else self.name
+
+
+def _environment(wanted: Mapping[str, str]) -> None:
+    for name in os.environ.keys() - wanted.keys():
+        del os.environ[name]
+    for name, value in wanted.items():
+        if os.environ.get(name) != value:
+            os.environ[name] = value
+
+
+def _default_device(wanted: torch.device) -> None:
+    torch.set_default_device(None if wanted.type == "cpu" else wanted)  # type: ignore[no-untyped-call]
+
+
+def _folder() -> str | None:
+    try:
+        return os.getcwd()  # noqa: PTH109 - text, and None where it was removed
+    except OSError:
+        return None
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _handlers() -> dict[str, Any]:
+    """Python's signal handlers; only the main thread may set them."""
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    return {number.name: signal.getsignal(number) for number in signal.Signals}
+
+
+def _handle(wanted: Mapping[str, Any]) -> None:
+    for name, handler in wanted.items():
+        number = signal.Signals[name]
+        if handler is not None and signal.getsignal(number) != handler:
+            signal.signal(number, handler)
+
+
+def _cores() -> frozenset[int]:
+    return frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else frozenset()
+
+
+def _bind(wanted: frozenset[int]) -> None:
+    if wanted:
+        os.sched_setaffinity(0, wanted)
+
+
+_HOOKED = tuple(map(import_module, ("torch.nn.modules.module", "torch.optim.optimizer")))
+
+
+def _hooks() -> dict[str, Any]:
+    """Hooks on every module and every optimizer."""
+    return {
+        name: dict(value)
+        for home in _HOOKED
+        for name, value in vars(home).items()
+        if name.startswith("_global_") and isinstance(value, dict)
+    }
+
+
+def _hook(wanted: Mapping[str, Any]) -> None:
+    for home in _HOOKED:
+        for name in wanted.keys() & vars(home).keys():
+            table = vars(home)[name]
+            table.clear()
+            table.update(wanted[name])
+
+
+def _modes() -> list[Any]:
+    """Modes that stand between Python and torch's operations, and gradient bookkeeping that was not left."""
+    entered = [*_get_current_function_mode_stack(), *_get_current_dispatch_mode_stack()]
+    return [torch.is_inference_mode_enabled(), *map(id, entered)]
+
+
+def _deterministic(wanted: tuple[bool, bool]) -> None:
+    torch.use_deterministic_algorithms(wanted[0], warn_only=wanted[1])
+
+
+def _attribute(home: Any, name: str) -> Part:
+    words = f"{home.__name__}.{name}"
+    return Part(words, lambda: getattr(home, name), lambda value: setattr(home, name, value))
+
+
+_Cudnn: Any = torch.backends.cudnn
+
+PARTS: tuple[Part, ...] = (
+    Part("torch's default dtype", torch.get_default_dtype, torch.set_default_dtype),
+    Part("torch's default device", torch.get_default_device, _default_device),
+    Part("torch's gradient mode", torch.is_grad_enabled, torch.set_grad_enabled),
+    Part("torch's number of threads", torch.get_num_threads, torch.set_num_threads),
+    Part("torch's number of threads between operations", torch.get_num_interop_threads, None),
+    Part("torch's anomaly detection", torch.is_anomaly_enabled, torch.set_anomaly_enabled),
+    Part(
+        "torch's deterministic algorithms",
+        lambda: (torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()),
+        _deterministic,
+    ),
+    Part(
+        "torch's precision of matrix products",
+        torch.get_float32_matmul_precision,
+        torch.set_float32_matmul_precision,
+    ),
+    *(_attribute(_Cudnn, name) for name in ("enabled", "benchmark", "deterministic")),
+    Part(
+        "torch's autocast on CPU",
+        lambda: torch.is_autocast_enabled("cpu"),
+        lambda on: torch.set_autocast_enabled("cpu", on),
+    ),
+    Part("hooks on every module or optimizer", _hooks, _hook),
+    Part("modes around torch's operations", _modes, None),
+    Part("the environment", lambda: dict(os.environ), _environment),
+    Part("the working directory", _folder, lambda path: os.chdir(path) if path else None),
+    Part("the umask", _umask, os.umask),
+    Part("sys.path", lambda: list(sys.path), lambda path: sys.path.__setitem__(slice(None), path)),
+    *(_attribute(sys, name) for name in ("stdin", "stdout", "stderr", "excepthook")),
+    Part("the recursion limit", sys.getrecursionlimit, sys.setrecursionlimit),
+    Part("signal handlers", _handlers, _handle),
+    Part("the cores that it may use", _cores, _bind),
+    Part("garbage collection", gc.isenabled, lambda on: gc.enable() if on else gc.disable()),
+    Part("NumPy's handling of errors", np.geterr, lambda kinds: np.seterr(**kinds)),
+    Part("the locale", lambda: locale.setlocale(locale.LC_ALL), lambda name: locale.setlocale(locale.LC_ALL, name)),
+)
+"""In the order in which they are put back: a mode of torch's default device is gone before modes are looked at."""
+
+
+def seed_all(streams: Streams) -> None:
+    """Start the global generators of Python, NumPy and torch (CPU) from streams of the trial's own.
+
+    Techniques should draw from what they are handed. Those that draw from a global generator all the same then draw
+    alike in every run, whatever ran before in the process.
+    """
+    random.seed(streams.number("python"))
+    np.random.seed(streams.number("numpy") % 2**32)
+    torch.random.default_generator.manual_seed(streams.number("torch"))
+
+
+def generators() -> tuple[Any, ...]:
+    """The states of the global generators."""
+    return random.getstate(), np.random.get_state(), torch.random.get_rng_state()
+
+
+def set_generators(states: tuple[Any, ...]) -> None:
+    """Put them back."""
+    random.setstate(states[0])
+    np.random.set_state(states[1])
+    torch.random.set_rng_state(states[2])
