@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cnnbench.costs import Costs, Work
+from cnnbench.costs import Costs, Work, earlier_times
 from cnnbench.execute.interface import Epoch, Placed
 from cnnbench.execute.scheduler import Ended, Started, TrialEnded
+from cnnbench.plain import settings_plain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from cnnbench.execute.scheduler import Scheduler
     from cnnbench.ledger import Ledger
-    from cnnbench.plan import PlannedTrial, Stage
+    from cnnbench.plan import Plan, PlannedTrial, Stage
     from cnnbench.plugins import PluginHost
     from cnnbench.progress import Progress
 
@@ -70,6 +71,18 @@ def drive(
                 progress.trial_finished(arm, record["seed"], record["status"], record["reason"], done, planned)
     finally:
         progress.finish()
+
+
+def earlier_costs(plan: Plan, records: Iterable[Mapping[str, Any]], machine: Mapping[str, str]) -> Costs:
+    """What stages of a plan's arms took in earlier records; see ``costs.earlier_times``.
+
+    Args:
+        plan: with the arms as they are now.
+        records: of the suite.
+        machine: the present environment.
+    """
+    arms = {(t.trial.dataset, t.trial.arm.name): t.trial.arm.settings for t in plan.trials}
+    return Costs(earlier_times(records, {arm: settings_plain(own) for arm, own in arms.items()}, machine))
 
 
 def first_trials(trials: Iterable[PlannedTrial]) -> dict[str, PlannedTrial]:

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tabulate import tabulate
 
 from cnnbench.adaptive import at_most, outcome, replayed
+from cnnbench.drive import as_work, earlier_costs, first_trials
+from cnnbench.environment import manifest
 from cnnbench.ledger import Ledger
-from cnnbench.plan import EXCLUSIVE, make_plan
+from cnnbench.plan import make_plan
 from cnnbench.quantities import quantities
 from cnnbench.seed_arithmetic import seed_lines
 from cnnbench.stats.looks import looks_for
+from cnnbench.tally import total_time
 from cnnbench.text import duration, listed
+from cnnbench.time_budget import before, fit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
+    from cnnbench.costs import Costs, Work
     from cnnbench.execute.cache import StageCache
     from cnnbench.keys import Place
     from cnnbench.plan import Plan, PlannedTrial
@@ -38,6 +42,7 @@ def outlook(
     effect: float | None = None,
     *,
     adaptive: bool = False,
+    budget: float | None = None,
 ) -> str:
     """Arms, trials, stages after sharing, what is on disk already, what the rest may cost, and what seeds can show.
 
@@ -51,6 +56,7 @@ def outlook(
         only: names of arms to keep; the baseline stays.
         effect: a difference in the primary metric, see ``seed_arithmetic.seed_lines``.
         adaptive: the suite's seeds are the most that an arm may get.
+        budget: seconds that the run may take.
 
     Raises:
         UsageError: ``only`` names an arm that the suite has not.
@@ -60,7 +66,7 @@ def outlook(
     every = store.read().records
     records = {r["key"]: r for r in every if r["status"] == "ok"}
     recorded = {t.key for t in plan.trials if t.key in records}
-    cached = {key for key in plan.stages if cache.result(key) is not None}
+    cached = cache.among(plan.stages)
     wanted = {key for t in plan.trials if t.skip is None and t.key not in recorded for key in t.stages.values()}
     seeds = len({t.trial.seed for t in plan.trials})
     arms = list({t.trial.arm.name: t.trial.arm for t in plan.trials}.values())
@@ -81,7 +87,14 @@ def outlook(
             ended = f"nothing: {outcome(found, seeds_of, when)}"
         else:
             wanted &= set(plan.part(at_most(plan, seeds_of)).stages)
-    to_run = [plan.stages[key] for key in plan.stages if key in wanted - cached]
+    costs = earlier_costs(plan, every, manifest(place.device))
+    first = first_trials(t for t in plan.trials if t.skip is None and t.key not in recorded)
+    wanted -= cached
+    to_run = [as_work(stage, first[key]) for key, stage in plan.stages.items() if key in wanted]
+    in_budget = []
+    if budget is not None:
+        chosen = fit(plan, recorded, cached, costs, workers, budget)
+        in_budget = [_at_most_in(budget) if adaptive else before(chosen, budget)]
     lines = [
         f"{suite.name}: {suite.question}",
         "",
@@ -90,7 +103,8 @@ def outlook(
         f"{size} = {_count(len(plan.trials), 'trial')} on {place.device}, {workers} at a time",
         f"columns: {columns}",
         _stages(plan, cached, recorded),
-        f"to run: {_cost(to_run, records.values(), workers, adaptive=adaptive) or ended}",
+        f"to run: {_cost(to_run, costs, workers, adaptive=adaptive) or ended}",
+        *in_budget,
         *looks,
         *seed_lines(suite, arms, every, effect, adaptive=adaptive),
     ]
@@ -124,18 +138,19 @@ def _stages(plan: Plan, cached: set[str], recorded: set[str]) -> str:
     )
 
 
-def _cost(to_run: Sequence[Any], records: Any, workers: int, *, adaptive: bool) -> str:
-    """Wall time of what is left, from what stages of the same kind took in this suite's earlier records."""
+def _at_most_in(budget: float) -> str:
+    return (
+        f"time budget of {duration(budget)}: no seeds are added that would end later; the first look runs in any case"
+    )
+
+
+def _cost(to_run: Sequence[Work], costs: Costs, workers: int, *, adaptive: bool) -> str:
+    """Wall time of what is left, by earlier records."""
     if not to_run:
         return ""
     much = ("at most " if adaptive else "") + _count(len(to_run), "stage")
-    seconds: Mapping[str, list[float]] = defaultdict(list)
-    for record in records:
-        for kind, value in record["seconds"].items():
-            seconds[kind].append(value)
-    counts = Counter(stage.kind for stage in to_run)
-    unknown = [kind for kind in counts if not seconds[kind]]
+    unknown = dict.fromkeys(work.kind for work in to_run if costs.expected(work.kind, work.arm) is None)
     if unknown:
-        return f"{much}; no earlier record of this suite says how long {', '.join(unknown)} takes"
-    total = sum(count * median(seconds[kind]) / (1 if kind in EXCLUSIVE else workers) for kind, count in counts.items())
-    return f"{much}, about {duration(total)} by this suite's earlier records"
+        return f"{much}; no earlier record of this suite on this machine says how long {', '.join(unknown)} takes"
+    needed = total_time(to_run, costs, workers)
+    return f"{much}, about {duration(needed.seconds)} by this suite's earlier records" if needed else much

@@ -12,18 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from cnnbench import time_budget
 from cnnbench.adaptive import first_seeds, more_seeds, outcome, replayed, undecided
-from cnnbench.costs import Costs, earlier_times
-from cnnbench.drive import drive
+from cnnbench.drive import drive, earlier_costs
 from cnnbench.errors import UsageError
 from cnnbench.execute.cache import StageCache
-from cnnbench.execute.room import SHARE, free_mib
+from cnnbench.execute.room import SHARE, free_mib, workers_for
 from cnnbench.execute.scheduler import Scheduler
 from cnnbench.failures import FINE
 from cnnbench.keys import Place
 from cnnbench.ledger import Ledger
 from cnnbench.options import make
 from cnnbench.outlook import warnings_of
-from cnnbench.plain import settings_plain
 from cnnbench.plan import PlannedTrial, make_plan
 from cnnbench.registry import nearest
 from cnnbench.samples import write_benchmark_json
@@ -32,8 +30,9 @@ from cnnbench.text import duration, listed
 from cnnbench.types import Choice
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
+    from cnnbench.costs import Costs
     from cnnbench.execute.interface import TaskExecutor
     from cnnbench.execute.ray_cluster import RayCluster
     from cnnbench.plan import Plan
@@ -123,11 +122,14 @@ def find_place(device: str, measured_threads: int | None = None) -> Place:
 
 
 def default_workers(place: Place) -> int:
-    """Workers for a device: one a core on CPU, since each trains on one thread; one a GPU; one on anything else."""
+    """Workers for a device: on CPU one a core, since each trains on one thread, as far as there is memory for them.
+
+    One for each GPU; one on anything else.
+    """
     if place.kind != "cpu":
         return len(place.gpus) or 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // place.threads)
+    return max(1, min(cores // place.threads, workers_for(free_mib())))
 
 
 def make_executor(
@@ -302,9 +304,11 @@ class _Run:
         records: tuple[dict[str, Any], ...] = ()
         while True:
             done = self._ledger(plan).recall(fresh=options.fresh or options.remeasure, settled=settled)
-            cached = set() if options.fresh else {key for key in plan.stages if self.cache.result(key) is not None}
+            cached = self._cached(plan.stages)
             room = options.time_budget - (time.monotonic() - began)
-            found = time_budget.fit(plan, done, cached, self._costs(plan), self.executor.places, room)
+            found = time_budget.fit(
+                plan, done, cached, self._costs(plan), self.executor.places, room, guess=bool(settled)
+            )
             if settled and not found.fits(room):
                 self.left_out = (*found.run, *found.left)
                 return records
@@ -337,25 +341,29 @@ class _Run:
                     self.progress.message(outcome(records, seeds_of, looks))
                 return records
             settled = {record["key"] for record in records}
-            ahead = sum(t.skip is None and t.key not in settled for t in plan.part(more).trials)
+            ahead = [t for t in plan.part(more).trials if t.skip is None and t.key not in settled]
             if options.time_budget is not None:
                 spent = time.monotonic() - began
-                needed = spent / max(1, self.ran) * ahead
+                cached = self._cached(key for t in ahead for key in t.stages.values())
+                needed = time_budget.needed(plan, ahead, cached, self._costs(plan), self.executor.places)
                 if spent + needed > options.time_budget:
                     self.progress.message(
-                        f"stopped by --time-budget after {duration(spent)}: {listed(undecided(records))} undecided, and the "
-                        f"next seeds ({ahead} trials) may take {duration(needed)}"
+                        f"stopped by --time-budget after {duration(spent)}: {listed(undecided(records))} undecided, "
+                        f"and the next seeds ({len(ahead)} trials) may take {duration(needed)}"
                     )
+                    self.left_out = tuple(ahead)
                     return records
-            self.progress.message(f"more seeds for {listed(undecided(records))}, as yet undecided: {ahead} trials")
+            self.progress.message(f"more seeds for {listed(undecided(records))}, as yet undecided: {len(ahead)} trials")
             seeds_of = more
+
+    def _cached(self, stages: Iterable[str]) -> set[str]:
+        """Which stages need not run, since their result is on disk."""
+        return set() if self.options.fresh else {key for key in stages if self.cache.result(key) is not None}
 
     def _costs(self, plan: Plan) -> Costs:
         """What stages of this run take: known from earlier records at first, and learned as they end."""
         if self.costs is None:
-            settings = {(t.trial.dataset, t.trial.arm.name): t.trial.arm.settings for t in plan.trials}
-            plain = {arm: settings_plain(own) for arm, own in settings.items()}
-            self.costs = Costs(earlier_times(self.store.read().records, plain, self.environment))
+            self.costs = earlier_costs(plan, self.store.read().records, self.environment)
         return self.costs
 
     def _ledger(self, plan: Plan) -> Ledger:

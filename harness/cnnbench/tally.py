@@ -47,8 +47,8 @@ class TimeLeft:
 def time_left(ahead: Iterable[Ahead], workers: int) -> TimeLeft | None:
     """Time until all stages are done.
 
-    ``max(work / workers, longest) + alone``: ``work`` is the sum over the stages that share the workers, ``longest`` the
-    largest of them, and ``alone`` the sum over exclusive stages, which run one by one after the others.
+    ``max(work / workers, longest) + alone``: ``work`` is the sum over stages that share the workers, ``longest`` the
+    largest of them, and ``alone`` the sum over exclusive ones, which run one by one after the others.
 
     Args:
         ahead: stages not started, and what is left of those under way.

@@ -10,7 +10,7 @@ from cnnbench.tally import total_time
 from cnnbench.text import duration, printable, seeds_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from cnnbench.costs import Costs, Work
     from cnnbench.plan import Plan, PlannedTrial
@@ -55,7 +55,16 @@ def most_that_fit(seconds: Callable[[int], float], most: int, room: float) -> in
     return low
 
 
-def fit(plan: Plan, done: Collection[str], cached: Collection[str], costs: Costs, workers: int, room: float) -> Fit:
+def fit(
+    plan: Plan,
+    done: Collection[str],
+    cached: Collection[str],
+    costs: Costs,
+    workers: int,
+    room: float,
+    *,
+    guess: bool = False,
+) -> Fit:
     """Choose what to run of a plan.
 
     As many whole seeds over all arms as fit, in the order of the seeds. Where not even one does, of the first seed the
@@ -69,19 +78,14 @@ def fit(plan: Plan, done: Collection[str], cached: Collection[str], costs: Costs
         costs: what stages take.
         workers: stages at once.
         room: seconds.
+        guess: what has never been seen, as after a seed in which an arm failed, costs what it does in other arms.
     """
     due = [t for t in plan.trials if t.skip is None and t.key not in done]
     open_seeds = {t.trial.seed for t in due}
     seeds = [seed for seed in dict.fromkeys(t.trial.seed for t in plan.trials) if seed in open_seeds]
-    first = first_trials(due)
-    work = {key: as_work(plan.stages[key], t) for key, t in first.items() if key not in cached}
-
-    def part(trials: Sequence[PlannedTrial]) -> list[Work]:
-        return [work[key] for key in dict.fromkeys(k for t in trials for k in t.stages.values()) if key in work]
 
     def seconds(trials: Sequence[PlannedTrial]) -> float:
-        needed = total_time(part(trials), costs, workers)
-        return 0.0 if needed is None else needed.seconds
+        return needed(plan, trials, cached, costs, workers)
 
     def of_seeds(count: int) -> list[PlannedTrial]:
         kept = set(seeds[:count])
@@ -89,7 +93,8 @@ def fit(plan: Plan, done: Collection[str], cached: Collection[str], costs: Costs
 
     if not seeds:
         return Fit((), (), 0, 0.0)
-    chosen, known = of_seeds(1), all(costs.exact(one.kind, one.arm) for one in part(of_seeds(1)))
+    chosen = of_seeds(1)
+    known = guess or all(costs.exact(one.kind, one.arm) for one in _work(plan, of_seeds(1), cached))
     count = 1
     if known:
         count = most_that_fit(lambda n: seconds(of_seeds(n)), len(seeds), room)
@@ -106,6 +111,17 @@ def fit(plan: Plan, done: Collection[str], cached: Collection[str], costs: Costs
     keys = {t.key for t in chosen}
     left = tuple(t for t in due if t.key not in keys)
     return Fit(tuple(chosen), left, count, seconds(chosen) if known else None)
+
+
+def needed(plan: Plan, trials: Iterable[PlannedTrial], cached: Collection[str], costs: Costs, workers: int) -> float:
+    """Seconds that some trials of a plan take, as far as one knows."""
+    time = total_time(_work(plan, trials, cached), costs, workers)
+    return 0.0 if time is None else time.seconds
+
+
+def _work(plan: Plan, trials: Iterable[PlannedTrial], cached: Collection[str]) -> list[Work]:
+    """The stages of some trials that have to run."""
+    return [as_work(plan.stages[key], t) for key, t in first_trials(trials).items() if key not in cached]
 
 
 def before(found: Fit, budget: float) -> str:

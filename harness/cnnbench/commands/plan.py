@@ -14,6 +14,7 @@ from cnnbench.commands.common import (
     plugin_host,
     results_folder,
     suite_overrides,
+    time_budget,
     warn_of,
 )
 from cnnbench.errors import UsageError
@@ -35,6 +36,9 @@ def add(command: AddCommand) -> None:
         metavar="E",
         help="how many seeds a difference in the primary metric takes, in its recorded unit: 0.01 is a point of "
         "accuracy, or 1 %% of a time (default: the suite's margin)",
+    )
+    plan.add_argument(
+        "--time-budget", type=time_budget, metavar="TIME", help="90m, 2h, 1h30m or minutes: what of it would run"
     )
     plan.add_argument("--results", type=Path, metavar="DIR", help="results folder (default: results/<suite>)")
     plan.add_argument("--cache", type=Path, metavar="DIR", help="stage cache (default: the user's cache folder)")
@@ -62,7 +66,9 @@ def _plan(given: argparse.Namespace) -> int:
     place = find_place(suite.device, suite.measure.latency.threads)
     store, cache = Store(results_folder(given, suite)), StageCache(given.cache or default_cache())
     workers, adaptive = default_workers(place), given.seeds == AUTO
-    text = outlook(suite, host, place, store, cache, workers, given.only, given.effect, adaptive=adaptive)
+    text = outlook(
+        suite, host, place, store, cache, workers, given.only, given.effect, adaptive=adaptive, budget=given.time_budget
+    )
     warn_of(host.problems[known:])
     print(text)
     return OK

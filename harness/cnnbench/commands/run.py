@@ -43,7 +43,7 @@ def add(command: AddCommand) -> None:
     )
     run.add_argument("--executor", default="local", metavar="NAME", help="local (worker processes), inline or ray")
     run.add_argument("--address", metavar="ADDR", help="with --executor ray: HOST:PORT, auto (default) or local")
-    run.add_argument("--workers", type=int, metavar="N", help="worker processes (default: as many as have cores and memory)")
+    run.add_argument("--workers", type=int, metavar="N", help="worker processes (default: as cores and memory allow)")
     run.add_argument("--results", type=Path, metavar="DIR", help="results folder (default: results/<suite>)")
     run.add_argument("--cache", type=Path, metavar="DIR", help="stage cache (default: the user's cache folder)")
     run.add_argument("--fresh", action="store_true", help="run everything again, whatever is on disk")

@@ -142,9 +142,12 @@ def reached_mib(device: Device) -> float | None:
 
 
 def own_mib() -> float:
-    """What this process holds in memory now, without what it may share with others, such as libraries."""
-    held = psutil.Process().memory_info()
-    return (held.rss - getattr(held, "shared", 0)) / MIB
+    """What this process holds in memory now, in MiB, without what it shares with others, such as libraries."""
+    process = psutil.Process()
+    try:
+        return float(process.memory_full_info().uss) / MIB
+    except (psutil.Error, AttributeError):  # not told on every system
+        return float(process.memory_info().rss) / MIB
 
 
 class _Sampler:
