@@ -18,9 +18,9 @@ ROOT = Path(cnnbench.__file__).parent
 # What passes between scheduler and executors is part of the contract with plugins, hence so low.
 LAYERS = """
 bulk
-errors hookspecs lazy locks quiet text xla
+errors hookspecs interrupt lazy locks quiet text xla
 durable
-types execute.interface
+types execute.interface paths
 design locate plain quantities seeds stats.multiplicity stats.signflip stats.student
 stats.intervals stats.looks stats.paired stats.rounds
 stats.aggregate stats.designs stats.effects stats.equivalence stats.power stats.resampling
