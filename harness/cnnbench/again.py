@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import tomllib
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from cnnbench.references import BASELINE
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
 _SEEDS = 3
 """A suite's when it does not say."""
+_MOST = 10_000
+"""A suite may ask for no more."""
 
 
 def command(heading: Mapping[str, Any], suite: bytes, results: str = "again") -> str:
@@ -55,13 +58,16 @@ def _seeds(raw: Mapping[str, Any], planned: Mapping[str, Any]) -> list[str]:
 
 
 def _own(raw: Mapping[str, Any]) -> list[int]:
+    """A suite's seeds; none where it has a mistake there."""
     own = raw.get("seeds", _SEEDS)
-    return list(range(own)) if isinstance(own, int) else list(own)
+    if isinstance(own, int):
+        return list(range(own)) if own <= _MOST else []
+    return list(own) if isinstance(own, list) else []
 
 
 def _plain(seeds: Sequence[int]) -> bool:
     """Whether ``--seeds`` can ask for them."""
-    return bool(seeds) and list(seeds) == list(range(seeds[0], seeds[-1] + 1))
+    return bool(seeds) and all(after - before == 1 for before, after in pairwise(seeds)) and seeds[0] >= 0
 
 
 def _only(raw: Mapping[str, Any], heading: Mapping[str, Any]) -> list[str]:
@@ -70,5 +76,9 @@ def _only(raw: Mapping[str, Any], heading: Mapping[str, Any]) -> list[str]:
     cells = (heading.get("design") or {}).get("cells") or {}
     if "design" in raw and not cells:
         return []  # the records do not tell the design's arms
-    all_arms = {*(cells or raw.get("arms") or ()), *(["placebo"] if raw.get("placebo") else [])} - {BASELINE}
+    given = raw.get("arms")
+    all_arms = {
+        *(cells or (given if isinstance(given, dict) else ())),
+        *(["placebo"] if raw.get("placebo") else []),
+    } - {BASELINE}
     return arms if set(arms) < all_arms else []

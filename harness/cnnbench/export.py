@@ -24,6 +24,7 @@ from cnnbench.devices import resolve
 from cnnbench.errors import CnnbenchError, DataError, MissingDependency, TrialError, Unsupported, UsageError
 from cnnbench.model_card import Check, Handover, card
 from cnnbench.options import make
+from cnnbench.paths import name_fault
 from cnnbench.plain import settings_from_plain
 from cnnbench.registry import nearest
 from cnnbench.seeds import Streams
@@ -120,6 +121,8 @@ def model_file(record: Mapping[str, Any], cache: StageCache) -> Path:
     """
     stages = record.get("stages") or {}
     key = stages.get("compress") or stages.get("train")
+    if key and name_fault(key):
+        raise UsageError(f"arm {record['arm']!r}, seed {record['seed']}: the key of its model {name_fault(key)}")
     path = cache.folder(key) / "model.pt" if key else None
     if path is None or cache.result(str(key)) is None or not path.is_file():
         suite = record.get("suite") or {}

@@ -9,6 +9,7 @@ from cnnbench.durable import write as write_file
 from cnnbench.errors import UsageError
 from cnnbench.frame import by_dataset
 from cnnbench.machines import BORROWED, folder_names
+from cnnbench.paths import plain_name, within
 from cnnbench.publication import digest
 from cnnbench.store import FILE, as_line
 
@@ -47,7 +48,7 @@ def write(merged: Merged, output: Path, homes: Sequence[Path]) -> list[str]:
         suite = records[-1].get("suite") or {}
         content = _suite(suite, homes)
         if content is not None:
-            write_file(folder / Path(str(suite["file"])).name, content)
+            write_file(within(folder, plain_name(Path(str(suite["file"])).name, "the suite file")), content)
         lines.append(f"{folder}: {machine.label}: {_told(records)}")
     return lines
 

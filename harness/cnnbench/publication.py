@@ -19,10 +19,12 @@ from cnnbench.answers import answers_of
 from cnnbench.errors import UsageError
 from cnnbench.figures import make_figures
 from cnnbench.frame import by_dataset
+from cnnbench.paths import plain_name
 from cnnbench.report_page import html_page
 from cnnbench.store import FILE, as_line
 from cnnbench.tables import FORMATS, make_report
 from cnnbench.text import escaped, listed
+from cnnbench.toml import parse_toml
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,6 +35,10 @@ if TYPE_CHECKING:
 MANIFEST: Final = "published.json"
 """Says of a folder that it is published, by which versions, and the sha256 of every file."""
 
+_TAKEN: Final = frozenset(
+    {FILE, MANIFEST, "earlier.jsonl", "records.damaged", "table.md", "table.tex", "report.html", "figures"}
+)
+"""Names in a published folder that are not the suite's, in lower case: some systems tell no other apart."""
 _RENDERERS: Final = ("cnnbench", "numpy", "scipy", "pandas", "matplotlib")
 """Packages whose version can change a published file."""
 
@@ -99,10 +105,10 @@ def make(records: Sequence[Mapping[str, Any]], suite: bytes) -> Publication:
         UsageError: there are no records, or they came from another suite file.
     """
     mine = tuple(without_folders(dict(record)) for record in shown(records))
+    file = suite_file(mine[-1])
     check_suite(mine[-1], suite)
     trials = by_dataset(mine)
     report = make_report(mine, Path(FILE))
-    file = str((mine[-1].get("suite") or {}).get("file"))
     figures = make_figures(report, mine)
     text = suite.decode("utf-8-sig")
     files = {
@@ -119,11 +125,23 @@ def make(records: Sequence[Mapping[str, Any]], suite: bytes) -> Publication:
     return Publication(report, mine, files, sum(record["status"] == "ok" for record in mine), planned)
 
 
+def suite_file(heading: Mapping[str, Any]) -> str:
+    """The name of the suite file beside the records, as a record tells it.
+
+    Raises:
+        UsageError: it is no plain name, or that of another published file.
+    """
+    name = plain_name(str((heading.get("suite") or {}).get("file")), "the suite file")
+    if name.lower() in _TAKEN:
+        raise UsageError(f"the suite file {name!r} has the name of another published file")
+    return name
+
+
 def check_suite(heading: Mapping[str, Any], suite: bytes) -> None:
     """See that a suite file is the one that records came from.
 
     Raises:
-        UsageError: it is not; says both digests.
+        UsageError: it is not, and says both digests; or it is no TOML.
     """
     said = heading.get("suite") or {}
     if digest(suite) != said.get("sha256"):
@@ -131,6 +149,7 @@ def check_suite(heading: Mapping[str, Any], suite: bytes) -> None:
             f"the records came from another version of {said.get('file')}: their sha256 is "
             f"{str(said.get('sha256'))[:12]}, the file's is {digest(suite)[:12]}"
         )
+    parse_toml(suite, str(said.get("file")))
 
 
 def _page(report: Report, figures: Sequence[Figure], records: Sequence[Mapping[str, Any]], suite: bytes) -> str:

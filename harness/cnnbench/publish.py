@@ -13,6 +13,7 @@ from cnnbench.anonymous import without_folders
 from cnnbench.durable import write
 from cnnbench.errors import StoreError, UsageError
 from cnnbench.frame import PENDING, by_dataset
+from cnnbench.paths import plain_name, within
 from cnnbench.publication import MANIFEST, check_suite, digest, make
 from cnnbench.store import FILE, Store, as_line, open_results
 from cnnbench.text import listed
@@ -85,9 +86,13 @@ def manifest_of(folder: Path) -> dict[str, Any]:
         said = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise StoreError(f"{folder}: no {MANIFEST} in this folder: 'cnnbench publish' makes one") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise StoreError(f"{path}: can't be read: {error}") from error
-    if not isinstance(said, dict) or not isinstance(said.get("files"), dict):
+    if (
+        not isinstance(said, dict)
+        or not isinstance(said.get("files"), dict)
+        or not isinstance(said.get("versions") or {}, dict)
+    ):
         raise StoreError(f"{path}: expected an object with files, as 'cnnbench publish' writes it")
     return said
 
@@ -134,7 +139,7 @@ def _within(home: Path, root: Path) -> bool:
 
 
 def _name(heading: Mapping[str, Any]) -> str:
-    return Path(str((heading.get("suite") or {}).get("name") or "results")).name
+    return plain_name(str((heading.get("suite") or {}).get("name") or "results"), "the suite")
 
 
 @contextmanager
@@ -186,13 +191,12 @@ def _write(folder: Path, publication: Publication, earlier: Sequence[Mapping[str
     with suppress(StoreError):
         stale = set(manifest_of(folder)["files"]) - set(publication.files)
     if earlier:
-        path = folder / EARLIER
+        path = within(folder, EARLIER)
         before = path.read_bytes() if path.exists() else b""
         write(path, before + b"".join(as_line(without_folders(dict(record))) for record in earlier))
     for name, content in publication.files.items():
-        write(folder / name, content)
+        write(within(folder, name), content)
     for name in stale:
-        path = folder / name
-        if path.resolve().is_relative_to(folder.resolve()):  # a manifest is a file that anyone may have written
-            path.unlink(missing_ok=True)
+        with suppress(StoreError, OSError):  # a manifest is a file that anyone may have written
+            within(folder, name).unlink(missing_ok=True)
     write(folder / MANIFEST, publication.manifest())

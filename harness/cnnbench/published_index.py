@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
 
 from cnnbench.answers import answers_of
 from cnnbench.durable import write
@@ -61,11 +62,11 @@ def _row(folder: Path, link: str) -> str:
     table = report.tables[0]
     seeds = sorted({row.planned for row in table.rows})
     cells = [
-        f"[{escaped(str(said.get('suite')))}]({link}/table.md), [report]({link}/report.html)",
+        f"[{escaped(str(said.get('suite')))}]({quote(link)}/table.md), [report]({quote(link)}/report.html)",
         escaped(table.question),
         " ".join(map(escaped, answers_of(report, records).lines)),
         f"{len(table.rows)} × {seeds[0]}" + (f" to {seeds[-1]}" if len(seeds) > 1 else ""),
-        f"{said.get('ok')}/{said.get('planned')}",
+        escaped(f"{said.get('ok')}/{said.get('planned')}"),
         escaped(_machines(records)),
         _dates(records),
     ]
@@ -79,4 +80,4 @@ def _machines(records: Sequence[Mapping[str, Any]]) -> str:
 
 def _dates(records: Sequence[Mapping[str, Any]]) -> str:
     """The day of the last trial."""
-    return max((str(record["finished"])[:10] for record in records if record.get("finished")), default="")
+    return max((escaped(str(record["finished"])[:10]) for record in records if record.get("finished")), default="")

@@ -12,6 +12,7 @@ from cnnbench.errors import UsageError
 from cnnbench.matrix import arms
 from cnnbench.pairs import VERSIONS
 from cnnbench.progress import make_progress
+from cnnbench.publication import suite_file
 from cnnbench.quality import of_machine, quality
 from cnnbench.quantities import quantities
 from cnnbench.registry import nearest
@@ -87,7 +88,7 @@ def rerun(folder: Path, record: Mapping[str, Any], host: PluginHost, *, imports:
     Raises:
         UsageError: the suite can't run here.
     """
-    suite = load(folder / str(record["suite"]["file"]), host.registry, data=True, imports=imports)
+    suite = load(folder / suite_file(record), host.registry, data=True, imports=imports)
     with TemporaryDirectory(prefix="cnnbench-verify-") as scratch:
         options = RunOptions(Path(scratch) / "results", Path(scratch) / "cache", executor="inline")
         made = run_suite(_alone(suite, record), host, options, make_progress(quiet=True)).records[-1]

@@ -28,6 +28,7 @@ from cnnbench.locate import dotted, line_of, lines_of
 from cnnbench.measuring import read_measure
 from cnnbench.needs import check_data, check_sources
 from cnnbench.options import options_of
+from cnnbench.paths import name_fault
 from cnnbench.plain import settings_plain
 from cnnbench.reader import Reader
 from cnnbench.references import AGAINST, BASELINE, read_references
@@ -180,6 +181,8 @@ def parse(content: bytes, file: str, registry: Registry, *, data: bool = False, 
     """``load`` for bytes already read; ``file`` gives the name and the folder that paths start from."""
     text, raw = parse_toml(content, file)
     reader = Reader(registry, Path(file).absolute().parent, imports=imports)
+    if fault := name_fault(Path(file).stem):
+        reader.report((), f"the file's name becomes that of the results folder, and {fault}: rename the file")
     suite = _read(raw, reader, file, text, hashlib.sha256(content).hexdigest(), data=data)
     if reader.problems or suite is None:
         raise SuiteError(_located(reader, file, text))

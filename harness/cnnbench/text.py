@@ -15,6 +15,10 @@ _UNITS = {"h": 3600.0, "m": 60.0, "min": 60.0, "s": 1.0}
 _PART = re.compile(r"(\d+(?:\.\d+)?(?:e-?\d+)?) *(h|min|m|s)? *")
 
 
+_MOST_SEEDS = 10_000
+"""Of a range: they are listed."""
+
+
 def printable(text: str) -> str:
     """One line without control characters: names come from files, and must not steer a terminal.
 
@@ -80,7 +84,7 @@ def listed(items: Iterable[object], most: int = 10, between: str = ", ") -> str:
 def seed_range(text: str) -> tuple[int, ...]:
     """Seeds that are written as a range, such as ``5-9``, both ends among them; none of any other text."""
     first, dash, last = text.partition("-")
-    if dash and first.isdecimal() and last.isdecimal():
+    if dash and first.isdecimal() and last.isdecimal() and int(last) - int(first) < _MOST_SEEDS:
         return tuple(range(int(first), int(last) + 1))
     return ()
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 
 from cnnbench.errors import CnnbenchError, StoreError
 from cnnbench.execute.interface import Status
-from cnnbench.publication import MANIFEST, Publication, digest, make
+from cnnbench.publication import MANIFEST, Publication, digest, make, suite_file
 from cnnbench.publish import manifest_of
 from cnnbench.store import FILE, modern, open_results
 from cnnbench.text import listed, printable
@@ -99,8 +99,9 @@ def verify(folder: Path) -> Verification:
     said = manifest_of(folder)
     findings = [Finding(FILE, f"{problem}") for problem in found.problems]
     findings += _faults(found.records)
-    suite = str((found.records[-1].get("suite") or {}).get("file"))
+    suite = "the suite file"
     try:
+        suite = suite_file(found.records[-1])
         publication = make(found.records, _read(folder, suite))
     except CnnbenchError as error:
         return Verification((*findings, Finding(suite, str(error))), "", None)

@@ -98,7 +98,7 @@ def _over_seeds(
     for history in histories:
         for entry in history:
             value = entry.get(key)
-            if isinstance(value, int | float) and math.isfinite(value):
+            if isinstance(value, int | float) and math.isfinite(value) and entry.get("epoch") is not None:
                 by_epoch.setdefault(int(entry["epoch"]) + 1, []).append(float(value) * times)
     found = {epoch: mean_interval(values) for epoch, values in sorted(by_epoch.items())}
     known = {epoch: estimate for epoch, estimate in found.items() if estimate is not None}
