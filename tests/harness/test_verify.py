@@ -168,7 +168,7 @@ def test_records_added_removed_or_spelled_otherwise_are_found(folder):
 )
 def test_records_that_contradict_themselves_are_named(folder, old, new, fault):
     change(folder / FILE, old, new)
-    assert any(fault in text for place, text in faults(folder).items() if place.startswith(FILE))
+    assert any(fault in finding.fault for finding in verify(folder).findings if finding.file == FILE)
 
 
 def test_another_suite_file_is_named_with_its_digest(folder, capsys):
