@@ -20,7 +20,7 @@ from cnnbench.quantities import quantities
 from cnnbench.ratios import FEWEST_SEEDS
 from cnnbench.registry import nearest
 from cnnbench.stats.intervals import mean_interval
-from cnnbench.text import printable
+from cnnbench.text import csv_cell, printable
 from cnnbench.tolerances import OF_THE_MACHINE
 
 if TYPE_CHECKING:
@@ -247,7 +247,7 @@ def csv_text(found: History) -> str:
         ["suite", "arm", "machine", "method", "quantity", "revision", "started", "mean", "low", "high", "n"]
     )
     for one in found.series:
-        head = [found.suite, one.arm, one.machine, one.method, one.quantity.key]
+        head = list(map(csv_cell, [found.suite, one.arm, one.machine, one.method, one.quantity.key]))
         for moment, e in one.points.items():
-            writer.writerow([*head, moment.revision, moment.started, e.mean, e.low, e.high, e.n])
+            writer.writerow([*head, csv_cell(moment.revision), csv_cell(moment.started), e.mean, e.low, e.high, e.n])
     return out.getvalue().removesuffix("\n")

@@ -8,6 +8,8 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from cnnbench.text import csv_cell
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -54,11 +56,13 @@ def flat(report: Report) -> Iterator[dict[str, Any]]:
 
 
 def csv_text(report: Report, _width: int | None = None) -> str:
-    """One line for each row of ``flat``."""
+    """One line for each row of ``flat``; texts that a spreadsheet would take for formulas begin with an apostrophe."""
     out = io.StringIO()
     writer = csv.DictWriter(out, FIELDS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows({name: "" if value is None else value for name, value in row.items()} for row in flat(report))
+    writer.writerows(
+        {name: "" if value is None else csv_cell(value) for name, value in row.items()} for row in flat(report)
+    )
     return out.getvalue().removesuffix("\n")
 
 

@@ -35,6 +35,11 @@ def unsteered(text: str) -> str:
     )
 
 
+def csv_cell(value: object) -> object:
+    """A value for a cell of CSV: text that a spreadsheet would work out as a formula begins with an apostrophe."""
+    return f"'{value}" if isinstance(value, str) and value.lstrip().startswith(("=", "+", "-", "@")) else value
+
+
 def escaped(text: str) -> str:
     """Printable text that Markdown shows as it is, also within a table."""
     return re.sub(r"([\\`*_{}\[\]<>|~&$#])", r"\\\1", printable(text))
