@@ -54,6 +54,14 @@ class Splits:
         _, channels, height, width = self.train_images.shape
         return channels, height, width
 
+    @property
+    def tensors(self) -> tuple[torch.Tensor, ...]:
+        """Images and labels of all splits."""
+        return (
+            *(self.train_images, self.validation_images, self.test_images),
+            *(self.train_labels, self.validation_labels, self.test_labels),
+        )
+
     def with_images(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Splits:
         """The same labels with changed images."""
         return replace(

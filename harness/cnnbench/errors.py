@@ -8,6 +8,7 @@
     ``PluginError``            a plugin broke the contract at registration
     ``TrialError``             costs one trial and nothing else; a technique may raise these
         ``NoEffect``           the technique changed nothing (status ``failed``)
+        ``BrokenContract``     the technique handed back what its slot does not allow (status ``failed``)
         ``Diverged``           loss or outputs are not finite (status ``diverged``)
         ``Unsupported``        the technique can't act on this model or device (status ``skipped``)
             ``MissingDependency``  an optional package is absent; names its install line
@@ -83,6 +84,10 @@ class TrialError(CnnbenchError):
 
 class NoEffect(TrialError):  # noqa: N818 - reads as what happened
     """A technique changed nothing, so its row would be the baseline under another name."""
+
+
+class BrokenContract(TrialError):  # noqa: N818
+    """A technique handed back a value of the wrong kind, shape or device."""
 
 
 class Diverged(TrialError):  # noqa: N818

@@ -33,7 +33,7 @@ FAULTS = {
     "sleeps": ("sleep", "timeout", "rehearse: ran longer than its time limit of 15 s"),
     "calls sys.exit": ("sys_exit", "failed", r"rehearse: SystemExit: 3 \(misbehaving.py, line \d+\)"),
     "interrupts": ("interrupt", "failed", r"rehearse: KeyboardInterrupt \(misbehaving.py, line \d+\)"),
-    "returns none": ("returns_none", "failed", r"train: TypeError: .*NoneType.* \(train.py, line \d+\)"),
+    "returns none": ("returns_none", "failed", "rehearse: augmentation .bad_step. returned NoneType"),
     "has no text": ("unprintable", "failed", r"train: Unprintable \(misbehaving.py, line \d+\)"),
 }
 OTHERS = {

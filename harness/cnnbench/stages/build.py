@@ -12,6 +12,7 @@ from cnnbench.data import fit_shape, load, split
 from cnnbench.errors import NoEffect, TrialError
 from cnnbench.options import make
 from cnnbench.stages.compiled import check_compiler
+from cnnbench.stages.contract import checked
 from cnnbench.stages.train import Procedure, Run, calibration_inputs
 from cnnbench.surgery import apply_surgery, materialize
 from cnnbench.technique import card_of
@@ -40,6 +41,7 @@ class Builder:
         registry: where techniques come from.
         splits: the data, on the device.
         device: where models go.
+        checked: what techniques hand back is held to their contracts; for rehearsals.
         most_epochs: no training takes more, whatever the recipe or a technique says; for rehearsals.
     """
 
@@ -48,6 +50,7 @@ class Builder:
     splits: Splits
     device: Device
     most_epochs: int | None = None
+    checked: bool = False
 
     def techniques(self, slot: str) -> list[Any]:
         """The arm's techniques of a slot, made."""
@@ -155,7 +158,7 @@ class Builder:
         """How the arm trains."""
         recipe = self.settings.recipe
         channels_last = recipe.channels_last
-        return Procedure(
+        how = Procedure(
             splits=self.splits,
             input=input_module,
             augmentations=self.techniques("augmentation"),
@@ -170,6 +173,7 @@ class Builder:
             device=self.device,
             compiled=self._compiled(),
         )
+        return checked(how) if self.checked else how
 
     def _compiled(self) -> bool:
         """Whether to compile; a rehearsal only sees that it could be done."""

@@ -8,15 +8,18 @@ from functools import cached_property
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+from torch import nn
+
+from cnnbench.errors import BrokenContract
 from cnnbench.options import make
 from cnnbench.stages.train import calibration_inputs, fit, recalibrate, validate
 from cnnbench.surgery import fold_for_inference
+from cnnbench.technique import card_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     import torch
-    from torch import nn
 
     from cnnbench.seeds import Streams
     from cnnbench.slots import Compressor, Observer
@@ -126,7 +129,11 @@ def compress(
         # Streams by position: the same compressor twice in a chain draws anew.
         own = replace(streams, family=f"{streams.family}/compress{index}")
         context = Context(builder, how, own, streams, tuple(observers))
-        model = compressor(copy.deepcopy(model), context)
+        made: object = compressor(copy.deepcopy(model), context)
+        if not isinstance(made, nn.Module):
+            name = card_of(compressor).name
+            raise BrokenContract(f"compressor {name!r} returned {type(made).__name__}, expected an nn.Module")
+        model = made
         fold_for_inference(model)  # a student may be another kind of network than the one that was trained
         model.eval()
     return model

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from cnnbench.errors import NoEffect, Unsupported
+from cnnbench.errors import BrokenContract, NoEffect, Unsupported
 from cnnbench.slots import Observer
 from cnnbench.stages.compress import compress
 from cnnbench.stages.remarks import remarks
@@ -41,11 +41,12 @@ def check(builder: Builder, streams: Streams) -> list[str]:
     Raises:
         Unsupported: a technique can't act on this model, data or device.
         NoEffect: a technique would change nothing.
+        BrokenContract: a technique hands back what its slot does not allow.
     """
     look = _Look()
     try:
         rehearse(builder, streams, observers=(look,), most_images=builder.settings.recipe.batch_size)
-    except (Unsupported, NoEffect):
+    except (Unsupported, NoEffect, BrokenContract):
         raise
     except Exception:  # noqa: BLE001, S110 - a technique is another's code, and the trial will name what comes out of it
         pass
@@ -93,6 +94,7 @@ def rehearse(
         settings=replace(builder.settings, recipe=recipe),
         splits=builder.splits.first(STEPS * batch),
         most_epochs=epochs,
+        checked=True,
     )
     input_module = short.input_module()
     run = short.run(input_module, streams, observers=observers, notes=notes)

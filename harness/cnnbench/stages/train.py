@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, get_args
 import torch
 import torch.nn.functional as F
 
-from cnnbench.errors import Diverged, Unsupported
+from cnnbench.errors import BrokenContract, Diverged, Unsupported
 from cnnbench.seeds import Streams
 from cnnbench.slots import REGULARIZER_METHODS, Observer, StrategyKind, TrainingRun
 from cnnbench.stages.compiled import compiled
@@ -339,7 +339,11 @@ class _Wrapped(_Around):
     strategy: Strategy
 
     def fit(self, *observers: Observer, member: int = 0, schedule: Schedule | None = None) -> Trained:
-        return self.strategy(_Bound(self.inner.of_member(member), observers, schedule))
+        trained: object = self.strategy(_Bound(self.inner.of_member(member), observers, schedule))
+        if not isinstance(trained, Trained):
+            name = card_of(self.strategy).name
+            raise BrokenContract(f"strategy {name!r} returned {type(trained).__name__}, expected a Trained")
+        return trained
 
 
 @dataclass(frozen=True)
