@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from cnnbench.failures import FINE
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
 Arm = tuple[str, str]
 """Dataset and name of an arm."""
-Kept = dict[tuple[str, Arm], list[float]]
-"""Wall times in seconds by kind of stage and arm."""
 
 _MACHINE = ("cpu", "device", "cores_usable")
 """What has to be equal in the environments of two records for the times of one to tell those of the other."""
@@ -48,9 +48,13 @@ class Costs:
 
     Args:
         earlier: times from before this run.
+        failed: arms of which some trial has failed before this run.
     """
 
-    def __init__(self, earlier: Mapping[tuple[str, Arm], Sequence[float]] | None = None) -> None:
+    def __init__(
+        self, earlier: Mapping[tuple[str, Arm], Sequence[float]] | None = None, failed: Collection[Arm] = ()
+    ) -> None:
+        self._failed = frozenset(failed)
         self._earlier = {what: median(times) for what, times in (earlier or {}).items() if times}
         self._own: defaultdict[tuple[str, Arm], _Mean] = defaultdict(_Mean)
         self._kinds: defaultdict[str, _Mean] = defaultdict(_Mean)
@@ -93,8 +97,11 @@ class Costs:
         return self._before[kind].value if kind in self._before else None
 
     def exact(self, kind: str, arm: Arm) -> bool:
-        """Whether a stage of this very kind and arm has been seen, in this run or before it."""
-        return (kind, arm) in self._own or (kind, arm) in self._earlier
+        """Whether a stage of this very kind and arm has been seen, or the arm has failed, in this run or before it.
+
+        An arm that always fails shows no more of itself however often it runs.
+        """
+        return (kind, arm) in self._own or (kind, arm) in self._earlier or arm in self._failed
 
     def _pace(self, kind: str) -> float:
         now, then = self._paces[kind]
@@ -117,10 +124,10 @@ class _Mean:
         return self._sum / self._count
 
 
-def earlier_times(
+def earlier_costs(
     records: Iterable[Mapping[str, Any]], settings: Mapping[Arm, Mapping[str, Any]], machine: Mapping[str, str]
-) -> Kept:
-    """Times of stages from records of this suite that were made on a machine like this one, with arms as they are now.
+) -> Costs:
+    """What stages cost by records of this suite that were made on a machine like this one, with arms as they are now.
 
     Args:
         records: of any runs.
@@ -128,15 +135,18 @@ def earlier_times(
         machine: the present environment, as records hold it.
     """
     found: defaultdict[tuple[str, Arm], list[float]] = defaultdict(list)
+    failed: set[Arm] = set()
     for record in records:
         arm = (str(record.get("dataset", "")), str(record.get("arm", "")))
-        if record.get("status") != "ok" or arm not in settings:
+        if arm not in settings:
             continue
         environment = record.get("environment") or {}
         if any(environment.get(name) != machine.get(name) for name in _MACHINE):
             continue
         if record.get("settings") != settings[arm]:
             continue
-        for kind, seconds in (record.get("seconds") or {}).items():
+        if record.get("status") not in FINE:
+            failed.add(arm)
+        for kind, seconds in (record.get("seconds") or {}).items() if record.get("status") == "ok" else ():
             found[str(kind), arm].append(float(seconds))
-    return dict(found)
+    return Costs(found, failed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cnnbench.costs import Costs, Work, earlier_times
+from cnnbench.costs import Work, earlier_costs
 from cnnbench.execute.interface import Epoch, Placed
 from cnnbench.execute.scheduler import Ended, Started, TrialEnded
 from cnnbench.plain import settings_plain
@@ -12,6 +12,7 @@ from cnnbench.plain import settings_plain
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from cnnbench.costs import Costs
     from cnnbench.execute.scheduler import Scheduler
     from cnnbench.ledger import Ledger
     from cnnbench.plan import Plan, PlannedTrial, Stage
@@ -73,8 +74,8 @@ def drive(
         progress.finish()
 
 
-def earlier_costs(plan: Plan, records: Iterable[Mapping[str, Any]], machine: Mapping[str, str]) -> Costs:
-    """What stages of a plan's arms took in earlier records; see ``costs.earlier_times``.
+def costs_of(plan: Plan, records: Iterable[Mapping[str, Any]], machine: Mapping[str, str]) -> Costs:
+    """What stages of a plan's arms took in earlier records; see ``costs.earlier_costs``.
 
     Args:
         plan: with the arms as they are now.
@@ -82,7 +83,7 @@ def earlier_costs(plan: Plan, records: Iterable[Mapping[str, Any]], machine: Map
         machine: the present environment.
     """
     arms = {(t.trial.dataset, t.trial.arm.name): t.trial.arm.settings for t in plan.trials}
-    return Costs(earlier_times(records, {arm: settings_plain(own) for arm, own in arms.items()}, machine))
+    return earlier_costs(records, {arm: settings_plain(own) for arm, own in arms.items()}, machine)
 
 
 def first_trials(trials: Iterable[PlannedTrial]) -> dict[str, PlannedTrial]:

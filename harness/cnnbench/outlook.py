@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tabulate import tabulate
 
 from cnnbench.adaptive import at_most, outcome, replayed
-from cnnbench.drive import as_work, earlier_costs, first_trials
+from cnnbench.drive import as_work, costs_of, first_trials
 from cnnbench.environment import manifest
 from cnnbench.ledger import Ledger
 from cnnbench.plan import make_plan
@@ -87,7 +87,7 @@ def outlook(
             ended = f"nothing: {outcome(found, seeds_of, when)}"
         else:
             wanted &= set(plan.part(at_most(plan, seeds_of)).stages)
-    costs = earlier_costs(plan, every, manifest(place.device))
+    costs = costs_of(plan, every, manifest(place.device))
     first = first_trials(t for t in plan.trials if t.skip is None and t.key not in recorded)
     wanted -= cached
     to_run = [as_work(stage, first[key]) for key, stage in plan.stages.items() if key in wanted]

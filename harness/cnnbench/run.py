@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnbench import time_budget
 from cnnbench.adaptive import first_seeds, more_seeds, outcome, replayed, undecided
-from cnnbench.drive import drive, earlier_costs
+from cnnbench.drive import costs_of, drive
 from cnnbench.errors import UsageError
 from cnnbench.execute.cache import StageCache
 from cnnbench.execute.room import SHARE, free_mib, workers_for
@@ -124,11 +124,18 @@ def find_place(device: str, measured_threads: int | None = None) -> Place:
 def default_workers(place: Place) -> int:
     """Workers for a device: on CPU one a core, since each trains on one thread, as far as there is memory for them.
 
-    One for each GPU; one on anything else.
+    As many on each GPU as ``trials_per_gpu`` allows, likewise; one on anything else.
     """
-    if place.kind != "cpu":
-        return len(place.gpus) or 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if place.kind == "cuda":
+        from cnnbench.devices import resolve, side_by_side
+        from cnnbench.gpus import trials_per_gpu
+
+        gpus = side_by_side("cuda")[0] if place.gpus else [resolve(place.device)]
+        most = min(cores, workers_for(free_mib()))
+        return len(gpus) * trials_per_gpu(gpus, most)
+    if place.kind != "cpu":
+        return 1
     return max(1, min(cores // place.threads, workers_for(free_mib())))
 
 
@@ -363,7 +370,7 @@ class _Run:
     def _costs(self, plan: Plan) -> Costs:
         """What stages of this run take: known from earlier records at first, and learned as they end."""
         if self.costs is None:
-            self.costs = earlier_costs(plan, self.store.read().records, self.environment)
+            self.costs = costs_of(plan, self.store.read().records, self.environment)
         return self.costs
 
     def _ledger(self, plan: Plan) -> Ledger:

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnbench.costs import Costs, earlier_times
+from cnnbench.costs import Costs, earlier_costs
 
 A, B, C = ("", "a"), ("", "b"), ("", "c")
 
@@ -70,10 +70,23 @@ def test_only_like_records_tell():
     records = [
         record(),
         record(seconds={"train": 4.0, "evaluate": 1.0}),
-        record(status="failed"),
+        record(status="skipped"),
         record("b"),  # edited since
         record("gone"),
         record(environment={**machine, "cores_usable": "64"}),
         record(dataset="other"),
     ]
-    assert earlier_times(records, settings, machine) == {("train", A): [2.0, 4.0], ("evaluate", A): [1.0]}
+    costs = earlier_costs(records, settings, machine)
+    assert (costs.expected("train", A), costs.expected("evaluate", A)) == (3.0, 1.0)
+    assert [costs.exact(kind, arm) for arm in (A, B) for kind in ("train", "evaluate", "latency")] == [
+        *(True, True, False),
+        *(False, False, False),
+    ]
+
+
+def test_an_arm_that_fails_is_known_to_as_far_as_it_will_ever_be():
+    machine = {"cpu": "x", "device": "x", "cores_usable": "2"}
+    costs = earlier_costs([record(), record("b", status="diverged")], {A: {"epochs": 3}, B: {"epochs": 3}}, machine)
+    assert costs.exact("evaluate", B)
+    assert not costs.exact("evaluate", A)
+    assert costs.expected("train", B) == 2.0, "by the other arm"

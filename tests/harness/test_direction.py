@@ -38,14 +38,16 @@ axes changes
 suite needs
 matrix schema
 importing pickled
-artifact convert data nvml parcel meters.codecarbon meters.constant meters.counting meters.choose meters.survey tracing
+gpus nvml
+artifact convert data parcel meters.codecarbon meters.constant meters.counting meters.choose meters.survey tracing
 surgery
 keys
 plan
-stages.threads stages.subject stages.pinning
+stages.kept stages.threads stages.subject stages.pinning stages.unchanged
 stages.turns stages.timings
 stages.compiled
 stages.train stages.remarks
+stages.contract
 stages.stacking
 stages.stacked
 stages.serve
@@ -55,7 +57,7 @@ stages.together stages.rehearse stages.session
 stages.bench compat
 compat_page
 execute.cache execute.children execute.lastwords execute.oom execute.patches execute.room execute.state
-execute.admission execute.guard execute.process
+execute.admission execute.guard execute.heap execute.order execute.process
 execute.scheduler
 execute.inline execute.local execute.perform execute.worker
 execute.ray_needs
@@ -93,7 +95,8 @@ compare history
 compare_text history_plot
 compare_notes
 compare_formats
-costs failures
+failures
+costs
 tally
 progress_lines
 progress_bar
