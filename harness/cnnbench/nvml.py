@@ -70,6 +70,16 @@ class Gpu:
         millijoules = _told(lambda: self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle))
         return None if millijoules is None else millijoules / 1000
 
+    def memory_free_mib(self) -> float | None:
+        """Memory that no process has, in MiB."""
+        found = _told(lambda: self._nvml.nvmlDeviceGetMemoryInfo(self._handle).free)
+        return None if found is None else found / 2**20
+
+    def takes_several(self) -> bool:
+        """Whether several processes may compute on it at once: its compute mode is the default one."""
+        nvml = self._nvml
+        return bool(_told(lambda: nvml.nvmlDeviceGetComputeMode(self._handle) == nvml.NVML_COMPUTEMODE_DEFAULT))
+
 
 def find(device: Device) -> Gpu | None:
     """The GPU behind a torch device, found by its UUID: torch and NVML do not count GPUs in the same order.

@@ -228,6 +228,38 @@ def test_a_run_has_a_worker_for_each_gpu_and_tells_what_it_leaves_out(gpus) -> N
     assert (alone.device, alone.gpus, alone.remark, default_workers(alone)) == ("cuda:1", (), "", 1)
 
 
+GPU_MIB = {"cuda:0": 30_000.0, "cuda:1": 9_000.0, "cuda:2": 13_000.0}
+
+
+@pytest.mark.parametrize(
+    ("name", "cores", "free", "expected"),
+    [
+        ("cuda:0", 16, GPU_MIB, 4),  # never more on one GPU
+        ("cuda:1", 16, GPU_MIB, 2),  # as many as have memory
+        ("cuda", 16, GPU_MIB, 2 * 3),  # as the fullest of those that are used
+        ("cuda", 5, GPU_MIB, 2 * 2),  # a core each
+        ("cuda", 1, GPU_MIB, 2),
+        ("cuda:0", 16, {"cuda:0": 500.0}, 1),
+        ("cuda:0", 16, {"cuda:0": None}, 1),
+        ("cuda", 16, {"cuda:0": 30_000.0, "cuda:2": None}, 2),
+    ],
+)
+def test_trials_share_a_gpu_as_far_as_memory_and_cores_go(gpus, monkeypatch, name, cores, free, expected) -> None:
+    def find(device):
+        return types.SimpleNamespace(memory_free_mib=lambda: free[str(device)], takes_several=lambda: True)
+
+    monkeypatch.setattr("cnnbench.nvml.find", find)
+    monkeypatch.setattr("cnnbench.run.os.sched_getaffinity", lambda _: set(range(cores)))
+    monkeypatch.setattr("cnnbench.run.free_mib", lambda: 1e6)
+    assert default_workers(find_place(name)) == expected
+
+
+def test_a_gpu_for_one_process_alone_is_not_shared(gpus, monkeypatch) -> None:
+    gpu = types.SimpleNamespace(memory_free_mib=lambda: 30_000.0, takes_several=lambda: False)
+    monkeypatch.setattr("cnnbench.nvml.find", lambda _: gpu)
+    assert default_workers(find_place("cuda:0")) == 1
+
+
 def test_what_mps_tells(machine, monkeypatch) -> None:
     machine(mps=True)
     monkeypatch.setattr(torch.mps, "current_allocated_memory", lambda: 4096)

@@ -285,6 +285,12 @@ def test_a_machine_that_draws_less_under_load_is_reported_as_such() -> None:
     assert got.notes == ["energy: inference did not rise above the idle machine"]
 
 
+def test_a_gpu_s_counter_is_shared_by_the_trainings_on_it() -> None:
+    gpu = Reading({"gpu": Component(9.0, "measured", "device", "NVML")}, 2.0)
+    assert training_energy(gpu, side_by_side=2).methods == {"energy_train_j": "measured"}  # a GPU each
+    assert training_energy(gpu, side_by_side=4, on_device=2).methods == {"energy_train_j": "shared"}
+
+
 def test_training_energy_is_the_reading() -> None:
     parts = {"cpu": Component(3.0, "measured", "machine", "RAPL"), "ram": Component(0.0, "estimated", "process")}
     got = training_energy(Reading(parts, 2.0))

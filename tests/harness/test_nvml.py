@@ -47,6 +47,21 @@ def test_the_counter_is_told_in_joules(pynvml):
     assert find_by_uuid("GPU-abc").energy_joules() == pytest.approx(1234.567)
 
 
+def test_memory_and_whether_several_processes_may_share_it(pynvml):
+    pynvml.nvmlDeviceGetMemoryInfo = lambda handle: types.SimpleNamespace(free=3 * 2**30, total=8 * 2**30)
+    pynvml.NVML_COMPUTEMODE_DEFAULT = 0
+    modes = {"handle": 0}
+    pynvml.nvmlDeviceGetComputeMode = lambda handle: modes[handle]
+    gpu = find_by_uuid("abc")
+    assert gpu.memory_free_mib() == 3 * 1024
+    assert gpu.takes_several()
+    modes["handle"] = 3  # exclusive process
+    assert not gpu.takes_several()
+    del pynvml.nvmlDeviceGetMemoryInfo, pynvml.nvmlDeviceGetComputeMode
+    assert gpu.memory_free_mib() is None
+    assert not gpu.takes_several()
+
+
 def test_what_a_gpu_does_not_support_is_none(pynvml):
     def unsupported(*args):
         raise NVMLError("not supported")

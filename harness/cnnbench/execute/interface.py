@@ -108,7 +108,10 @@ class Placed:
 
 
 class TaskExecutor(Protocol):
-    """Runs tasks somewhere."""
+    """Runs tasks somewhere.
+
+    ``per_device``, how many tasks may run at once on one device, is optional: 1 where an executor does not say.
+    """
 
     @property
     def places(self) -> int:

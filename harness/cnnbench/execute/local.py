@@ -71,6 +71,11 @@ class LocalExecutor:
         self._without: dict[str, str] = {}
         self._looked, self._every = 0.0, LOOK_SECONDS
 
+    @property
+    def per_device(self) -> int:
+        """How many tasks may run at once on one device."""
+        return -(-self.places // len(self._bindings))
+
     def submit(self, task: Task) -> None:
         """Hand the task to the idle worker of the first free place, or to a new one there."""
         task = task.absolute()

@@ -57,19 +57,20 @@ class EnergyFigures:
     notes: list[str] = field(default_factory=list)
 
 
-def training_energy(reading: Reading, side_by_side: int = 1) -> EnergyFigures:
+def training_energy(reading: Reading, side_by_side: int = 1, on_device: int = 1) -> EnergyFigures:
     """Joules of a training from the meter's reading over it; nothing is subtracted.
 
     Args:
         reading: over the training.
         side_by_side: trainings that may have run at the same time. A counter of the whole machine then holds the work
             of all, and what it measured is marked ``shared``.
+        on_device: those of them on the same device; likewise for the device's counter.
     """
     notes = [reading.note] if reading.note else []
     if not reading.components:
         return EnergyFigures(notes=notes)
-    machine_wide = any(part.scope == "machine" for part in reading.components.values())
-    shared = reading.method == "measured" and machine_wide and side_by_side > 1
+    beside = {"machine": side_by_side, "device": on_device}
+    shared = reading.method == "measured" and any(beside.get(p.scope, 1) > 1 for p in reading.components.values())
     return EnergyFigures(
         metrics={"energy_train_j": reading.joules},
         methods={"energy_train_j": "shared" if shared else reading.method},
