@@ -13,7 +13,6 @@ from cnnbench.design import KINDS, Kind, cells, count
 from cnnbench.draft import ARM_SLOTS, Draft, change_model, change_recipe, change_slot, given_of_model, unknown_key
 from cnnbench.expect import show
 from cnnbench.options import format_value, label, options_of
-from cnnbench.reader import Reader
 from cnnbench.registry import nearest
 from cnnbench.types import Choice, Recipe
 
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 
     from cnnbench.design import Cell
     from cnnbench.locate import Place
+    from cnnbench.reader import Reader
     from cnnbench.registry import Registry
 
 MOST_ARMS = 10_000
@@ -155,7 +155,7 @@ class DesignReader:
             if axis is not None:
                 axes.append(axis)
             if key == "model":
-                start = change_model(start, levels[0], place, Reader(self.reader.registry, self.reader.folder))
+                start = change_model(start, levels[0], place, self.reader.another())
         order = list(found)
         return sorted(axes, key=lambda axis: order.index(axis.key))
 
@@ -177,7 +177,7 @@ class DesignReader:
     def _axis(self, key: str, levels: Sequence[Any], place: Place, start: Draft) -> Axis | None:
         read: list[Level] = []
         for index, raw in enumerate(levels):
-            inner = Reader(self.reader.registry, self.reader.folder)
+            inner = self.reader.another()
             found = self._level(key, raw, start, inner)
             for where, message in inner.problems:
                 self.reader.report((*place, index, *(where[1:] if "." in key else where)), message)
@@ -243,7 +243,7 @@ class DesignReader:
         """A combination of levels may be one that the model refuses, though each level alone is fine."""
         key = json.dumps(table, sort_keys=True)
         if key not in self._models:
-            inner = Reader(self.reader.registry, self.reader.folder)
+            inner = self.reader.another()
             self._models[key] = change_model(self.base, dict(table), (), inner)
             for _, message in inner.problems:
                 self.reader.report(self.place, f"model {show(table)}: {message}")

@@ -62,7 +62,7 @@ def within(folder: Path, name: str) -> Path:
     """
     path = folder / name
     try:
-        inside = path.parent.resolve().is_relative_to(folder.resolve()) and not path.is_symlink()
+        inside = "\0" not in name and path.parent.resolve().is_relative_to(folder.resolve()) and not path.is_symlink()
     except (OSError, ValueError, RuntimeError):  # a null byte; links in a circle
         inside = False
     if not inside or Path(name).is_absolute() or ".." in Path(name).parts:

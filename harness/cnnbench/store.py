@@ -22,6 +22,7 @@ from cnnbench.durable import append, clear_scratch, write
 from cnnbench.errors import StoreError
 from cnnbench.locks import held, holder, locked, same
 from cnnbench.migrations import SCHEMA, migrated
+from cnnbench.paths import check_readable
 from cnnbench.record_fields import fault_of
 from cnnbench.registry import nearest
 from cnnbench.text import listed
@@ -298,6 +299,7 @@ def open_results(path: Path, *, every: bool = False) -> Records:
 
 def _read(path: Path, *, every: bool = False) -> Records:
     try:
+        check_readable(path)
         data = path.read_bytes()
     except FileNotFoundError:
         return Records(path, ())

@@ -36,8 +36,11 @@ def unsteered(text: str) -> str:
 
 
 def csv_cell(value: object) -> object:
-    """A value for a cell of CSV: text that a spreadsheet would work out as a formula begins with an apostrophe."""
-    return f"'{value}" if isinstance(value, str) and value.lstrip().startswith(("=", "+", "-", "@")) else value
+    """A value for a cell of CSV: text on one line, and behind an apostrophe where spreadsheets would see a formula."""
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
 def escaped(text: str) -> str:

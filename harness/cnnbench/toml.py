@@ -7,7 +7,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from cnnbench.errors import Problem, SuiteError
+from cnnbench.errors import Problem, StoreError, SuiteError
+from cnnbench.paths import check_readable
 from cnnbench.registry import nearest
 
 _POSITION = re.compile(r"\s*\(at (?:line (\d+), column (\d+)|end of document)\)$")
@@ -22,6 +23,7 @@ def read_file(file: str | Path) -> bytes:
     """
     path = Path(file)
     try:
+        check_readable(path)
         return path.read_bytes()
     except FileNotFoundError:
         raise _error(file, 0, f"no such file{_nearby(path)}") from None
@@ -30,6 +32,8 @@ def read_file(file: str | Path) -> bytes:
             "this is a folder, expected a suite file" if path.is_dir() else "no such file: part of the path is a file"
         )
         raise _error(file, 0, message + _inside(path)) from None
+    except StoreError:
+        raise _error(file, 0, "this is a device, expected a suite file") from None
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise _error(file, 0, f"can't be read: {reason}") from None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
 
 from cnnbench.figures.style import COLOURS
+from cnnbench.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,4 +76,4 @@ def _sheet(key: str) -> str:
 
 
 def _plain(text: str) -> str:
-    return escape(" ".join(text.split()))
+    return escape(printable(text))
