@@ -77,7 +77,7 @@ class LastWords:
     def lines(self) -> list[str]:
         """The last lines, shortened, without what Python printed of its end."""
         text = _DUMP.split(self._text)[0]
-        lines = [line.rpartition("\r")[2].rstrip() for line in text.splitlines()]  # a progress bar's last state
+        lines = [line.rstrip().rpartition("\r")[2] for line in text.split("\n")]  # a progress bar's last state
         return [line[:MOST_LETTERS] for line in lines if line][-MOST_LINES:]
 
     @property

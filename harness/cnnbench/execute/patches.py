@@ -13,7 +13,7 @@ from operator import is_
 from typing import Any
 
 import torch
-import torch._dynamo  # noqa: F401 - on import it replaces some of torch's names itself: not in the midst of a task
+import torch._dynamo  # on import it replaces some of torch's names itself: not in the midst of a task
 from torch import nn
 
 _MODULES = (

@@ -1,0 +1,236 @@
+"""What guards a process and its parent, part by part: state, output, memory, a worker that does not come up."""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+from multiprocessing import Pipe
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from cnnbench.errors import TrialError
+from cnnbench.execute import local
+from cnnbench.execute.guard import Guard
+from cnnbench.execute.interface import Outcome, Task
+from cnnbench.execute.lastwords import KEPT_BYTES, MOST_LINES, LastWords
+from cnnbench.execute.local import LocalExecutor
+from cnnbench.execute.oom import margin_mib
+from cnnbench.execute.process import BEGUN, Loading, Worker
+from cnnbench.stages.unchanged import Unchanged
+
+SPEC = {"seed": 3, "family": ""}
+
+
+def drawn() -> list[float]:
+    return [random.random(), float(np.random.rand()), float(torch.rand(()))]
+
+
+def test_what_changes_nothing_is_not_told_of_and_global_generators_go_on_as_before(tmp_path):
+    guard, found = Guard(tmp_path), []
+    states = random.getstate(), torch.random.get_rng_state()
+    for _ in range(2):
+        with guard.around(SPEC) as left:
+            found.append(drawn())
+        assert (left.notes, left.spoiled) == ([], None)
+    assert found[0] == found[1]
+    with guard.around({**SPEC, "seed": 4}):
+        assert drawn() != found[0]
+    assert random.getstate() == states[0]
+    assert torch.equal(torch.random.get_rng_state(), states[1])
+
+
+def test_what_was_changed_is_put_back_and_noted_when_the_task_raises_too(tmp_path):
+    before = torch.get_default_dtype(), dict(os.environ), Path.cwd()
+
+    def liberties() -> None:
+        torch.set_default_dtype(torch.float64)
+        torch.set_default_device("meta")
+        torch.set_grad_enabled(False)
+        os.environ["A_NEW_ONE"] = "1"
+        os.chdir("/")
+        (tmp_path / "file").write_text("mine")
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError), Guard(tmp_path).around(SPEC) as left:
+        liberties()
+    assert (torch.get_default_dtype(), dict(os.environ), Path.cwd()) == before
+    assert torch.is_grad_enabled()
+    assert torch.zeros(1).device.type == "cpu"
+    assert list(tmp_path.iterdir()) == []
+    assert len(left.notes) == 6
+    assert left.spoiled is None
+
+
+@pytest.mark.parametrize(("home", "name"), [(torch, "relu"), (nn.functional, "conv2d"), (nn.Conv2d, "forward")])
+def test_what_stands_in_the_place_of_torch_s_own_fails_the_task_and_goes(tmp_path, home, name):
+    guard, own = Guard(tmp_path), getattr(home, name)
+    with guard.around(SPEC) as left:
+        setattr(home, name, lambda *_: None)
+    assert getattr(home, name) is own
+    assert guard.spoiled
+    with pytest.raises(TrialError, match=f"replaced .*{name}, which all trials of a worker process share"):
+        left.noted({})
+
+
+def test_writing_past_torch_is_seen_as_well():
+    images = torch.zeros(50, 1, 8, 8, dtype=torch.uint8)
+    known = Unchanged([images])
+    images[3:5].clone().add_(1)
+    assert known.still()
+    images.numpy()[:] = 1
+    assert not known.still()
+    known = Unchanged([images], sampled=False)
+    images[3:5].add_(1)
+    assert not known.still()
+
+
+def words(text: bytes) -> LastWords:
+    ours, theirs = Pipe(duplex=False)
+    found = LastWords(ours)
+
+    def write():
+        os.write(theirs.fileno(), text)
+        theirs.close()
+
+    threading.Thread(target=write).start()
+    while found.pipe is not None:
+        found.drain(1)
+    return found
+
+
+def test_of_what_is_printed_the_end_is_kept():
+    found = words(b"".join(b"line %d\n" % n for n in range(100_000)) + b"\rhalf\rbar: 7/7\n" + b"x" * 1000)
+    assert len(found._kept) == KEPT_BYTES
+    assert len(found.lines) == MOST_LINES
+    assert found.lines[-3:-1] == ["line 99999", "bar: 7/7"]
+    assert found.lines[-1] == "x" * 300
+
+
+DUMP = f"""spoken
+Fatal Python error: Segmentation fault
+
+Thread 0x00007f01 (most recent call first):
+  File "/lib/other.py", line 1 in listen
+
+Current thread 0x00007f02 (most recent call first):
+  File "{os.path.dirname(os.__file__)}/site-packages/torch/nn/functional.py", line 9 in relu
+  File "{os.__file__}", line 5 in getcwd
+  File "/somewhere/plugin.py", line 41 in act
+  File "/x/cnnbench/{os.path.join("execute", "worker.py")}", line 77 in main
+
+Extension modules: numpy (total: 1)
+"""  # noqa: PTH120, PTH118
+
+
+def test_the_place_is_the_innermost_line_that_is_neither_torch_s_nor_python_s():
+    found = words(DUMP.encode())
+    assert found.place == "plugin.py, line 41"
+    assert found.lines == ["spoken"]
+    assert found.stack.endswith("line 77 in main")
+    assert words(b"nothing of the kind").place is None
+
+
+class Process:
+    """A worker's process that a test moves by hand."""
+
+    pid = None
+    exitcode = 0
+
+    def is_alive(self) -> bool:
+        return False
+
+    def join(self, timeout: float | None = None) -> None:
+        pass
+
+
+def with_lives(monkeypatch, *lives, free=lambda: 10_000.0) -> LocalExecutor:
+    """An executor of one place whose workers are threads that live these lives, one after the other."""
+    left = iter(lives)
+    monkeypatch.setattr(local, "LOOK_SECONDS", 0.02)
+
+    def start(self, place):
+        ours, theirs = Pipe()
+        threading.Thread(target=next(left), args=(theirs,), daemon=True).start()
+        return Worker(Process(), ours, place)
+
+    monkeypatch.setattr(LocalExecutor, "_start", start)
+    return LocalExecutor(1, free=free)
+
+
+def outcome(executor: LocalExecutor, folder: Path) -> Outcome:
+    executor.submit(Task("a", {}, (), str(folder / "a")))
+    while True:
+        for event in executor.wait():
+            if isinstance(event, Outcome):
+                executor.close()
+                return event
+
+
+def hangs(pipe) -> None:
+    pipe.recv()
+    pipe.send(BEGUN)
+    threading.Event().wait(5)
+
+
+def test_the_largest_worker_is_ended_before_the_system_runs_out_of_memory(monkeypatch, tmp_path):
+    monkeypatch.setattr(Worker, "held_mib", 4321.0)
+    free = iter([10_000.0, 9_000.0, 300.0])
+    found = outcome(with_lives(monkeypatch, hangs, free=lambda: next(free)), tmp_path)
+    assert found.status == "oom"
+    assert found.reason.startswith("out of memory: its worker process held 4,321 MiB when the machine had 300 MiB left")
+    assert found.result["details"]["peak_mib"] == 4321.0
+
+
+def test_a_worker_that_holds_little_is_not_ended_for_what_others_take(monkeypatch, tmp_path):
+    monkeypatch.setattr(Worker, "held_mib", 100.0)
+
+    def works(pipe):
+        task = pipe.recv()
+        pipe.send(BEGUN)
+        threading.Event().wait(0.2)
+        pipe.send([Outcome(task.key, "ok")])
+
+    free = iter([10_000.0])
+    assert outcome(with_lives(monkeypatch, works, free=lambda: next(free, 10.0)), tmp_path).status == "ok"
+
+
+@pytest.mark.parametrize(("free", "margin"), [(1000, 128), (10_000, 500), (1_000_000, 2048)])
+def test_too_little_is_a_share_within_bounds(free, margin):
+    assert margin_mib(free) == margin
+
+
+def test_a_task_that_uses_no_cpu_time_is_ended(monkeypatch, tmp_path):
+    monkeypatch.setattr(Worker, "look", lambda self: setattr(self, "idle_seconds", 601.0))
+    found = outcome(with_lives(monkeypatch, hangs), tmp_path)
+    assert (found.status, found.reason) == (
+        "timeout",
+        "used no CPU time for 10 min: it waits for what does not come",
+    )
+
+
+@pytest.mark.parametrize("dies", [True, False])
+def test_a_plugin_that_a_worker_can_t_import_is_left_out_of_the_next(monkeypatch, tmp_path, dies):
+    monkeypatch.setattr(local, "START_SECONDS", 60.0 if dies else 0.1)
+
+    def stuck(pipe):
+        pipe.send(Loading("heavy"))
+        if dies:
+            pipe.close()
+        else:
+            threading.Event().wait(5)
+
+    def works(pipe):
+        task = pipe.recv()
+        pipe.send(BEGUN)
+        pipe.send([Outcome(task.key, "ok")])
+        threading.Event().wait(5)
+
+    executor = with_lives(monkeypatch, stuck, works)
+    assert outcome(executor, tmp_path).status == "ok"
+    assert list(executor._without) == ["heavy"]
+    assert "plugin 'heavy' is left out" in executor._without["heavy"]
