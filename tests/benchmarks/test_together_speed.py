@@ -115,11 +115,11 @@ def test_stacked_against_one_by_one(registry, case, capsys):
         return lambda: one_by_one(seats)
 
     found = times_of({"one by one": apart, "stacked": stacked})
+    (wall, cpu), (other_wall, other_cpu) = found["one by one"], found["stacked"]
     with capsys.disabled():
         print(
-            f"\n{case}, {SEEDS} seeds on {resolve('auto').describe()}: "
-            f"one by one {found['one by one'][1]:.2f} s of CPU, stacked {found['stacked'][1]:.2f}, ratio of CPU {found['stacked'][1] / found['one by one'][1]:.2f}, "
-            f"of wall {found['stacked'][0] / found['one by one'][0]:.2f}"
+            f"\n{case}, {SEEDS} seeds on {resolve('auto').describe()}: one by one {cpu:.2f} s of CPU, "
+            f"stacked {other_cpu:.2f}, ratio of CPU {other_cpu / cpu:.2f}, of wall {other_wall / wall:.2f}"
         )
 
 
