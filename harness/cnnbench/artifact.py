@@ -67,7 +67,9 @@ class Artifact:
     notes: dict[str, Any] = field(default_factory=dict)
 
 
-def save_model(path: Path, model: nn.Module, input_module: nn.Module, notes: Mapping[str, Any] | None = None) -> None:
+def save_model(
+    path: Path, model: nn.Module, input_module: nn.Module, notes: Mapping[str, Any] | None = None
+) -> Artifact:
     """Write a model to ``path``, all or nothing, once it has proved readable.
 
     Args:
@@ -75,6 +77,9 @@ def save_model(path: Path, model: nn.Module, input_module: nn.Module, notes: Map
         model: the trained or compressed model.
         input_module: its input normalization.
         notes: JSON-ready facts.
+
+    Returns:
+        What was read from the file, on the CPU, to prove it.
 
     Raises:
         TrialError: the model holds something that ``load_model`` would refuse, such as a lambda, a local class or a
@@ -93,11 +98,12 @@ def save_model(path: Path, model: nn.Module, input_module: nn.Module, notes: Map
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             raise TrialError(f"{type(model).__name__} can't be saved: {error}; {_REMEDY}") from error
         try:
-            load_model(temporary)
+            artifact = load_model(temporary)
         except StoreError as error:
             reason = str(error).removeprefix(f"{temporary}: ")
             raise TrialError(f"{type(model).__name__} can't be passed to the next stage: {reason}") from error
         os.replace(temporary, path)  # noqa: PTH105 - the atomic call, by its name
+        return artifact
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -99,8 +99,16 @@ _TRAINING = (
         "types",
         "xla",
     ),
-    *("stages/bench", "stages/build", "stages/compress", "stages/evaluate", "stages/profile", "stages/rehearse"),
-    *("stages/compiled", "stages/remarks", "stages/stacked", "stages/stacking", "stages/threads", "stages/together"),
+    *("stages/bench", "stages/build", "stages/compress", "stages/evaluate", "stages/kept", "stages/profile"),
+    *(
+        "stages/compiled",
+        "stages/rehearse",
+        "stages/remarks",
+        "stages/stacked",
+        "stages/stacking",
+        "stages/threads",
+        "stages/together",
+    ),
     "stages/train",
 )
 """Modules of the harness that decide what is trained, compressed and evaluated."""

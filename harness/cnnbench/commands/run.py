@@ -60,6 +60,10 @@ def _run(given: argparse.Namespace) -> int:
         raise UsageError("--time-budget is for one suite, but there are several: run them one by one")
     if given.address is not None and given.executor != "ray":
         raise UsageError("--address names a Ray cluster: expected --executor ray beside it")
+    if given.executor == "local" and (given.fresh or not _on_record(given)):
+        from cnnbench.execute.local import start_fork_server
+
+        start_fork_server()  # it imports torch while suites are read and planned
     host = plugin_host()
     check_trackers(given.tracker, host.registry)
     # Every suite is read before the first one runs: a mistake in the last must not show after an hour.
@@ -110,3 +114,9 @@ def _run(given: argparse.Namespace) -> int:
         for line in ends(summary, again(given, path, suite, summary), str(options.results)):
             tell(line)
     return OK if everything_ok else SOME_FAILED
+
+
+def _on_record(given: argparse.Namespace) -> bool:
+    """Whether each suite has records already, so that there may be nothing left to run."""
+    folders = [given.results or Path("results") / path.stem for path in given.suites]
+    return all((folder / "records.jsonl").exists() for folder in folders)

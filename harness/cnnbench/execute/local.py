@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     Event = Outcome | Epoch | Placed
 
+_FORK_SERVER = "forkserver" in multiprocessing.get_all_start_methods()
 GRACE_SECONDS = 1.0
 """How long an idle worker may take to end by itself before it is killed."""
 START_SECONDS = 300.0
@@ -61,11 +62,7 @@ class LocalExecutor:
         self._free = free
         self._margin = margin_mib(free())
         self._bindings = bindings or ({},)
-        # A fork server imports torch once; each worker, and each replacement, starts from there at once.
-        method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-        self._context: Any = multiprocessing.get_context(method)
-        if method == "forkserver":
-            self._context.set_forkserver_preload(["cnnbench.execute.worker"])
+        self._context: Any = multiprocessing.get_context("forkserver" if _FORK_SERVER else "spawn")
         self._idle: list[Worker] = []
         self._busy: list[Worker] = []
         self._without: dict[str, str] = {}
@@ -122,8 +119,7 @@ class LocalExecutor:
         self._idle, self._busy = [], []
 
     def _start(self, place: int) -> Worker:
-        if self._context.get_start_method() == "forkserver":
-            _ensure_fork_server()
+        start_fork_server()
         return start(self._context, _live, place, self._bindings[place % len(self._bindings)], dict(self._without))
 
     def _receive(self, worker: Worker) -> Sequence[Event]:
@@ -254,10 +250,17 @@ def _live(pipe: Connection[Any, Any], begin: Start, output: Connection[Any, Any]
     main(pipe, begin, output)
 
 
-def _ensure_fork_server() -> None:
-    """Start the fork server, if it does not run yet, deaf to Ctrl-C: while it imports it would die with a traceback."""
+def start_fork_server() -> None:
+    """Start what workers are forked from, if it does not run yet, where the system has such a thing; returns at once.
+
+    It imports torch once, which takes seconds: each worker, and each replacement, starts from there at once. It is deaf
+    to Ctrl-C: while it imports it would die with a traceback.
+    """
+    if not _FORK_SERVER:
+        return
     from multiprocessing import forkserver, resource_tracker
 
+    multiprocessing.get_context("forkserver").set_forkserver_preload(["cnnbench.execute.worker"])
     resource_tracker.ensure_running()  # first, for its own start lifts the mask
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

@@ -1,10 +1,11 @@
 """Runs a plan's stages in an order that respects their inputs, and tells of everything that happens.
 
-Stages run in the order of the plan as their inputs come in; exclusive stages (latency, energy) wait until nothing else
-is left and then run alone. Those of one session (all arms of a seed) go to one worker together, which measures them in
-turns, so that drift of the machine falls on all arms alike. Trainings of one session (the seeds of an arm whose recipe
-is stacked) go to one worker too, which trains them in one loop. A session that loses its worker is taken apart: each of
-its stages runs again by itself, so that whoever brought it down costs nobody else.
+Stages run as their inputs come in, what trains longest first and else in the order of the plan; exclusive stages
+(latency, energy) wait until nothing else is left and then run alone. Those of one session (all arms of a seed) go to
+one worker together, which measures them in turns, so that drift of the machine falls on all arms alike. Trainings of
+one session (the seeds of an arm whose recipe is stacked) go to one worker too, which trains them in one loop. A session
+that loses its worker is taken apart: each of its stages runs again by itself, so that whoever brought it down costs
+nobody else.
 
 A stage starts beside others only where the memory that the rehearsals of their arms have reached fits into what there
 is. One that ran out of memory beside others runs once more alone.
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING
 from cnnbench.errors import StoreError
 from cnnbench.execute.admission import Admission
 from cnnbench.execute.interface import Epoch, Outcome, Placed, Task
+from cnnbench.execute.order import place_in_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence, Set
@@ -58,6 +60,7 @@ class TrialEnded:
 
 
 Event = Started | Placed | Epoch | Ended | TrialEnded
+Rank = tuple[int, int, int]
 
 
 LOOK_AHEAD = 100
@@ -111,11 +114,10 @@ class Scheduler:
                 seeds.setdefault(key, trial.trial.seed)
         self._after: dict[str, list[str]] = defaultdict(list)
         self._missing: dict[str, int] = {}
-        self._rank: dict[str, tuple[int, int]] = {}
+        self._rank: dict[str, Rank] = {}
         for position, (key, stage) in enumerate(plan.stages.items()):
             if key in self._trials:
-                first = -1 if stage.kind == "rehearse" else 0  # what can't work is told before anything costs time
-                self._rank[key] = (seeds[key] if stage.exclusive else first, position)
+                self._rank[key] = (*place_in_line(stage, seeds[key]), position)
                 self._missing[key] = len(stage.inputs)
                 for source in stage.inputs:
                     self._after[source].append(key)
@@ -123,7 +125,7 @@ class Scheduler:
         self._robbed: set[str] = set()  # stages that failed because of such a loss, and have run once more
         self._apart: set[str] = set()  # stages whose session was lost: each runs by itself now
         self._parallel_left = sum(not plan.stages[key].exclusive for key in self._trials)
-        self._ready: dict[bool, list[tuple[tuple[int, int], str]]] = {False: [], True: []}
+        self._ready: dict[bool, list[tuple[Rank, str]]] = {False: [], True: []}
         for key, missing in self._missing.items():
             if missing == 0:
                 self._push(key)
@@ -188,7 +190,7 @@ class Scheduler:
         ready = self._ready[alone]
         if alone and others_run:
             return None
-        passed: list[tuple[tuple[int, int], str]] = []
+        passed: list[tuple[Rank, str]] = []
         found: Stage | None = None
         while ready and found is None and len(passed) < LOOK_AHEAD:
             entry = heapq.heappop(ready)
@@ -266,7 +268,9 @@ class Scheduler:
     def _own_task(self, stage: Stage) -> Task:
         inputs = tuple(str(self._cache.folder(key)) for key in stage.inputs)
         folder = str(self._cache.folder(stage.key))
-        spec = {**stage.task, "workers": self._executor.places}  # what may run beside it tells what its cost is worth
+        # What may run beside it, anywhere and on its own device, tells what its cost is worth.
+        on_device = getattr(self._executor, "per_device", 1)
+        spec = {**stage.task, "workers": self._executor.places, "on_device": on_device}
         if stage.kind == "train" and stage.key in self._apart:
             spec["apart"] = "the worker that trained all seeds together was lost"
         need = self._memory.need(self._rehearsal(stage.key))

@@ -34,6 +34,7 @@ def main(pipe: Connection[Any, Any], begin: Start, output: Connection[Any, Any] 
         output: where stdout and stderr go.
     """
     from cnnbench.execute.children import end_leftovers
+    from cnnbench.execute.heap import keep_freed_memory
     from cnnbench.execute.local import end_with_parent
     from cnnbench.execute.perform import perform
     from cnnbench.plugins import PluginHost
@@ -51,6 +52,8 @@ def main(pipe: Connection[Any, Any], begin: Start, output: Connection[Any, Any] 
     while not spoiled:
         task = inbox.get()
         pipe.send(BEGUN)
+        if not task.own_process:  # one that tells of memory should find it as the system gives it
+            keep_freed_memory()
 
         def tell(progress: Mapping[str, Any], key: str = task.key) -> None:
             if os.getpid() != own:  # a child that a technique forked, which must not speak for its parent
