@@ -109,6 +109,7 @@ def test_records_are_those_of_a_local_run(cluster, tmp_path, tiny_suite):
     }
 
 
+@pytest.mark.slow  # its fast sibling is in test_ray_needs.py
 def test_a_gpu_that_no_node_has_is_refused_at_once(cluster, tmp_path, tiny_suite):
     (tmp_path / "s.toml").write_text(tiny_suite())
     done = run(tmp_path, "there", "--executor", "ray", "--address", cluster.address, "--device", "cuda")
@@ -244,9 +245,13 @@ def test_ctrl_c_leaves_nothing_behind_and_the_rest_runs_later(cluster, tmp_path,
     assert len(records(tmp_path, "there")) == 6
 
 
-@pytest.mark.slow
-def test_no_cluster_at_an_address_is_told(tmp_path, tiny_suite):
+def test_no_cluster_at_an_address_is_told(tmp_path, tiny_suite, capsys):
     (tmp_path / "s.toml").write_text(tiny_suite())
-    done = run(tmp_path, "there", "--executor", "ray", "--address", "127.0.0.1:1")
-    assert done.returncode == 2
-    assert "--address 127.0.0.1:1: no Ray cluster there" in done.stderr
+    there = ["run", str(tmp_path / "s.toml"), "--results", str(tmp_path / "there"), "--executor", "ray"]
+    for address, told in {
+        "127.0.0.1:1": "--address 127.0.0.1:1: no Ray cluster there (",
+        "ray://127.0.0.1:1": "Ray's client can't be used: run on a node of the cluster, with --address auto",
+    }.items():
+        assert main([*there, "--address", address]) == 2
+        assert told in capsys.readouterr().err
+    assert not (tmp_path / "there").exists()

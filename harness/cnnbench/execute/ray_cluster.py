@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import time
 import uuid
 from collections import Counter
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 LOOK_SECONDS = 120.0
 """How long a node may take to answer what it has: torch and all plugins are imported there, maybe from slow disks."""
+
+ANSWER_SECONDS = 10.0
+"""How long the head of a cluster may take to accept a connection."""
 
 
 @dataclass(frozen=True)
@@ -215,6 +219,8 @@ class RayCluster:
                 problems.append(f"node {address}: does not answer within {LOOK_SECONDS:g} s")
                 continue
             except (RayError, ImportError) as error:
+                if all(other["NodeID"] != name for other in self._alive()):
+                    continue  # it was lost while it was looked at
                 problems.append(f"node {address}: {_last_line(error)}: is cnnbench installed there as it is here?")
                 continue
             wrong = differences(self._here, sight.packages)
@@ -244,11 +250,12 @@ def join(address: str | None, suite: Suite, host: PluginHost, find_place: FindPl
     ray = _import_ray()
     if ray.is_initialized():
         raise UsageError("--executor ray: this process is connected to Ray already; call ray.shutdown() before")
-    address = address or "auto"
+    address = address or os.environ.get("RAY_ADDRESS") or "auto"
     if address.startswith("ray://"):
         raise UsageError(
             f"--address {address}: Ray's client can't be used: run on a node of the cluster, with --address auto"
         )
+    _check_answers(address)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "include_dashboard": False}
     if address == "local":
         from cnnbench.environment import usable_cores
@@ -260,15 +267,35 @@ def join(address: str | None, suite: Suite, host: PluginHost, find_place: FindPl
         ray.init(address=address, **quiet)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         text = " ".join(str(error).split())
-        raise UsageError(
-            f"--address {address}: no Ray cluster there ({text[:300]}): start one with 'ray start --head', or use "
-            "--address local"
-        ) from error
+        raise _no_cluster(address, text[:300]) from error
     try:
         return RayCluster(suite, host, find_place, say)
     except BaseException:
         ray.shutdown()
         raise
+
+
+def _check_answers(address: str) -> None:
+    """Have nobody wait for a machine that does not answer: Ray tries for minutes.
+
+    Raises:
+        UsageError: nobody listens there.
+    """
+    host, colon, port = address.rpartition(":")
+    if not colon:
+        return
+    try:
+        with socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS):
+            pass
+    except (OSError, ValueError, OverflowError) as error:
+        raise _no_cluster(address, str(error)) from error
+
+
+def _no_cluster(address: str, reason: str) -> UsageError:
+    return UsageError(
+        f"--address {address}: no Ray cluster there ({reason}): start one with 'ray start --head', or use "
+        "--address local"
+    )
 
 
 def _import_ray() -> Any:

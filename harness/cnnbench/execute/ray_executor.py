@@ -37,8 +37,9 @@ MEASURED = EXCLUSIVE | {"memory"}
 """Stages whose keys name the machine: they run on nodes of one kind."""
 TRIES = 3
 """How often a stage is begun before it counts as what brings its nodes down."""
+WAIT_SECONDS = 1.0
 LOOK_SECONDS = 5.0
-"""How often the nodes are looked at."""
+"""How often it is looked which nodes there are."""
 PATIENCE_SECONDS = 30.0
 """After how long people are told what is waited for."""
 
@@ -67,7 +68,7 @@ class RayExecutor:
         self._begun: dict[str, int] = {}
         self._inputs: dict[str, Any] = {}
         self._data: dict[str, Any] = {}
-        self._quiet_since = time.monotonic()
+        self._looked = self._quiet_since = time.monotonic()
 
     @property
     def places(self) -> int:
@@ -89,11 +90,12 @@ class RayExecutor:
         while not events and (self._queue or self._busy):
             self._fill()
             asked = {held.waits_for: held for held in self._all.held if held.waits_for is not None}
-            ready = self._cluster.wait(list(asked), LOOK_SECONDS)
+            ready = self._cluster.wait(list(asked), WAIT_SECONDS)
             for reference in ready:
                 events += self._hear(asked[reference])
-            if not ready:
+            if time.monotonic() - self._looked > LOOK_SECONDS:
                 self._all.look()
+                self._looked = time.monotonic()
                 self._check()
         if events:
             self._quiet_since = time.monotonic()
