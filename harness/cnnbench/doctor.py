@@ -58,7 +58,8 @@ def _extras(host: PluginHost) -> list[str]:
         users = ", ".join(sorted(e.card.name for e in host.registry if need in e.card.requires))
         state = "installed" if find_spec(need.module) else f"missing: pip install 'cnnbench[{need.extra}]'"
         lines.append(f"{need.module} (for {users}): {state}")
-    return lines or ["no technique asks for an optional package"]
+    state = "installed" if find_spec("ray") else "missing: pip install 'cnnbench[ray]'"
+    return [*lines, f"ray (for --executor ray): {state}"]
 
 
 def _data(host: PluginHost) -> list[str]:
