@@ -33,6 +33,7 @@ from cnnbench.plain import settings_plain
 from cnnbench.reader import Reader
 from cnnbench.references import AGAINST, BASELINE, read_references
 from cnnbench.registry import nearest
+from cnnbench.text import printable, unsteered
 from cnnbench.toml import parse_toml, read_file
 from cnnbench.types import Recipe, Settings
 
@@ -191,7 +192,10 @@ def parse(content: bytes, file: str, registry: Registry, *, data: bool = False, 
 
 def _located(reader: Reader, file: str, text: str) -> list[Problem]:
     lines = lines_of(text)
-    problems = [Problem(file, line_of(lines, place), dotted(place), message) for place, message in reader.problems]
+    problems = [
+        Problem(file, line_of(lines, place), printable(dotted(place)), unsteered(message))
+        for place, message in reader.problems
+    ]
     return sorted(problems, key=lambda problem: problem.line)
 
 

@@ -80,6 +80,12 @@ def test_many_damaged_suites_are_suites_or_mistakes(registry):
         outcome(mutant(number), registry, data=number % 3 == 0, imports=number % 2 == 0)
 
 
+def test_a_name_that_turns_the_line_round_is_not_shown_as_it_is(registry):
+    assert outcome(SUITES[0] + '\n[recipe]\n"\u202eevil" = 1\n'.encode(), registry) is None
+    with pytest.raises(SuiteError, match="\ufffdevil"):
+        parse(b'question = "?"\n[recipe]\n"\xe2\x80\xaeevil" = 1\n', "suites/any.toml", registry)
+
+
 @settings(max_examples=30, deadline=None)
 @given(content=st.binary(max_size=60) | st.text(max_size=60).map(lambda text: text.encode("utf-8", "replace")))
 def test_bytes_are_suites_or_mistakes(registry, content):

@@ -131,6 +131,17 @@ def ids(result):
 # What is collected
 
 
+def test_code_that_a_suite_names_is_refused_on_request(place):
+    suite = place.path / "suites" / "tiny.toml"
+    text = suite.read_text("utf-8")
+    suite.write_text(re.sub("(?m)^model = .*", 'model = { name = "import", target = "own_gone:Net" }', text), "utf-8")
+    result = place.run("suites", "--collect-only", "--cnnbench-no-import")
+    result.stdout.fnmatch_lines(["*model.name: model 'import' imports code that the suite names*"])
+    result = place.run("suites", "--collect-only", "-o", "cnnbench_no_import=true")
+    result.stdout.fnmatch_lines(["*model.name: model 'import' imports code that the suite names*"])
+    place.run("suites", "--collect-only").stdout.fnmatch_lines(["*no module 'own_gone'*"])
+
+
 def test_it_comes_with_the_package():
     (point,) = entry_points(group="pytest11", name="cnnbench")
     assert point.value == "cnnbench.pytest_plugin"

@@ -32,6 +32,7 @@ from cnnbench.plugins import PluginHost
 from cnnbench.publication import digest
 from cnnbench.publish import publish
 from cnnbench.report_page import html_page
+from cnnbench.rerun import rerun
 from cnnbench.store import FILE
 from cnnbench.suite import parse
 from cnnbench.tables import make_report, render
@@ -194,6 +195,16 @@ class TestImports:
         assert main([command, str(tmp_path / "s.toml"), "--no-import"]) == 2
         assert "imports code that the suite names" in capsys.readouterr().err
         assert not (tmp_path / "ran").exists()
+
+    def test_a_published_suite_imports_nothing_unless_told_to(self, tmp_path):
+        folder = results(tmp_path / "run")
+        suite = SUITE.replace(b'"resnet"', b'{ name = "import", target = "own_gone:Net" }')
+        (folder / "tiny.toml").write_bytes(suite)
+        record = json.loads((folder / FILE).read_text().splitlines()[0])
+        with pytest.raises(SuiteError, match="imports code that the suite names"):
+            rerun(folder, record, PluginHost.discover())
+        with pytest.raises(SuiteError, match="no module 'own_gone'"):
+            rerun(folder, record, PluginHost.discover(), imports=True)
 
     @pytest.mark.parametrize("target", ["os:system", "subprocess:run", "builtins:eval", "shutil:rmtree", "__main__:x"])
     def test_pythons_own_library_holds_no_networks(self, target):
