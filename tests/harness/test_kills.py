@@ -272,6 +272,7 @@ def test_a_few_kills_lose_no_completed_trial(tmp_path, text, forks):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_a_hundred_kills_lose_no_completed_trial(tmp_path, text, forks):
     ways = [("local", "driver"), ("local", "group"), ("inline", "driver"), ("inline", "driver")] * 25
     tally = survive(tmp_path, text, forks, ways, seed=2)

@@ -114,13 +114,14 @@ def filling(folder: Path) -> Iterator[Path]:
     try:
         scratch, descriptor = _scratch(folder)
         yield scratch
-        if descriptor is not None and not same(scratch, descriptor):
+        if _gone(scratch, descriptor):
             raise FileNotFoundError(errno.ENOENT, "removed", str(scratch))
         _put(scratch, folder)
     except TrialError:
         raise
     except Exception as error:
-        fault = _fault(folder.parent.parent, scratch, error)
+        removed = scratch is not None and _gone(scratch, descriptor)
+        fault = _fault(folder.parent.parent, error, removed=removed)
         if fault is None:
             raise
         raise fault from error
@@ -152,9 +153,14 @@ def _put(scratch: Path, folder: Path) -> None:
             scratch.rename(folder)
 
 
-def _fault(root: Path, scratch: Path | None, error: Exception) -> CacheError | None:
+def _gone(scratch: Path, descriptor: int | None) -> bool:
+    """Whether a folder was removed, be it that whoever writes into it has made it again."""
+    return not scratch.exists() if descriptor is None else not same(scratch, descriptor)
+
+
+def _fault(root: Path, error: Exception, *, removed: bool) -> CacheError | None:
     """What is wrong with the cache itself after something was raised over it, if anything is."""
-    if scratch is not None and not scratch.exists():
+    if removed:
         return CacheError(f"cache folder {root} was removed while it was in use", removed=True)
     try:
         _try(root, _ENOUGH if _sounds_full(error) else _LITTLE)
