@@ -146,6 +146,33 @@ def test_weights_equal_those_of_a_plain_loop():
     assert not model.training
 
 
+class OwnZero(torch.optim.SGD):
+    """An optimizer that wants to know when gradients go."""
+
+    told = 0
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        self.told += 1
+        super().zero_grad(set_to_none)
+
+
+@pytest.mark.parametrize("kind", [torch.optim.SGD, OwnZero])
+def test_each_step_forgets_the_gradients_of_the_one_before(kind):
+    model = make_model()
+    optimizer = kind(model.parameters(), lr=RATE)
+    held = []
+
+    class Look:
+        def penalty(self, model: nn.Module, logits: torch.Tensor) -> torch.Tensor:
+            held.append([parameter.grad for parameter in model.parameters()])
+            return logits.sum() * 0
+
+    fit(model, procedure(optimizer=lambda _: optimizer, regularizers=[Look()]), Streams(0))
+    assert len(held) > 1
+    assert all(gradient is None for step in held for gradient in step)
+    assert getattr(optimizer, "told", len(held)) == len(held)
+
+
 def test_the_schedule_is_a_factor_of_each_group_s_own_rate():
     made: list[torch.optim.Optimizer] = []
     told: list[float] = []
