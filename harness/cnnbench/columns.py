@@ -195,6 +195,7 @@ def _values(table: Table, quantity: Quantity, shown: Scale, measured: list[Measu
 def _differences(table: Table, quantity: Quantity, shown: Scale, measured: list[Measured]) -> tuple[str, ...]:
     decimals = _decimals([m.difference for m in measured], shown, 3)
     most = finest(table, quantity)
+    alone = single(table.rows, quantity)
     cells = []
     for row, m in zip(table.rows, measured, strict=True):
         if m.difference is None:
@@ -205,7 +206,7 @@ def _differences(table: Table, quantity: Quantity, shown: Scale, measured: list[
         words = [_number(m.difference, shown, int(min(own, most)), signed=True), mark(m.difference_method)]
         if m.value and m.difference.n < m.value.n:
             words.append(f"(n={m.difference.n})")  # the reference lacks some of this arm's seeds
-        elif not single(table.rows, quantity):
+        elif not alone:
             words.append(_lone(m.difference))
         if ratio_beside(quantity) not in table.quantities:  # else the ratio is what was judged
             words.append(verdict_sign(row, quantity))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from cnnbench.text import listed, named, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from cnnbench.frame import TrialSet
@@ -33,7 +33,7 @@ def condition_notes(trials: TrialSet, columns: Sequence[Quantity]) -> Iterator[s
     fewest = min((len(trials.seeds_of(arm)) for arm in trials.arms), default=count)
     number = str(count) if fewest == count else f"{fewest} to {count}"
     facts = [f"{number} {'seed' if count == 1 else 'seeds'} ({ends(trials.seeds)})", shared]
-    facts += [f"dataset {text}" for text in _distinct(trials, _dataset)]
+    facts += [f"dataset {text}" for text in _distinct(trials, _dataset, "settings")]
     facts += [f"device {text}" for text in _distinct(trials, lambda record: str(record.get("device") or ""))]
     facts += [f"latency with {listed(threads)}"] if timed and (threads := _distinct(trials, _threads)) else []
     yield "; ".join(filter(None, facts)) + "."
@@ -41,7 +41,7 @@ def condition_notes(trials: TrialSet, columns: Sequence[Quantity]) -> Iterator[s
         yield f"Another budget than the baseline: {'; '.join(others)}."
     if timed:
         yield from _distinct(trials, _too_many_threads)
-    yield from _distinct(trials, _machine)
+    yield from _distinct(trials, _machine, "environment")
 
 
 def origin_notes(trials: TrialSet, source: Path | None) -> Iterator[str]:
@@ -67,8 +67,15 @@ def ends(numbers: Sequence[int]) -> str:
     return listed(numbers)
 
 
-def _distinct(trials: TrialSet, of: Any) -> list[str]:
-    return [printable(text) for text in dict.fromkeys(map(of, trials.records.values())) if text]
+def _distinct(trials: TrialSet, of: Any, part: str | None = None) -> list[str]:
+    """What records say, each thing once; where ``of`` looks at one part alone, records that share it are asked once."""
+    records: Iterable[Mapping[str, Any]] = trials.records.values()
+    if part is not None:
+        first: dict[int, Mapping[str, Any]] = {}
+        for record in records:
+            first.setdefault(id(record.get(part)), record)
+        records = first.values()
+    return [printable(text) for text in dict.fromkeys(map(of, records)) if text]
 
 
 def _dataset(record: Mapping[str, Any]) -> str:

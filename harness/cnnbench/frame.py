@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from cnnbench.errors import UsageError
@@ -12,7 +12,9 @@ from cnnbench.registry import nearest
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
 PENDING = "pending"
 """Status of a planned trial that has no record yet."""
@@ -31,6 +33,7 @@ class TrialSet:
         heading: a record that speaks for what all share: suite, measure, device.
         left_out: number of records of earlier plans, suites or other devices.
         dataset: label of the dataset; empty in records that don't say.
+        arrays: what ``series`` has made of the records so far, by quantity and method, then by arm.
     """
 
     arms: tuple[str, ...]
@@ -41,6 +44,9 @@ class TrialSet:
     heading: Mapping[str, Any]
     left_out: int
     dataset: str = ""
+    arrays: dict[tuple[str, str | None], dict[str, NDArray[np.float64]]] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
 
     @property
     def baseline(self) -> str | None:
@@ -90,7 +96,9 @@ def by_dataset(records: Sequence[Mapping[str, Any]]) -> dict[str, TrialSet]:
     if not records:
         raise UsageError("no records to show: run the suite first")
     last = records[-1]
-    mine = [record for record in records if _plan_of(record) == _plan_of(last)]
+    plans = _Plans()
+    plan = plans.of(last)
+    mine = [record for record in records if plans.of(record) == plan]
     known = dict.fromkeys(record.get("dataset") or "" for record in mine)
     labels = dict.fromkeys([*((last.get("planned") or {}).get("datasets") or ()), *known])
     left_out = len(records) - len(mine)
@@ -140,9 +148,20 @@ def _trials(
     return TrialSet(tuple(arms), tuple(seeds), roles, references, found, heading, left_out, dataset)
 
 
-def _plan_of(record: Mapping[str, Any]) -> str:
-    suite = record.get("suite") or {}
-    return json.dumps([suite.get("name"), suite.get("sha256"), record.get("planned"), record.get("device")])
+class _Plans:
+    """Plans of records as text; of records that share what tells of it, made once."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, int, object], str] = {}
+
+    def of(self, record: Mapping[str, Any]) -> str:
+        """The plan of a record that outlives this."""
+        suite, planned, device = record.get("suite"), record.get("planned"), record.get("device")
+        same = (id(suite), id(planned), device)
+        if same not in self._known:
+            suite = suite or {}
+            self._known[same] = json.dumps([suite.get("name"), suite.get("sha256"), planned, device])
+        return self._known[same]
 
 
 def to_frame(trials: TrialSet) -> pd.DataFrame:

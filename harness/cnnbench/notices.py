@@ -180,7 +180,8 @@ def _share(some: Sequence[Mapping[str, Any]], samplings: Sequence[Mapping[str, A
 def noise_notes(trials: TrialSet, kind: Literal["latency", "energy"] = "latency") -> Iterator[str]:
     """What else the machine did in the sessions of a kind; each is told of once, whichever trials share it."""
     noises = ((record.get("details") or {}).get(_NOTED_AS[kind]) for record in _ok(trials))
-    sessions: list[Session] = list({json.dumps(noise, sort_keys=True): noise for noise in noises if noise}.values())
+    told = {id(noise): noise for noise in noises if noise}.values()  # records may share one object
+    sessions: list[Session] = list({json.dumps(noise, sort_keys=True): noise for noise in told}.values())
 
     def share(disturbed: Callable[[Session], bool]) -> tuple[list[Session], str]:
         some = [session for session in sessions if disturbed(session)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,14 +24,21 @@ def series(trials: TrialSet, arm: str, key: str, method: str | None = None) -> N
     Returns:
         In the recorded unit; nan where a trial is not ok, or has no such value.
     """
-    return np.array([_value(trials, arm, seed, key, method) for seed in trials.seeds], dtype=np.float64)
+    if (key, method) not in trials.arrays:
+        trials.arrays[key, method] = _by_arm(trials, key, method)
+    found = trials.arrays[key, method].get(arm)
+    return np.full(len(trials.seeds), np.nan) if found is None else found.copy()
 
 
-def _value(trials: TrialSet, arm: str, seed: int, key: str, method: str | None) -> float:
-    record = trials.records.get((arm, seed))
-    if record is None or record["status"] != "ok":
-        return math.nan
-    value = (record.get("metrics") or {}).get(key)
-    if not isinstance(value, int | float) or (method and (record.get("methods") or {}).get(key) != method):
-        return math.nan
-    return float(value)
+def _by_arm(trials: TrialSet, key: str, method: str | None) -> dict[str, NDArray[np.float64]]:
+    places = {seed: place for place, seed in enumerate(trials.seeds)}
+    rows: dict[str, NDArray[np.float64]] = {}
+    for (arm, seed), record in trials.records.items():
+        if seed not in places or record["status"] != "ok":
+            continue
+        value = (record.get("metrics") or {}).get(key)
+        if isinstance(value, int | float) and (not method or (record.get("methods") or {}).get(key) == method):
+            if arm not in rows:
+                rows[arm] = np.full(len(trials.seeds), np.nan)
+            rows[arm][places[seed]] = value
+    return rows

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
@@ -11,7 +11,7 @@ from cnnbench import aggregate, effects, table_data, table_formats, table_latex,
 from cnnbench.columns import arms_sheet
 from cnnbench.errors import UsageError
 from cnnbench.footnotes import footnotes
-from cnnbench.frame import TrialSet, by_dataset, to_frame
+from cnnbench.frame import PENDING, TrialSet, by_dataset
 from cnnbench.judged import exponential
 from cnnbench.own_intervals import of_measuring, over_sessions
 from cnnbench.quantities import Quantity, is_ratio, quantities, ratio_beside, ratio_key
@@ -23,8 +23,6 @@ from cnnbench.verdicts import Verdicts, as_judged, kind_of, verdicts
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pandas as pd
 
     from cnnbench.sheets import Sheet
     from cnnbench.stats.verdicts import Judgement
@@ -183,14 +181,21 @@ def table_of(trials: TrialSet, dataset: str = "", source: Path | None = None) ->
     primary, columns = _columns(trials)
     suite = trials.heading.get("suite") or {}
     found = verdicts(trials, columns)
-    by_arm = {str(arm): planned for arm, planned in to_frame(trials).groupby("arm", sort=False)}
+    methods = _Methods(trials)
+    statuses: dict[str, Counter[str]] = defaultdict(Counter)
+    changes: dict[str, str] = dict.fromkeys(trials.arms, "")
+    for arm, _, record in trials.planned():
+        statuses[arm][PENDING if record is None else record["status"]] += 1
+        changes[arm] = max(changes[arm], str((record or {}).get("changes") or ""))
     table = Table(
         name=str(suite.get("name") or "results"),
         question=str(suite.get("question") or ""),
         quantities=columns,
         primary=primary,
         seeds=trials.seeds,
-        rows=tuple(_row(trials, arm, by_arm[arm], columns, found) for arm in trials.arms),
+        rows=tuple(
+            _row(trials, arm, changes.get(arm, ""), statuses[arm], columns, found, methods) for arm in trials.arms
+        ),
         notes=(),
         dataset=dataset,
         margins=found.margins,
@@ -198,7 +203,15 @@ def table_of(trials: TrialSet, dataset: str = "", source: Path | None = None) ->
     return replace(table, notes=tuple(footnotes(trials, table, source)))
 
 
-def _row(trials: TrialSet, arm: str, planned: pd.DataFrame, columns: Sequence[Quantity], found: Verdicts) -> Row:
+def _row(
+    trials: TrialSet,
+    arm: str,
+    changes: str,
+    statuses: Mapping[str, int],
+    columns: Sequence[Quantity],
+    found: Verdicts,
+    methods: _Methods,
+) -> Row:
     reference = trials.references[arm]
     ok = trials.ok(arm)
     ratios = {size: ratio for size in batch_sizes(_recorded(ok)) if (ratio := _ratio(ok, size, arm, found))}
@@ -215,12 +228,12 @@ def _row(trials: TrialSet, arm: str, planned: pd.DataFrame, columns: Sequence[Qu
             sign = "‡" if slow and size in slow.ratios else ""
             measured[key] = Measured(value, None, "measured" if value else "", sign=sign, judgement=judgement)
         else:
-            plain = replace(_measured(trials, arm, reference, key), judgement=judgement)
+            plain = replace(_measured(trials, arm, reference, key, methods), judgement=judgement)
             estimated = kind_of(quantity) == "energy" and plain.difference_method != "measured"
             if judgement and as_judged(quantity, judgement) and not estimated:
                 plain = replace(plain, difference=judgement.difference)
             measured[key] = replace(plain, strong=arm in found.best.get(key, ()))
-    return Row(arm, trials.roles[arm], max(planned["changes"]), reference, Counter(planned["status"]), measured, slow)
+    return Row(arm, trials.roles[arm], changes, reference, statuses, measured, slow)
 
 
 def _ratio(ok: Sequence[Mapping[str, Any]], size: int, arm: str, found: Verdicts) -> Estimate | None:
@@ -231,26 +244,38 @@ def _ratio(ok: Sequence[Mapping[str, Any]], size: int, arm: str, found: Verdicts
     return over_seeds(ok, size)
 
 
-def _measured(trials: TrialSet, arm: str, reference: str | None, key: str) -> Measured:
+def _measured(trials: TrialSet, arm: str, reference: str | None, key: str, methods: _Methods) -> Measured:
     own = series(trials, arm, key)
-    value, difference, method = mean_interval(own), None, _method(trials, arm, key)
+    value, difference, method = mean_interval(own), None, methods.of(arm, key)
     if value is not None and of_measuring(key, value):
         value = over_sessions(trials.ok(arm), key)
     if reference is not None:
         difference = paired_difference(own, series(trials, reference, key))
-    other = _method(trials, reference, key) if reference is not None and difference else ""
+    other = methods.of(reference, key) if reference is not None and difference else ""
     return Measured(value, difference, method, _combined(method, other) if difference else "")
 
 
-def _method(trials: TrialSet, arm: str, key: str) -> str:
-    """How an arm's quantity was obtained; all ways where its seeds differ.
+class _Methods:
+    """How quantities were obtained; asked for once by an arm and once by each that is compared with it."""
 
-    Energy whose record does not say is ``unknown``: without any mark it would pass for a measurement.
-    """
-    has = [r for r in trials.ok(arm) if (r.get("metrics") or {}).get(key) is not None]
-    silent = "unknown" if key.startswith(_NEVER_UNMARKED) else ""
-    ways = {str((record.get("methods") or {}).get(key) or silent) for record in has}
-    return ", ".join(sorted(ways - {""}))
+    def __init__(self, trials: TrialSet) -> None:
+        self._trials = trials
+        self._records: dict[str, list[Mapping[str, Any]]] = {}
+        self._known: dict[tuple[str, str], str] = {}
+
+    def of(self, arm: str, key: str) -> str:
+        """An arm's way of one quantity; all ways where its seeds differ.
+
+        Energy whose record does not say is ``unknown``: without any mark it would pass for a measurement.
+        """
+        if (arm, key) not in self._known:
+            if arm not in self._records:
+                self._records[arm] = self._trials.ok(arm)
+            has = [r for r in self._records[arm] if (r.get("metrics") or {}).get(key) is not None]
+            silent = "unknown" if key.startswith(_NEVER_UNMARKED) else ""
+            ways = {str((record.get("methods") or {}).get(key) or silent) for record in has}
+            self._known[arm, key] = ", ".join(sorted(ways - {""}))
+        return self._known[arm, key]
 
 
 def _combined(own: str, other: str) -> str:
@@ -285,12 +310,11 @@ def _columns(trials: TrialSet) -> tuple[str, tuple[Quantity, ...]]:
 
 def _recorded(records: Iterable[Mapping[str, Any]]) -> set[str]:
     """Keys of all quantities that any of the records has a number for."""
-    return {
-        key
-        for record in records
-        for key, value in (record.get("metrics") or {}).items()
-        if isinstance(value, int | float)
-    }
+    found: set[str] = set()
+    for record in records:
+        metrics = record.get("metrics") or {}
+        found.update(key for key in metrics.keys() - found if isinstance(metrics[key], int | float))
+    return found
 
 
 Format = Callable[[Report, int | None], str | bytes]

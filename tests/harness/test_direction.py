@@ -22,7 +22,7 @@ errors hookspecs interrupt lazy locks quiet text xla
 durable
 types execute.interface paths
 design locate plain quantities seeds stats.multiplicity stats.signflip stats.student
-stats.intervals stats.looks stats.paired stats.rounds
+stats.ahead stats.intervals stats.looks stats.paired stats.rounds
 stats.aggregate stats.designs stats.effects stats.equivalence stats.power stats.resampling
 slots
 technique
@@ -66,6 +66,7 @@ execute.ray_cluster
 execute.ray_places
 execute.ray_executor
 json_checks record_fields migrations
+lean
 store
 frame
 series numerals ratios own_intervals verdicts judged contrasts effects aggregate columns notices conditions \

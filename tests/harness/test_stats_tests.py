@@ -15,7 +15,7 @@ from cnnbench.stats.equivalence import tost
 from cnnbench.stats.intervals import mean_interval
 from cnnbench.stats.multiplicity import benjamini_hochberg, holm
 from cnnbench.stats.paired import p_above, p_below, p_different
-from cnnbench.stats.signflip import sign_flip
+from cnnbench.stats.signflip import sign_flip, sign_flips
 
 STEPS = st.lists(st.integers(-6, 6), min_size=1, max_size=9)  # integers: ties without rounding
 VALUES = st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=12).filter(lambda v: np.std(v) > 1e-3)
@@ -245,3 +245,15 @@ def test_two_seeds_without_any_difference_show_no_equivalence() -> None:
 def test_a_margin_is_above_zero(margin) -> None:
     with pytest.raises(ValueError, match="margin above 0"):
         tost([1.0, 2.0], margin, rng=rng())
+
+
+@pytest.mark.parametrize("n", [5, 20, 21, 60])
+def test_many_sign_flips_at_once_are_those_one_by_one(n):
+    """Up to 20 pairs to the digit; above, within what 9,999 patterns tell."""
+    draws = rng(n)
+    rows = [draws.normal(effect, 1, n) for effect in np.linspace(0, 0.5, 150)]
+    together = sign_flips(rows, rng())
+    alone = [sign_flip(row, rng()) for row in rows]
+    for one, other in zip(together, alone, strict=True):
+        assert one == other if n <= 20 else abs(one - other) <= 5 * math.sqrt(max(one, 1e-3) / 9_999)
+    assert sign_flips([np.zeros(n)], rng()) == [1.0]

@@ -12,7 +12,8 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import ttost_paired
 
 from cnnbench.inference import Inference
-from cnnbench.stats.intervals import Estimate, paired_difference
+from cnnbench.stats.intervals import Estimate, paired_difference, paired_differences
+from cnnbench.stats.paired import p_above, sign_above
 from cnnbench.stats.resampling import bca_interval, widened
 from cnnbench.stats.signflip import sign_flip
 from cnnbench.stats.verdicts import decide, judge, ties
@@ -310,3 +311,53 @@ def test_an_arm_ahead_of_all_others_in_the_mean_is_never_out(drawn) -> None:
     assert found < frozenset(values)
     turned = best({name: -value for name, value in values.items()}, "lower", inference)
     assert found == turned
+
+
+# Many arms.
+
+
+def one_by_one(values, better, resolution=0.0, *, exact=False):
+    """``ties`` by its definition: every pair by itself."""
+    sign = 1 if better == "higher" else -1
+    told, best = [], []
+    for name, own in values.items():
+        pairs = [paired_differences(sign * np.array(v), sign * np.array(own)) for k, v in values.items() if k != name]
+        pairs = [pair for pair in pairs if pair.size >= (1 if exact else 2)]
+        if not pairs:
+            continue
+        told.append(name)
+        level, out = 0.05 / len(pairs), False
+        for pair in pairs:
+            if exact and np.all(pair == pair[0]):
+                out |= bool(pair[0] > 0)
+            elif pair.mean() > 0:
+                p = p_above(pair, test="t", resolution=resolution, rng=np.random.default_rng(0))
+                signs = 2.0**-pair.size <= level / 2
+                out |= min(p, sign_above(pair)) <= level / 2 if signs else p <= level
+        if not out:
+            best.append(name)
+    return frozenset(best) if len(best) < len(told) else frozenset()
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_sieve_over_all_pairs_loses_no_arm(seed) -> None:
+    rng = np.random.default_rng(seed)
+    arms, n = int(rng.integers(2, 40)), int(rng.integers(1, 25))
+    values = rng.normal(rng.normal(0, rng.choice([0.0, 0.5, 3.0]), (arms, 1)), 1, (arms, n))
+    values += 100 * rng.normal(size=n)  # a seed's luck
+    step = 0.0
+    if seed % 3 == 0:
+        step = 0.5
+        values = np.round(values / step) * step
+    if seed % 4 == 1:
+        values[rng.random((arms, n)) < 0.2] = nan
+    if seed % 4 == 2:  # arms that differ by a constant, or not at all
+        values[::2] = values[0] + rng.integers(-1, 2, (len(values[::2]), 1))
+    if seed % 5 == 4:  # wild seeds: only the signs tell
+        values[:, :2] *= 1e4
+    named = {f"arm {place}": row for place, row in enumerate(values)}
+    exact, better = seed % 2 == 0, ("higher", "lower")[seed % 2]
+    found = ties(
+        named, better=better, inference=Inference(), resolution=step, rng=np.random.default_rng(0), exact=exact
+    )
+    assert found == one_by_one(named, better, step, exact=exact)

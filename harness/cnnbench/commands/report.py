@@ -35,9 +35,18 @@ def add(command: AddCommand) -> None:
 
 
 def _report(given: argparse.Namespace) -> int:
-    from cnnbench.store import open_results
+    from cnnbench.bulk import no_collection
 
-    found = open_results(given.results)
+    with no_collection():  # over many records it would find nothing, again and again
+        return _reported(given)
+
+
+def _reported(given: argparse.Namespace) -> int:
+    from cnnbench.store import open_results
+    from cnnbench.tables import FORMATS
+
+    table_alone = given.format in FORMATS and given.figures is None and not given.traces
+    found = open_results(given.results, lean=table_alone)
     for problem in found.problems:
         tell(f"cnnbench: warning: {found.path}: {problem}")
     if given.traces:

@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import ArrayLike, NDArray
 
 EXACT_PAIRS = 20
 """Up to so many pairs all 2^n patterns of signs are counted."""
 RESAMPLES = 9_999
 """Patterns drawn where there are more pairs."""
+_AT_ONCE = 128
+"""Rows that meet the patterns together: more take memory and no less time."""
 
 Alternative = Literal["two-sided", "greater", "less"]
 _TIE = 1e-9
@@ -50,13 +54,41 @@ def sign_flip(differences: ArrayLike, rng: np.random.Generator, alternative: Alt
     if len(data) <= EXACT_PAIRS:
         # By symmetry the sums at or below -limit are as many as those at or above limit.
         return (2 if two_sided else 1) * _count_at_least(data, limit) / 2.0 ** len(data)
-    bits = np.unpackbits(
-        np.frombuffer(rng.bytes(RESAMPLES * -(-len(data) // 8)), np.uint8).reshape(RESAMPLES, -1), axis=1
-    )
-    # Products of like types are far faster.
-    sums = 2 * (bits[:, : len(data)].astype(np.float64) @ data) - data.sum()
+    sums = 2 * (_patterns(len(data), rng) @ data) - data.sum()
     extreme = int(np.count_nonzero((np.abs(sums) if two_sided else sums) >= limit))
     return (extreme + 1) / (RESAMPLES + 1)
+
+
+def sign_flips(rows: Sequence[NDArray[np.float64]], rng: np.random.Generator) -> list[float]:
+    """``sign_flip`` of many rows of differences, two-sided; patterns are drawn once for all rows of one length.
+
+    Each p is as good as by itself: it needs nothing of the other rows. All of them meet the patterns in one product.
+
+    Args:
+        rows: of each comparison one difference a pair, [n], finite.
+        rng: for the patterns drawn; unused up to 20 pairs.
+    """
+    found = [1.0 if row.size > EXACT_PAIRS else sign_flip(row, rng) for row in rows]
+    lengths = sorted({row.size for row in rows if row.size > EXACT_PAIRS})
+    for n in lengths:
+        patterns = _patterns(n, rng)
+        places = [place for place, row in enumerate(rows) if row.size == n]
+        for start in range(0, len(places), _AT_ONCE):
+            some = places[start : start + _AT_ONCE]
+            data = np.stack([rows[place] for place in some])
+            seen = data.sum(axis=1)
+            limits = np.abs(seen) - _TIE * np.abs(data).sum(axis=1)
+            sums = np.abs(2 * (patterns @ data.T) - seen)
+            extreme = np.count_nonzero(sums >= limits, axis=0)
+            for place, limit, count in zip(some, limits, extreme, strict=True):
+                found[place] = (int(count) + 1) / (RESAMPLES + 1) if limit > 0 else 1.0
+    return found
+
+
+def _patterns(n: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Patterns of signs, 1 for each that is turned, [RESAMPLES, n]; as floats, whose products are far faster."""
+    drawn = np.frombuffer(rng.bytes(RESAMPLES * -(-n // 8)), np.uint8).reshape(RESAMPLES, -1)
+    return np.unpackbits(drawn, axis=1)[:, :n].astype(np.float64)
 
 
 def _count_at_least(data: NDArray[np.float64], limit: float) -> int:

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from cnnbench.stats.ahead import counted, perhaps_ahead
 from cnnbench.stats.effects import effect_size, improvement
 from cnnbench.stats.equivalence import tost
 from cnnbench.stats.intervals import Estimate, mean_interval, paired_differences
 from cnnbench.stats.multiplicity import benjamini_hochberg, holm
 from cnnbench.stats.paired import p_above, p_different, sign_above
 from cnnbench.stats.resampling import bca_interval, widened
+from cnnbench.stats.signflip import sign_flips
 from cnnbench.stats.student import CONFIDENCE
 
 if TYPE_CHECKING:
@@ -137,9 +139,12 @@ def judge(
     Raises:
         ValueError: an arm's values and its reference's differ in number; a margin is not above 0.
     """
+    differences = {name: paired_differences(*values) for name, values in arms.items()}
+    testable = {name: row for name, row in differences.items() if row.size > 1 and not (exact and _agree(row))}
+    flipped = dict(zip(testable, sign_flips(list(testable.values()), rng), strict=True))
     judged = {
-        name: _tested(paired_differences(*values), better, margin, inference, resolution, rng, exact=exact)
-        for name, values in arms.items()
+        name: _tested(row, better, margin, inference, resolution, rng, flipped.get(name), exact=exact)
+        for name, row in differences.items()
     }
     adjust = holm if inference.correction == "holm" else benjamini_hochberg
     tested = {name: one for name, one in judged.items() if one.p is not None}
@@ -160,12 +165,16 @@ def _tested(
     inference: Inference,
     resolution: float,
     rng: np.random.Generator,
+    flipped: float | None,
     *,
     exact: bool,
 ) -> Judgement:
-    """All but the family's corrections, and but the verdict where that needs them."""
+    """All but the family's corrections, and but the verdict where that needs them.
+
+    ``flipped`` is the p of the sign-flip test, None where there is nothing to test.
+    """
     n = int(differences.size)
-    known = exact and n > 0 and bool(np.all(differences == differences[0]))
+    known = exact and n > 0 and _agree(differences)
     difference = mean_interval(differences)
     if inference.interval == "bca" and n > 1 and not known:
         difference = bca_interval(differences, rng, widened(CONFIDENCE, n))
@@ -175,9 +184,8 @@ def _tested(
         certain = float(differences[0])
         within = abs(certain) <= (margin or 0.0)
         return replace(found, verdict=decide(certain, 0.0, 0.0 if within else None, better=better))
-    if n < 2:
+    if flipped is None:
         return found
-    flipped = p_different(differences, test="sign-flip", rng=rng)
     p = flipped
     if inference.test == "t":
         p = p_different(differences, test="t", resolution=resolution, rng=rng)
@@ -239,21 +247,33 @@ def ties(
     Raises:
         ValueError: arms differ in the number of their seeds.
     """
+    if len(values) < 2:
+        return frozenset()
     sign = 1.0 if better == "higher" else -1.0
-    data = {name: sign * np.asarray(array, dtype=np.float64) for name, array in values.items()}
-    told: dict[str, list[NDArray[np.float64]]] = {}  # of every arm, how far others are ahead of it
-    for name, own in data.items():
-        pairs = (paired_differences(others, own) for other, others in data.items() if other != name)
-        if comparisons := [ahead for ahead in pairs if ahead.size >= (1 if exact else 2)]:
-            told[name] = comparisons
-    best = frozenset(
-        name
-        for name, comparisons in told.items()
-        if not any(
-            _ahead(one, LEVEL / len(comparisons), inference, resolution, rng, exact=exact) for one in comparisons
-        )
-    )
-    return best if len(best) < len(told) else frozenset()
+    if len({np.shape(array) for array in values.values()}) > 1:
+        raise ValueError("expected one value a seed from all arms, found different numbers of them")
+    data = sign * np.array(list(values.values()), dtype=np.float64)
+    fewest = 1 if exact else 2
+    comparisons = counted(data, fewest)
+    if inference.test == "t":
+        likely = perhaps_ahead(data, comparisons, LEVEL, fewest, resolution)
+    else:  # signs are drawn one comparison after the other, so that all of them count
+        likely = (np.delete(np.arange(len(data)), place) for place in range(len(data)))
+    told: list[str] = []  # arms that can be compared with another
+    best: list[str] = []
+    for name, own, count, others in zip(values, data, comparisons, likely, strict=True):
+        if not count:
+            continue
+        told.append(name)
+        pairs = (paired_differences(data[other], own) for other in others)
+        tested = (one for one in pairs if one.size >= fewest)
+        if not any(_ahead(one, LEVEL / count, inference, resolution, rng, exact=exact) for one in tested):
+            best.append(name)
+    return frozenset(best) if len(best) < len(told) else frozenset()
+
+
+def _agree(differences: NDArray[np.float64]) -> bool:
+    return bool(np.all(differences == differences[0]))
 
 
 def _ahead(
@@ -265,7 +285,7 @@ def _ahead(
     *,
     exact: bool,
 ) -> bool:
-    if exact and np.all(differences == differences[0]):
+    if exact and _agree(differences):
         return bool(differences[0] > 0)
     if differences.mean() <= 0:
         return False
