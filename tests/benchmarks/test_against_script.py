@@ -112,15 +112,15 @@ class Matrix:
 
 
 MATRICES = {
-    "digits": Matrix('"digits"', 8, 12, 2, '{ name = "translate", pixels = 1 }', 0.06, 0.03),
+    "digits": Matrix('"digits"', 8, 12, 2, '{ name = "translate", pixels = 1 }', 0.05, 0.03),
     "fashion-mnist": Matrix(
         '{{ name = "fashion-mnist", path = "{root}", train_size = 1500, test_size = 1000 }}',
         16,
-        5,
+        4,
         1,
         '{ name = "translate", pixels = 2 }, "hflip"',
-        0.3,
-        0.05,
+        0.15,
+        0.06,
     ),
 }
 
