@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cnnbench.commands.common import OK, plugin_host, put
+from cnnbench.commands.common import OK, plugin_host, put, tell
 from cnnbench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -37,7 +37,10 @@ def _export(given: argparse.Namespace) -> int:
     form = next((name for name in FORMATS if name == given.format), None)
     if form is None:
         raise UsageError(f"--format: unknown format {given.format!r}: {nearest(given.format, FORMATS)}")
-    trials = on_dataset(open_results(given.results).records, given.dataset)
+    opened = open_results(given.results)
+    for problem in opened.problems:
+        tell(f"cnnbench: warning: {opened.path}: {problem}")
+    trials = on_dataset(opened.records, given.dataset)
     record = choose(trials, given.arm, given.seed)
     model = model_file(record, StageCache(given.cache or default_cache()))
     folder = given.output or default_folder(record, form)
