@@ -14,7 +14,7 @@ from cnnbench.artifact import load_model
 from cnnbench.execute.cache import StageCache
 from cnnbench.execute.interface import Epoch, Outcome, Task
 from cnnbench.execute.scheduler import Ended, Scheduler
-from cnnbench.keys import Place
+from cnnbench.keys import Place, digest
 from cnnbench.plan import Plan, PlannedTrial, Stage, make_plan
 from cnnbench.plugins import PluginHost
 from cnnbench.stages.together import NOTE
@@ -83,6 +83,23 @@ def test_only_a_recipe_that_is_stacked_or_compiled_has_another_key(tiny_suite, t
         assert all(not stage.session for stage in trainings(plan)) or recipe == "stacked = true"
     assert keys[""] == keys["stacked = false"] == keys["compiled = false"]
     assert len({keys[""], keys["stacked = true"], keys["compiled = true"]}) == 3
+
+
+@pytest.mark.parametrize("name", ["stacked", "compiled"])
+def test_a_key_speaks_of_it_only_where_it_is_on(tiny_suite, tmp_path, monkeypatch, name):
+    hashed: list[str] = []
+
+    def watched(data: object) -> str:
+        hashed.append(repr(data))
+        return digest(data)
+
+    monkeypatch.setattr("cnnbench.keys.digest", watched)
+    found = []
+    for recipe in (f"{name} = false", f"{name} = true"):
+        hashed.clear()
+        planned(written(tiny_suite, tmp_path, {}, recipe))
+        found.append(any(f"'{name}'" in text for text in hashed))
+    assert found == [False, True]
 
 
 def test_the_number_of_seeds_beside_it_is_in_no_key(tiny_suite, tmp_path):
