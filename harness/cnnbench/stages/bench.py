@@ -10,18 +10,18 @@ import math
 import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from cnnbench.artifact import load_model, save_model
+from cnnbench.artifact import save_model
 from cnnbench.data import load, split
 from cnnbench.devices import resolve
 from cnnbench.environment import usable_cores
-from cnnbench.errors import OutOfMemory, words_of
+from cnnbench.errors import BrokenContract, OutOfMemory
 from cnnbench.meters.choose import make_meter
 from cnnbench.options import make
 from cnnbench.parcel import read_data
@@ -32,14 +32,16 @@ from cnnbench.stages.build import Builder
 from cnnbench.stages.compress import compress
 from cnnbench.stages.energy import training_energy
 from cnnbench.stages.evaluate import evaluate
+from cnnbench.stages.kept import LastModel
 from cnnbench.stages.memory import PeakMemory, inference_memory, own_mib, ran_out, reached_mib
 from cnnbench.stages.profile import profile
 from cnnbench.stages.rehearse import check
 from cnnbench.stages.serve import serve
 from cnnbench.stages.session import Shelf, measure_together, parts
 from cnnbench.stages.threads import intra_op_threads
-from cnnbench.stages.together import Apart, Entrant, enter, part_of, share_of, train_entrants
+from cnnbench.stages.together import Entrant, enter, part_of, train_in_parts
 from cnnbench.stages.train import EVALUATION_BATCH, model_inputs, train
+from cnnbench.stages.unchanged import Unchanged
 from cnnbench.types import Choice, EnergyOptions, LatencyOptions
 
 if TYPE_CHECKING:
@@ -73,7 +75,8 @@ class Bench:
         self.registry = registry
         self._meters: dict[str, EnergyMeter] = {}
         self._shelf = Shelf()
-        self._loaded: tuple[Choice, ImageData] | None = None
+        self._loaded: tuple[Choice, ImageData, Unchanged] | None = None
+        self.last = LastModel()
 
     def close(self) -> None:
         """Let go of the energy meter and of what is served."""
@@ -99,10 +102,15 @@ class Bench:
             with intra_op_threads(task["threads"]):
                 work = _Work(self, task, inputs, folder, tell)
                 result: dict[str, Any] = getattr(work, task["kind"])()
+                threads = torch.get_num_threads()
+            work.check_data()
         except BaseException as error:
             if ran_out(error):
                 raise OutOfMemory(reached_mib(resolve(task["device"]))) from error
             raise
+        if threads != task["threads"]:
+            note = f"a technique changed torch's number of threads ({task['threads']} to {threads}); it was put back"
+            result["notes"] = [*result.get("notes", ()), note]
         return {"notes": [], **result, "seconds": time.perf_counter() - began}
 
     def measure(
@@ -147,29 +155,16 @@ class Bench:
 
         Args:
             tasks: training stages that differ in their seed alone, by key, each with what is told of its epochs.
-            faults: what means that seeds have to be trained one by one; anything else that is raised goes through.
-
-        Returns:
-            By key: what leaves the trained model in a folder and returns as ``run``; or, for people, why this seed is
-            to be trained by itself.
+            faults: as ``train_in_parts``, which tells also what is returned.
         """
         self._shelf.close()
-        found: dict[str, Keep | str] = {}
-        left = list(tasks)
-        with intra_op_threads(tasks[left[0]][0]["threads"]):
-            while left:
-                part = left
-                try:
-                    works = [_Work(self, tasks[left[0]][0], (), Path(), tasks[left[0]][1])]
-                    part = left[: works[0].at_once(len(left))]
-                    works += [_Work(self, tasks[key][0], (), Path(), tasks[key][1]) for key in part[1:]]
-                    found.update(zip(part, _train_works(works), strict=True))
-                except Apart as error:
-                    found.update(dict.fromkeys(part, str(error)))
-                except faults as error:  # whose fault it is shows when each is trained by itself
-                    found.update(dict.fromkeys(part, words_of(error)))
-                left = left[len(part) :]
-        return found
+
+        def work(key: str) -> _Work:
+            task, tell = tasks[key]
+            return _Work(self, task, (), Path(), tell)
+
+        with intra_op_threads(next(iter(tasks.values()))[0]["threads"]):
+            return train_in_parts(list(tasks), work, faults)
 
     def meter(self, energy: Mapping[str, Any]) -> EnergyMeter:
         """The meter for a task's ``energy``, made once for each source: it looks for counters, which takes a while."""
@@ -186,10 +181,16 @@ class Bench:
             choice: which.
             sent: the file that it was sent here in, where it is not to be looked for on this machine.
         """
-        if self._loaded is None or self._loaded[0] != choice:
+        if self._loaded is None or self._loaded[0] != choice or not self.still():
             self._loaded = None  # let go of the old before the new comes in
-            self._loaded = (choice, load(make(choice, self.registry)) if sent is None else read_data(Path(sent)))
+            data = load(make(choice, self.registry)) if sent is None else read_data(Path(sent))
+            shared = (data.train_images, data.train_labels, data.test_images, data.test_labels)
+            self._loaded = (choice, data, Unchanged(shared))
         return self._loaded[1]
+
+    def still(self) -> bool:
+        """Whether the dataset is as it was loaded."""
+        return self._loaded is None or self._loaded[2].still()
 
 
 @dataclass
@@ -227,7 +228,13 @@ class _Work:
         self.device = resolve(task["device"])
         data = bench.data(self.settings.dataset, task.get("data"))
         self.splits = split(data, self.settings.data, self.streams, self.device.torch)
+        self._splits = Unchanged(self.splits.tensors, sampled=False)
         self.builder = Builder(self.settings, bench.registry, self.splits, self.device)
+
+    def check_data(self) -> None:
+        """Raise ``BrokenContract`` if the data is no longer as it was loaded."""
+        if not (self._splits.still() and self.bench.still()):
+            raise BrokenContract("a technique wrote into the dataset's tensors: let it change a copy")
 
     def rehearse(self) -> dict[str, Any]:
         """Go through training and compression in two steps, to hear of what can't be done before it costs anything.
@@ -252,7 +259,8 @@ class _Work:
 
     def at_once(self, seeds: int) -> int:
         """How many of these seeds to train in one stack; raises ``Apart`` where that is one."""
-        return part_of(seeds, self.entrant.seat, self.device.memory_free(), self.task["workers"])
+        beside = self.task["workers"] if self.device.in_host_memory else self.task.get("on_device", 1)
+        return part_of(seeds, self.entrant.seat, self.device.memory_free(), beside)
 
     @cached_property
     def entrant(self) -> Entrant:
@@ -277,13 +285,7 @@ class _Work:
         }
 
     def keep(self, trained: Trained, cost: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-        """Leave a model that was trained in a stack in a folder; returns as ``Bench.run``.
-
-        Args:
-            trained: in a stack.
-            cost: this seed's share.
-            folder: where.
-        """
+        """Leave a model that was trained in a stack in a folder; returns as ``Bench.run``."""
         self.folder = folder
         result = self._trained(trained, self.entrant.input, cost, self.entrant.notes)
         return {**result, "seconds": cost["metrics"]["train_seconds"]}
@@ -308,7 +310,7 @@ class _Work:
             yield cost
             self.device.synchronize()
             seconds = time.perf_counter() - began
-        energy = training_energy(metered.reading, side_by_side=self.task["workers"])
+        energy = training_energy(metered.reading, self.task["workers"], self.task.get("on_device", 1))
         cost.metrics = {"train_seconds": seconds, **energy.metrics}
         if memory.peak_mib is not None:
             cost.metrics["memory_train_mib"] = memory.peak_mib
@@ -363,28 +365,19 @@ class _Work:
     def _keep(self, model: nn.Module, input_module: nn.Module) -> None:
         """Leave the model in the folder, with what an export tells of it where the dataset is no longer there."""
         notes = {"image_shape": self.splits.image_shape, "class_names": self.splits.class_names}
-        save_model(self.folder / MODEL, model, input_module, notes)
+        artifact = save_model(self.folder / MODEL, model, input_module, notes)
+        if self.device.kind == "cpu":
+            self.bench.last.put(self.folder / MODEL, artifact)
 
     def _artifact(self) -> Artifact:
         """The model that this stage starts from, in eval mode on the device."""
-        artifact = load_model(self.inputs[-1] / MODEL, str(self.device.torch))
+        artifact = self.bench.last.get(self.inputs[-1] / MODEL, str(self.device.torch))
         artifact.model.eval()
         return artifact
 
     def _inputs(self, artifact: Artifact, count: int | None = None) -> torch.Tensor:
         """The test split, or the first of it, as the model takes it."""
         return model_inputs(self.splits.test_images[:count], artifact.input)
-
-
-def _train_works(works: Sequence[_Work]) -> list[Keep | str]:
-    """Train seeds in one stack: for each what keeps its result, or why it is to be trained by itself."""
-    with works[0].metered() as cost:
-        trained = train_entrants([work.entrant for work in works])
-    share = share_of(asdict(cost), len(works))
-    return [
-        "its loss was not finite beside the other seeds" if one is None else partial(work.keep, one, share)
-        for work, one in zip(works, trained, strict=True)
-    ]
 
 
 def latency_options(task: Mapping[str, Any]) -> LatencyOptions:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 
 from torch.autograd.graph import saved_tensors_hooks
 
-from cnnbench.errors import TrialError
+from cnnbench.errors import TrialError, words_of
 from cnnbench.stages.stacked import PROBE_IMAGES, Feed, Seat, fit_stacked, obstacle
 from cnnbench.stages.stacking import LossOf
 from cnnbench.surgery import fold_for_inference
 from cnnbench.types import Trained
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
+    from pathlib import Path
 
     import torch
     from torch import nn
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
     from cnnbench.seeds import Streams
     from cnnbench.slots import Observer
     from cnnbench.stages.build import Builder
+
+    Keep = Callable[[Path], dict[str, Any]]
 
 MEMORY_SHARE = 1 / 2
 """Of the memory that is free for a worker, what a stack may come to by the estimate."""
@@ -48,6 +53,69 @@ class Entrant:
     seat: Seat
     input: nn.Module
     notes: list[str]
+
+
+class Work(Protocol):
+    """A training stage at work, as far as a stack has to do with it."""
+
+    @property
+    def entrant(self) -> Entrant:
+        """This seed, built; raises ``Apart`` where it can't be trained in a stack."""
+
+    def check_data(self) -> None:
+        """Raise if a technique wrote into the seed's data."""
+
+    def at_once(self, seeds: int) -> int:
+        """How many of these seeds to train in one stack; raises ``Apart`` where that is one."""
+
+    def metered(self) -> AbstractContextManager[Any]:
+        """Take what a block of training costs: metrics, methods, details and notes of a dataclass."""
+
+    def keep(self, trained: Trained, cost: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+        """Leave a model that was trained in a stack in a folder; the stage's result, with its share of the cost."""
+
+
+def train_in_parts(
+    keys: Sequence[str], work_of: Callable[[str], Work], faults: tuple[type[BaseException], ...]
+) -> dict[str, Keep | str]:
+    """Train seeds in stacks, each as large as there is memory for.
+
+    Args:
+        keys: of their stages.
+        work_of: makes a stage's work.
+        faults: what means that seeds have to be trained one by one; anything else that is raised goes through.
+
+    Returns:
+        By key: what keeps the result in a folder and returns it, or why the seed is to be trained by itself.
+    """
+    found: dict[str, Keep | str] = {}
+    left = list(keys)
+    while left:
+        part = left
+        try:
+            first = work_of(left[0])
+            part = left[: first.at_once(len(left))]
+            works = [first, *map(work_of, part[1:])]
+            found.update(zip(part, _train(works), strict=True))
+        except Apart as error:
+            found.update(dict.fromkeys(part, str(error)))
+        except faults as error:  # whose fault it is shows when each is trained by itself
+            found.update(dict.fromkeys(part, words_of(error)))
+        left = left[len(part) :]
+    return found
+
+
+def _train(works: Sequence[Work]) -> list[Keep | str]:
+    """Train seeds in one stack: for each what keeps its result, or why it is to be trained by itself."""
+    with works[0].metered() as cost:
+        trained = train_entrants([work.entrant for work in works])
+    for work in works:
+        work.check_data()
+    share = share_of(asdict(cost), len(works))
+    return [
+        "its loss was not finite beside the other seeds" if one is None else partial(work.keep, one, share)
+        for work, one in zip(works, trained, strict=True)
+    ]
 
 
 def enter(builder: Builder, streams: Streams, observers: tuple[Observer, ...]) -> Entrant:
