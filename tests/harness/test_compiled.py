@@ -111,8 +111,11 @@ def test_an_error_of_the_network_s_own_stays_what_it_is(compiler):
         compiled(nn.Identity(), CPU)(torch.ones(1))
 
 
-def run(tiny_suite: Any, folder: Any, arms: dict[str, str], **top: Any) -> dict[tuple[str, int], dict[str, Any]]:
-    (folder / "suite.toml").write_text(tiny_suite(arms, **top).replace("epochs = 1", "epochs = 2"))
+def run(
+    tiny_suite: Any, folder: Any, arms: dict[str, str], batch: int = 64, **top: Any
+) -> dict[tuple[str, int], dict[str, Any]]:
+    text = tiny_suite(arms, **top).replace("epochs = 1", "epochs = 2")
+    (folder / "suite.toml").write_text(text.replace("batch_size = 64", f"batch_size = {batch}"))
     folders = ["--results", str(folder), "--cache", str(folder / "cache"), "--executor", "inline"]
     cli.main(["run", str(folder / "suite.toml"), "--quiet", *folders])
     lines = (folder / "records.jsonl").read_text().splitlines()
@@ -157,6 +160,7 @@ def test_a_stack_is_compiled_as_one(tiny_suite, tmp_path, compiler):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # compiling is most of it
 def test_compiled_steps_give_the_eager_weights(tiny_suite, tmp_path):
     arms = {
         "compiled": "{ recipe = { compiled = true } }",
@@ -164,7 +168,7 @@ def test_compiled_steps_give_the_eager_weights(tiny_suite, tmp_path):
         "dropout compiled": '{ regularizer = "dropout", recipe = { compiled = true } }',
         "both": "{ recipe = { stacked = true, compiled = true } }",
     }
-    records = run(tiny_suite, tmp_path, arms, seeds=2)
+    records = run(tiny_suite, tmp_path, arms, seeds=2, batch=60)
     assert {record["status"] for record in records.values()} == {"ok"}
     for eager, other in (("baseline", "compiled"), ("dropout", "dropout compiled"), ("baseline", "both")):
         for seed in range(2):

@@ -14,7 +14,8 @@ from cnnbench.artifact import load_model
 from cnnbench.execute.cache import StageCache
 from cnnbench.execute.interface import Epoch, Outcome, Task
 from cnnbench.execute.scheduler import Ended, Scheduler
-from cnnbench.keys import Place, digest
+from cnnbench.keys import Place
+from cnnbench.keys import written as written_of
 from cnnbench.plan import Plan, PlannedTrial, Stage, make_plan
 from cnnbench.plugins import PluginHost
 from cnnbench.stages.together import NOTE
@@ -89,11 +90,11 @@ def test_only_a_recipe_that_is_stacked_or_compiled_has_another_key(tiny_suite, t
 def test_a_key_speaks_of_it_only_where_it_is_on(tiny_suite, tmp_path, monkeypatch, name):
     hashed: list[str] = []
 
-    def watched(data: object) -> str:
+    def watched(data: object) -> Any:
         hashed.append(repr(data))
-        return digest(data)
+        return written_of(data)
 
-    monkeypatch.setattr("cnnbench.keys.digest", watched)
+    monkeypatch.setattr("cnnbench.keys.written", watched)
     found = []
     for recipe in (f"{name} = false", f"{name} = true"):
         hashed.clear()
