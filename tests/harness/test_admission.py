@@ -33,6 +33,13 @@ def test_what_fits_stays_within_the_room(need, running, idle, room):
         assert fits(need, running, idle, room * 2)
 
 
+def test_idle_workers_and_what_every_worker_holds_count_too():
+    assert fits(1000, [1000], 0, 2000)
+    assert not fits(1000, [1000], 1, 2000)
+    assert fits(1000, [1000], 1, 2000 + WORKER_MIB)
+    assert not fits(1, [1], 0, 2 * WORKER_MIB - 1)
+
+
 @given(mib, st.integers(0, 8), mib)
 def test_alone_anything_may_run(need, idle, room):
     assert fits(need, [], idle, room)

@@ -13,9 +13,11 @@ from cnnbench.data import load, split
 from cnnbench.devices import resolve
 from cnnbench.errors import NoEffect, Unsupported
 from cnnbench.options import complete, make
+from cnnbench.plain import settings_plain
 from cnnbench.plugins import PluginHost
 from cnnbench.registry import Owner
 from cnnbench.seeds import Streams
+from cnnbench.stages.bench import Bench
 from cnnbench.stages.build import Builder
 from cnnbench.stages.rehearse import check, rehearse
 from cnnbench.technique import technique
@@ -137,3 +139,28 @@ def test_it_leaves_the_global_generator_alone(builder):
     before = torch.get_rng_state()
     check(builder("spy"), Streams(0))
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_the_rehearsal_takes_the_memory_of_whole_batches(builder, tmp_path, registry):
+    def reached(batch: int) -> float:
+        made = builder()
+        recipe = replace(made.settings.recipe, batch_size=batch)
+        task = {
+            "kind": "rehearse",
+            "seed": 0,
+            "family": "",
+            "device": "cpu",
+            "threads": 1,
+            "metrics": [],
+            "settings": settings_plain(replace(made.settings, recipe=recipe, data=DataOptions())),
+        }
+        bench = Bench(registry)
+        try:
+            found: float = bench.run(task, [], tmp_path, lambda _: None)["peak_mib"]
+        finally:
+            bench.close()
+        return found
+
+    small, large = reached(2), reached(512)
+    assert small > 10, "a process with torch in it"
+    assert large > small + 5, "512 images of 8x8 through ten layers of 4 to 16 channels, kept for the backward pass"

@@ -26,7 +26,7 @@ from cnnbench.execute.interface import Epoch, Outcome, Placed, Task
 from cnnbench.execute.order import place_in_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence, Set
+    from collections.abc import Iterator, Sequence, Set
 
     from cnnbench.execute.cache import StageCache
     from cnnbench.execute.interface import TaskExecutor
@@ -143,7 +143,7 @@ class Scheduler:
         running: dict[str, Stage] = {}
         together: set[str] = set()  # the stages that run in sessions of several
         while True:
-            stage = self._next(bool(running)) if self._free(running) else None
+            stage = self._next(bool(running)) if self._memory.tasks < self._executor.places else None
             if stage is None:
                 if not running:
                     return
@@ -203,10 +203,6 @@ class Scheduler:
         if found is None and not others_run and self._memory.waiting:
             found = self._plan.stages[self._memory.waiting.pop(0)]
         return found
-
-    def _free(self, running: Mapping[str, Stage]) -> bool:
-        """Whether one more task may start as far as places go; nothing starts beside what runs again alone."""
-        return self._memory.tasks < self._executor.places and not (running.keys() & self._memory.again)
 
     def _rehearsal(self, key: str) -> str:
         """Key of the rehearsal that tells of a stage's memory; empty where no trial needs the stage any more."""

@@ -241,11 +241,11 @@ class _Work:
 
         ``peak_mib`` is the most memory that this process has held: what the arm's stages may come to as well.
         """
-        before = own_mib()
         with PeakMemory(self.device) as memory:
+            before = own_mib()  # without what was freed before
             notes = check(self.builder, self.streams)
-        above = (memory.peak_mib or 0.0) if self.device.in_host_memory else 0.0
-        return {"notes": notes, "peak_mib": max(before + above, own_mib())}
+        above = memory.peak_mib if self.device.in_host_memory else None
+        return {"notes": notes, "peak_mib": own_mib() if above is None else before + above}
 
     def train(self) -> dict[str, Any]:
         """Build and train; the model stays in the folder."""
