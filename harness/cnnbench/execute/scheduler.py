@@ -125,7 +125,10 @@ class Scheduler:
         self._robbed: set[str] = set()  # stages that failed because of such a loss, and have run once more
         self._apart: set[str] = set()  # stages whose session was lost: each runs by itself now
         self._parallel_left = sum(not plan.stages[key].exclusive for key in self._trials)
+        # Those that may start, in line; an entry of one that has started meanwhile, beside others, says nothing.
         self._ready: dict[bool, list[tuple[Rank, str]]] = {False: [], True: []}
+        self._waiting: set[str] = set()
+        self._of_session: dict[str, set[str]] = defaultdict(set)
         for key, missing in self._missing.items():
             if missing == 0:
                 self._push(key)
@@ -182,7 +185,16 @@ class Scheduler:
             yield from self._end(stage, outcome)
 
     def _push(self, key: str) -> None:
-        heapq.heappush(self._ready[self._plan.stages[key].exclusive], (self._rank[key], key))
+        stage = self._plan.stages[key]
+        self._waiting.add(key)
+        if stage.session:
+            self._of_session[stage.session].add(key)
+        heapq.heappush(self._ready[stage.exclusive], (self._rank[key], key))
+
+    def _take(self, stage: Stage) -> None:
+        """It waits no longer."""
+        self._waiting.discard(stage.key)
+        self._of_session[stage.session].discard(stage.key)
 
     def _next(self, others_run: bool) -> Stage | None:
         """The next stage that can start now, if any."""
@@ -194,12 +206,16 @@ class Scheduler:
         found: Stage | None = None
         while ready and found is None and len(passed) < LOOK_AHEAD:
             entry = heapq.heappop(ready)
+            if entry[1] not in self._waiting:
+                continue
             if alone or not self._trials[entry[1]] or self._memory.admits(self._rehearsal(entry[1])):
                 found = self._plan.stages[entry[1]]
             else:
                 passed.append(entry)
         for entry in passed:
             heapq.heappush(ready, entry)
+        if found is not None:
+            self._take(found)
         if found is None and not others_run and self._memory.waiting:
             found = self._plan.stages[self._memory.waiting.pop(0)]
         return found
@@ -217,22 +233,18 @@ class Scheduler:
         """Take the other stages of its session that are due: wanted, and without a result on disk."""
         if not stage.session or stage.key in self._apart or stage.key in self._memory.again:
             return []
-        waiting, found = [], []
-        for rank, key in self._ready[stage.exclusive]:
+        found = []
+        for key in sorted(self._of_session[stage.session], key=self._rank.__getitem__):
             other = self._plan.stages[key]
-            due = other.session == stage.session and self._trials[key] and key not in self._apart
+            due = self._trials[key] and key not in self._apart
             if due and (self._again(other) or self._cache.result(key) is None) and not self._gone(other):
-                found.append((rank, other))
-            else:
-                waiting.append((rank, key))
-        found.sort(key=lambda pair: pair[0])
+                found.append(other)
         if not stage.exclusive:
-            most = self._seeds_together(1 + len(found), {key for _, key in waiting})
-            waiting += [(rank, other.key) for rank, other in found[most - 1 :]]
-            found = found[: most - 1]
-        heapq.heapify(waiting)
-        self._ready[stage.exclusive] = waiting
-        return [other for _, other in found]
+            others = {key for _, key in self._ready[False] if key in self._waiting} - {other.key for other in found}
+            found = found[: self._seeds_together(1 + len(found), others) - 1]
+        for other in found:
+            self._take(other)
+        return found
 
     def _seeds_together(self, seeds: int, others: set[str]) -> int:
         """How many of an arm's seeds go to one worker, so that no place is idle for want of others' work.
