@@ -124,6 +124,7 @@ def test_stacked_against_one_by_one(registry, case, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # compiling is most of it
 @pytest.mark.parametrize("case", CASES)
 def test_compiled_against_eager(registry, case, capsys):
     """The time of one epoch by the difference of a long and a short training, which leaves compiling out."""

@@ -128,16 +128,23 @@ def model_of(record: dict[str, Any], folder: Any) -> nn.Module:
 
 
 def test_the_loop_trains_through_it_and_saves_the_network_itself(tiny_suite, tmp_path, compiler):
-    records = run(tiny_suite, tmp_path, {"compiled": "{ recipe = { compiled = true } }"})
-    plain, other = (records[arm, 0] for arm in ("baseline", "compiled"))
-    assert (plain["status"], other["status"]) == ("ok", "ok")
+    arms = {
+        "compiled": "{ recipe = { compiled = true } }",
+        "both": "{ recipe = { stacked = true, compiled = true } }",
+    }
+    records = run(tiny_suite, tmp_path, arms, seeds=2)
+    assert {record["status"] for record in records.values()} == {"ok"}
     # 180 training images in batches of 64, two epochs: the last batch has a program of its own, and no other has.
-    assert [shape[0] for shape in compiler.shapes] == [64, 64, 52] * 2
-    assert len(compiler.asked) == 1, "the rehearsal compiles nothing"
-    models = [model_of(record, tmp_path) for record in (plain, other)]
-    assert type(models[0]) is type(models[1])
-    for one, two in zip(*(model.state_dict().values() for model in models), strict=True):
-        assert torch.equal(one, two)
+    one_network = [(n, 1, 8, 8) for n in (64, 64, 52)] * 2
+    as_one = [(n, 2, 1, 8, 8) for n in (64, 64, 52)] * 2
+    assert sorted(compiler.shapes) == sorted([*one_network * 2, *as_one])
+    assert len(compiler.asked) == 3, "the rehearsals compile nothing"
+    for seed in range(2):
+        plain, alone, stacked = (model_of(records[arm, seed], tmp_path) for arm in ("baseline", "compiled", "both"))
+        assert type(plain) is type(alone) is type(stacked)
+        for own, one, two in zip(*(model.state_dict().values() for model in (plain, alone, stacked)), strict=True):
+            assert torch.equal(own, one)
+            torch.testing.assert_close(own, two, rtol=1e-2, atol=1e-3)
 
 
 def test_without_a_compiler_the_arm_is_skipped(tiny_suite, tmp_path, monkeypatch):
@@ -147,16 +154,6 @@ def test_without_a_compiler_the_arm_is_skipped(tiny_suite, tmp_path, monkeypatch
     record = records["compiled", 0]
     assert record["status"] == "skipped"
     assert record["reason"].startswith("rehearse: recipe.compiled: torch.compile needs a C++ compiler")
-
-
-def test_a_stack_is_compiled_as_one(tiny_suite, tmp_path, compiler):
-    records = run(tiny_suite, tmp_path, {"both": "{ recipe = { stacked = true, compiled = true } }"}, seeds=2)
-    assert all(records["both", seed]["details"]["stacked"]["seeds"] == 2 for seed in range(2))
-    assert compiler.shapes == [(n, 2, 1, 8, 8) for n in (64, 64, 52)] * 2
-    for seed in range(2):
-        pair = [model_of(records[arm, seed], tmp_path) for arm in ("baseline", "both")]
-        for one, two in zip(*(model.state_dict().values() for model in pair), strict=True):
-            torch.testing.assert_close(one, two, rtol=1e-2, atol=1e-3)
 
 
 @pytest.mark.slow

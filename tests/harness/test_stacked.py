@@ -133,7 +133,7 @@ NETWORKS = {
 }
 
 
-@pytest.mark.parametrize("seeds", [2, 3])
+@pytest.mark.parametrize("seeds", [pytest.param(2, marks=pytest.mark.slow), 3])
 @pytest.mark.parametrize("network", NETWORKS)
 def test_a_stack_of_networks_learns_what_each_learns_by_itself(registry, network, seeds):
     name, options, channels_last = NETWORKS[network]
