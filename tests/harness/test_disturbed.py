@@ -329,6 +329,7 @@ class TestSmallDisk:
         assert said.splitlines()[-1].startswith("cnnbench: results")
         assert "No space left on device" in said.splitlines()[-1]
 
+    @pytest.mark.slow
     def test_cache_on_a_disk_that_fills_up(self, place, calls_back, as_undisturbed):
         with small_disk(place.cache, 2):
             calls_back.append(once_after(2, lambda: fill(place.cache)))
@@ -346,6 +347,7 @@ class TestSmallDisk:
             assert code == 0
             as_undisturbed(place, table)
 
+    @pytest.mark.slow
     def test_temporary_files_on_a_full_disk(self, place, as_undisturbed, tmp_path, monkeypatch):
         with small_disk(tmp_path / "tmp", 0.1):
             fill(tmp_path / "tmp")
@@ -367,6 +369,7 @@ class TestSmallDisk:
         assert said.splitlines()[-1].startswith("cnnbench: ")
         assert "can't be written in: Read-only file system" in said.splitlines()[-1]
 
+    @pytest.mark.slow
     def test_a_cache_that_becomes_read_only(self, place, calls_back, as_undisturbed):
         with small_disk(place.cache, 2):
             remount = ["mount", "-o", "remount,ro", str(place.cache)]

@@ -266,7 +266,7 @@ def survive(tmp_path: Path, text: str, forks: Forks, ways: list[tuple[str, str]]
 
 
 def test_a_few_kills_lose_no_completed_trial(tmp_path, text, forks):
-    tally = survive(tmp_path, text, forks, [("inline", "driver")] * 4, seed=1)
+    tally = survive(tmp_path, text, forks, [("inline", "driver")] * 3, seed=1)
     assert tally.lost == []
     assert tally.repeated == 0
 
