@@ -197,7 +197,7 @@ def _of_optimizer(seats: Sequence[Seat]) -> str | None:
     alone = how.optimizer(model)
     if type(alone) not in ELEMENTWISE:
         return f"optimizer {type(alone).__name__} is not known to treat each weight by itself"
-    stack = Stack([model], how).module
+    stack = Stack([model], replace(how, compiled=False)).module
     if _groups(alone, model) != _groups(how.optimizer(stack), stack):
         return "the optimizer treats parameters by their shape"
     return None
