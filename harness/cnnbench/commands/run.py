@@ -20,7 +20,6 @@ from cnnbench.commands.common import (
     warn_of,
 )
 from cnnbench.errors import SuiteError, UsageError
-from cnnbench.tracking import check_trackers, tracked
 
 if TYPE_CHECKING:
     import argparse
@@ -65,6 +64,8 @@ def _run(given: argparse.Namespace) -> int:
 
         start_fork_server()  # it imports torch while suites are read and planned
     host = plugin_host()
+    from cnnbench.tracking import check_trackers, tracked
+
     check_trackers(given.tracker, host.registry)
     # Every suite is read before the first one runs: a mistake in the last must not show after an hour.
     suites: list[Suite] = []
