@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta, Raw
 
 from cnnbench.migrations import SCHEMA
-from cnnbench.record_fields import FIELDS
+from cnnbench.record_fields import FIELDS, has_escaped_surrogates
 
 _Whole = Annotated[int, Meta(ge=-(10**15), le=10**15)]
 _Number = _Whole | Annotated[float, Meta(ge=-1e90, le=1e90)]
@@ -93,6 +93,8 @@ class LeanReader:
 
         ``samples_ms`` of a latency only has its length, and a confusion matrix is the total of its images.
         """
+        if has_escaped_surrogates(line):
+            return None
         try:
             line.decode()  # what is passed over is looked at as JSON, and not as UTF-8
             record = cast("dict[str, Any]", self._decoder.decode(line))

@@ -7,6 +7,7 @@ add their own, and so may a later version.
 
 from __future__ import annotations
 
+import json
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, get_args, get_type_hints
 
@@ -154,6 +155,21 @@ FIELDS: Final[Mapping[str, Check]] = {
 
 _NEEDED: Final = ("key", "arm", "role", "seed", "status")
 _as_record: Final = table(FIELDS, needs=_NEEDED)
+
+
+def has_escaped_surrogates(line: bytes) -> bool:
+    """Whether a line may hold text that is no Unicode: an escape alone of what only two of them make a character."""
+    return b"\\ud" in line or b"\\uD" in line
+
+
+def unicode_fault(line: bytes, record: dict[str, Any]) -> str:
+    """What is wrong with the texts of a record from a line, or an empty string: they can't be written as UTF-8."""
+    if has_escaped_surrogates(line):
+        try:
+            json.dumps(record, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            return "not a record: a text in it is no Unicode"
+    return ""
 
 
 def fault_of(record: dict[str, Any]) -> str:

@@ -25,7 +25,7 @@ from cnnbench.errors import StoreError
 from cnnbench.locks import held, holder, locked, same
 from cnnbench.migrations import SCHEMA, migrated
 from cnnbench.paths import check_readable
-from cnnbench.record_fields import fault_of
+from cnnbench.record_fields import fault_of, unicode_fault
 from cnnbench.registry import nearest
 from cnnbench.text import listed
 
@@ -341,7 +341,7 @@ def _parse(path: Path, lines: Iterable[bytes], *, every: bool, lean: bool = Fals
             fault = _fault(record)
             if not fault and record["schema"] <= SCHEMA:
                 record = migrated(record)
-                fault = fault_of(record)
+                fault = fault_of(record) or unicode_fault(line, record)
         except (ValueError, RecursionError):  # JSON and UTF-8 errors are both ValueErrors
             torn = not line.endswith(b"\n")  # whatever was written whole ends with a newline
             fault = "torn: the writer was stopped here; its trial runs again" if torn else "not JSON"

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from cnnbench.cli import main
+from cnnbench.migrations import SCHEMA
 from cnnbench.record_fields import FIELDS, fault_of
 from cnnbench.store import FILE, Store
 
@@ -23,7 +24,8 @@ mutations = importlib.util.module_from_spec(_spec)
 sys.modules["mutations"] = mutations
 _spec.loader.exec_module(mutations)
 
-RECORDS = mutations.records()
+RECORDS = [{**record, "schema": SCHEMA} for record in mutations.records()]
+EARLIER = mutations.records()
 TEXTS = ("terminal", "markdown", "latex", "csv", "json")
 
 
@@ -35,16 +37,16 @@ def written(folder, records, rng):
 
 def damaged(rng):
     """The run with one record damaged, all in one way, or many in many ways; some left out or moved."""
-    kind = rng.randrange(3)
+    run, kind = rng.choice([RECORDS, RECORDS, EARLIER]), rng.randrange(3)
     if kind == 0:
-        records = list(RECORDS)
+        records = list(run)
         place = rng.randrange(len(records))
         records[place] = mutations.damaged(records[place], rng, rng.choice([1, 1, 2, 5]))
         return records
     if kind == 1:
         seed = rng.randrange(1 << 30)
-        return [mutations.damaged(record, random.Random(seed)) for record in RECORDS]
-    records = [mutations.damaged(record, rng) if rng.random() < 0.3 else record for record in RECORDS]
+        return [mutations.damaged(record, random.Random(seed)) for record in run]
+    records = [mutations.damaged(record, rng) if rng.random() < 0.3 else record for record in run]
     if rng.random() < 0.2:
         rng.shuffle(records)
     return records[: rng.randrange(1, len(records) + 1)] if rng.random() < 0.3 else records
@@ -129,6 +131,17 @@ def test_bytes_that_are_no_records_are_set_aside_by_number(tmp_path):
         found = Store(tmp_path).read()
         assert [problem.line for problem in found.problems] == [1, 2, 3]
         assert [record["key"] for record in found.records] == [RECORDS[0]["key"]]
+
+
+@pytest.mark.parametrize("form", TEXTS)
+def test_text_that_is_no_unicode_is_set_aside(tmp_path, form):
+    bad = json.dumps({**RECORDS[0], "arm": "x\ud800", "key": "k"})
+    pair = json.dumps({**RECORDS[1], "changes": "😀"})  # two escapes, and one character
+    (tmp_path / FILE).write_text("\n".join([bad, pair, *map(json.dumps, RECORDS[2:])]) + "\n")
+    code, _, err = told(["report", str(tmp_path), "--format", form])
+    assert code == 0
+    assert err.count("line 1: not a record: a text in it is no Unicode") == 1
+    assert "line 2" not in err
 
 
 def test_a_whole_run_passes():
