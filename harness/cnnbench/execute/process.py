@@ -133,8 +133,10 @@ class Worker:
         with suppress(OSError):
             os.kill(pid, DUMP)
         until = time.monotonic() + DUMP_SECONDS
-        while self.words.stack is None and self.words.pipe is not None and (left := until - time.monotonic()) > 0:
+        while (left := until - time.monotonic()) > 0:
             self.words.drain(left)
+            if self.words.stack is not None or self.words.pipe is None:
+                break
 
     def outcomes(self, status: Status, reason: str) -> list[Outcome]:
         """What all that it was to do comes to when it is lost."""
@@ -200,8 +202,10 @@ def _of(pid: int | None) -> psutil.Process | None:
 
 
 def _cpu_seconds(process: psutil.Process | None) -> float:
+    if process is None:
+        return 0.0
     try:
         times = process.cpu_times()
-        return float(times.user + times.system)
-    except (psutil.Error, AttributeError):
+    except psutil.Error:
         return 0.0
+    return float(times.user + times.system)

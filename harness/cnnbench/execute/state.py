@@ -63,7 +63,7 @@ def _environment(wanted: Mapping[str, str]) -> None:
 
 
 def _default_device(wanted: torch.device) -> None:
-    torch.set_default_device(None if wanted.type == "cpu" else wanted)  # type: ignore[no-untyped-call]
+    torch.set_default_device(None if wanted.type == "cpu" else wanted)
 
 
 def _folder() -> str | None:
@@ -125,7 +125,8 @@ def _hook(wanted: Mapping[str, Any]) -> None:
 
 def _modes() -> list[Any]:
     """Modes that stand between Python and torch's operations, and gradient bookkeeping that was not left."""
-    entered = [*_get_current_function_mode_stack(), *_get_current_dispatch_mode_stack()]
+    functions = _get_current_function_mode_stack()  # type: ignore[no-untyped-call]
+    entered = [*functions, *_get_current_dispatch_mode_stack()]
     return [torch.is_inference_mode_enabled(), *map(id, entered)]
 
 
@@ -188,7 +189,7 @@ def seed_all(streams: Streams) -> None:
     """
     random.seed(streams.number("python"))
     np.random.seed(streams.number("numpy") % 2**32)
-    torch.random.default_generator.manual_seed(streams.number("torch"))
+    torch.default_generator.manual_seed(streams.number("torch"))
 
 
 def generators() -> tuple[Any, ...]:
