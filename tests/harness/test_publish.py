@@ -172,6 +172,17 @@ def test_publishing_in_place_keeps_the_run_alone_and_loses_nothing(tmp_path, mon
     assert files(home) == once
 
 
+def test_publishing_in_place_keeps_lines_that_can_not_be_read(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    home = written(Path("results/norms"), a_run())
+    with (home / "records.jsonl").open("ab") as file:
+        file.write(b'{"schema": 2, "torn')
+    done = publish(home, Path("results"))
+    assert any("line 13: torn" in remark for remark in done.remarks)
+    assert (home / "records.damaged").read_bytes() == b'{"schema": 2, "torn\n'
+    assert open_results(home).problems == ()
+
+
 def test_what_an_earlier_publication_left_goes_and_other_files_stay(results):
     publish(results, Path("results"))
     folder = Path("results/norms")
