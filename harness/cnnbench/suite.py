@@ -193,7 +193,7 @@ def parse(content: bytes, file: str, registry: Registry, *, data: bool = False, 
 def _located(reader: Reader, file: str, text: str) -> list[Problem]:
     lines = lines_of(text)
     problems = [
-        Problem(file, line_of(lines, place), printable(dotted(place)), unsteered(message))
+        Problem(file, line_of(lines, place), printable(dotted(place)), unsteered(message).replace("\n", "\ufffd"))
         for place, message in reader.problems
     ]
     return sorted(problems, key=lambda problem: problem.line)

@@ -84,6 +84,7 @@ def test_a_name_that_turns_the_line_round_is_not_shown_as_it_is(registry):
     assert outcome(SUITES[0] + '\n[recipe]\n"\u202eevil" = 1\n'.encode(), registry) is None
     with pytest.raises(SuiteError, match="\ufffdevil"):
         parse(b'question = "?"\n[recipe]\n"\xe2\x80\xaeevil" = 1\n', "suites/any.toml", registry)
+    assert outcome(b'question = "?"\n[baseline]\nnorm = { "x\\ny" = 1 }\n', registry) is None
 
 
 @settings(max_examples=30, deadline=None)
