@@ -102,7 +102,7 @@ def check(kind, number, folder):
 
 
 @pytest.mark.parametrize(
-    ("kind", "count"), [("report", 30), ("compare", 25), ("history", 15), ("merge", 15), ("export", 1)]
+    ("kind", "count"), [("report", 16), ("compare", 12), ("history", 8), ("merge", 8), ("export", 1)]
 )
 def test_damaged_records_end_in_a_table_or_one_line(tmp_path, kind, count):
     for number in range(count):
