@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from cnnbench.execute.interface import Outcome
     from cnnbench.keys import Place
+    from cnnbench.matrix import Trial
     from cnnbench.plan import Plan, PlannedTrial
     from cnnbench.store import Store
     from cnnbench.suite import Suite
@@ -49,6 +51,7 @@ class Ledger:
         self._environment = dict(environment)
         self._store = store
         self._records: dict[str, dict[str, Any]] = {}
+        self._plain: dict[tuple[str, str], dict[str, Any]] = {}
         self._started = datetime.now(UTC).isoformat(timespec="seconds")
         arms = list(dict.fromkeys(t.trial.arm.name for t in plan.trials))
         self._planned: dict[str, Any] = {
@@ -63,6 +66,25 @@ class Ledger:
             self._planned["seeds_of"] = {
                 arm: sorted({t.trial.seed for t in plan.trials if t.trial.arm.name == arm}) for arm in arms
             }
+
+    @cached_property
+    def _of_all(self) -> dict[str, Any]:
+        """What all records of the suite say alike."""
+        suite = self._suite
+        file = Path(suite.file).name
+        return {
+            "suite": {"name": suite.name, "question": suite.question, "sha256": suite.sha256, "file": file},
+            "design": None if suite.design is None else suite.design.plain([BASELINE, *(a.name for a in suite.arms)]),
+            "measure": measure_plain(suite.measure),
+            "statistics": suite.inference.plain(),
+        }
+
+    def _settings(self, trial: Trial) -> dict[str, Any]:
+        """An arm's settings as plain data, one object for all its records."""
+        name = (trial.dataset, trial.arm.name)
+        if name not in self._plain:
+            self._plain[name] = settings_plain(trial.arm.settings)
+        return self._plain[name]
 
     def known(self) -> tuple[dict[str, Any], ...] | None:
         """The records of all trials but the skipped ones, if all are ok on disk already; nothing is written."""
@@ -139,24 +161,19 @@ class Ledger:
 
     def _heading(self, planned: PlannedTrial) -> dict[str, Any]:
         """What a record says of its suite and arm, all of it known before the trial runs."""
-        suite, arm = self._suite, planned.trial.arm
+        arm, of_all = planned.trial.arm, self._of_all
         recipe = arm.settings.recipe
         return {
-            "suite": {
-                "name": suite.name,
-                "question": suite.question,
-                "sha256": suite.sha256,
-                "file": Path(suite.file).name,
-            },
+            "suite": of_all["suite"],
             "arm": arm.name,
             "role": arm.role,
             "reference": arm.against or None,
             "dataset": planned.trial.dataset,
             "changes": arm.changes,
             "planned": self._planned,
-            "design": None if suite.design is None else suite.design.plain([BASELINE, *(a.name for a in suite.arms)]),
-            "measure": measure_plain(suite.measure),
-            "statistics": suite.inference.plain(),
+            "design": of_all["design"],
+            "measure": of_all["measure"],
+            "statistics": of_all["statistics"],
             "budget": f"{recipe.epochs} epoch{'s' * (recipe.epochs != 1)}, batch {recipe.batch_size}",
         }
 
@@ -174,7 +191,7 @@ class Ledger:
             "details": {},
             "seconds": {},
             **body,
-            "settings": settings_plain(planned.trial.arm.settings),
+            "settings": self._settings(planned.trial),
             "stages": dict(planned.stages),
             "device": self._place.device,
             "environment": self._environment,

@@ -34,6 +34,8 @@ DAMAGED: Final = "records.damaged"
 """Where lines that can't be read are kept, as they were."""
 _RUN_LOCK: Final = ".run.lock"
 _REQUIRED: Final[Mapping[str, type]] = {"key": str, "arm": str, "role": str, "seed": int, "status": str}
+_ALIKE: Final = ("suite", "planned", "design", "environment")
+"""What records of one run have in common."""
 _ATTEMPTS: Final = 100
 """A folder that is removed again and again, just as it was made, is no place to write."""
 
@@ -328,6 +330,8 @@ def _parse(path: Path, lines: Iterable[bytes], *, every: bool, lean: bool = Fals
     kept: dict[str | int, Record] = {}
     problems: list[LineProblem] = []
     quick = _quick_reader() if lean else None
+    loads = _loader()
+    shared: dict[str, Any] = {}
     for number, line in enumerate(lines, start=1):
         if quick is not None and (light := quick(line)) is not None:
             name = number if every else light["key"]
@@ -337,7 +341,7 @@ def _parse(path: Path, lines: Iterable[bytes], *, every: bool, lean: bool = Fals
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
+            record = loads(line)
             fault = _fault(record)
             if not fault and record["schema"] <= SCHEMA:
                 record = migrated(record)
@@ -354,10 +358,37 @@ def _parse(path: Path, lines: Iterable[bytes], *, every: bool, lean: bool = Fals
         if fault:
             problems.append(LineProblem(number, fault))
             continue
+        _share(record, shared)
         name = number if every else record["key"]
         kept.pop(name, None)  # so that the order is that of the lines which count
         kept[name] = record
     return Records(path, tuple(kept.values()), tuple(problems))
+
+
+def _loader() -> Callable[[bytes], Any]:
+    """``json.loads``, with a shorter way for what is plainly JSON, which takes a fifth of the time."""
+    import msgspec
+
+    decode = msgspec.json.Decoder().decode
+
+    def loads(line: bytes) -> Any:
+        try:
+            line.decode()
+            return decode(line)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):  # perhaps 1e999 or NaN
+            return json.loads(line)
+
+    return loads
+
+
+def _share(record: Record, last: dict[str, Any]) -> None:
+    """What says the same as in an earlier record becomes one object: of a large run, most of its memory."""
+    for name in _ALIKE:
+        if record.get(name) is None:
+            continue
+        if last.get(name) == record[name]:
+            record[name] = last[name]
+        last[name] = record[name]
 
 
 def _quick_reader() -> Callable[[bytes], Record | None]:
