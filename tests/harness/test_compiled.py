@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 import torch
 import torch._dynamo
+import torch.nn.functional as F
 from torch import nn
 
 from cnnbench import cli
 from cnnbench.artifact import load_model
 from cnnbench.devices import Device
 from cnnbench.errors import Unsupported
+from cnnbench.execute.patches import Names
 from cnnbench.stages import compiled as module
 from cnnbench.stages.compiled import check_compiler, compiled
 
@@ -156,6 +158,14 @@ def test_without_a_compiler_the_arm_is_skipped(tiny_suite, tmp_path, monkeypatch
     assert record["reason"].startswith("rehearse: recipe.compiled: torch.compile needs a C++ compiler")
 
 
+@pytest.mark.parametrize(("function", "expected"), [(F.relu, []), (lambda x: x, ["torch.nn.functional.relu"])])
+def test_what_the_compiler_wraps_is_not_taken_for_a_technique_s_doing(monkeypatch, function, expected):
+    monkeypatch.setattr(F, "relu", F.relu)  # set back afterwards
+    names = Names()
+    F.relu = torch._dynamo.disable(function)
+    assert names.put_back() == expected
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # compiling is most of it
 def test_compiled_steps_give_the_eager_weights(tiny_suite, tmp_path):
@@ -167,6 +177,9 @@ def test_compiled_steps_give_the_eager_weights(tiny_suite, tmp_path):
     }
     records = run(tiny_suite, tmp_path, arms, seeds=2, batch=60)
     assert {record["status"] for record in records.values()} == {"ok"}
+    # What the compiler changes in the process is not held against anybody.
+    notes = {note for record in records.values() for note in record["details"]["notes"]}
+    assert not [note for note in notes if note.startswith("a technique")]
     for eager, other in (("baseline", "compiled"), ("dropout", "dropout compiled"), ("baseline", "both")):
         for seed in range(2):
             pair = [model_of(records[arm, seed], tmp_path) for arm in (eager, other)]

@@ -7,9 +7,11 @@ is merely added to a namespace (a module that is imported late) counts for nothi
 from __future__ import annotations
 
 import builtins
+import inspect
 import random
 import time
 from operator import is_
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -47,6 +49,7 @@ def _namespaces() -> tuple[Any, ...]:
     return (*_MODULES, *classes)
 
 
+_TORCH = Path(torch.__file__).parent
 _CAN_CHANGE = 1 << 9
 """Set for classes made in Python, the only ones whose attributes can be replaced (Py_TPFLAGS_HEAPTYPE)."""
 
@@ -77,8 +80,18 @@ def _is_code(value: Any) -> bool:
 
 
 def _by_torch(value: Any) -> bool:
-    """Whether it is what torch puts in the place of an optimizer's ``step`` when one is first made."""
-    return bool(getattr(value, "hooked", False)) and getattr(value, "__module__", "").startswith("torch.optim")
+    """Whether torch put it there: for an optimizer's ``step`` when one is first made, or when it first compiles."""
+    if getattr(value, "hooked", False) and getattr(value, "__module__", "").startswith("torch.optim"):
+        return True
+    # What it wraps has to be torch's too: a technique may borrow the wrapper.
+    return all(_file(one).is_relative_to(_TORCH) for one in (value, inspect.unwrap(value))) and (
+        _TORCH / "_dynamo" in _file(value).parents
+    )
+
+
+def _file(value: Any) -> Path:
+    """Where a function's code stands; nowhere for anything else."""
+    return Path(getattr(getattr(value, "__code__", None), "co_filename", ""))
 
 
 def _dotted(home: Any) -> str:

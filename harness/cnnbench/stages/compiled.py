@@ -8,9 +8,11 @@ float error. What is saved is the network itself, which knows nothing of this.
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
+import sys
 import types
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,7 +21,7 @@ from cnnbench.errors import Unsupported
 from cnnbench.quiet import quiet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from cnnbench.devices import Device
 
@@ -59,6 +61,7 @@ def compiled(function: Callable[..., Any], device: Device) -> Callable[..., Any]
         Unsupported: as ``check_compiler``.
     """
     from torch._dynamo.exc import TorchDynamoException
+    from torch._functorch import config as autograd_config
     from torch._inductor import config, list_mode_options
     from torch._inductor.exc import InductorError
 
@@ -81,7 +84,10 @@ def compiled(function: Callable[..., Any], device: Device) -> Callable[..., Any]
             return run(*inputs)
         with ExitStack() as cold:
             cold.enter_context(quiet(*_LOGGERS))
+            cold.enter_context(_as_before())
             cold.enter_context(config.patch(compile_threads=1))  # no helper processes: the other cores have trials
+            # The backward pass now, not in the first backward pass, where nobody could tell what it failed of.
+            cold.enter_context(autograd_config.patch(force_non_lazy_backward_lowering=True))
             try:
                 found = run(*inputs)
             except (TorchDynamoException, InductorError) as error:
@@ -91,6 +97,20 @@ def compiled(function: Callable[..., Any], device: Device) -> Callable[..., Any]
         return found
 
     return call
+
+
+@contextmanager
+def _as_before() -> Iterator[None]:
+    """Put back what the compiler leaves changed: where Python looks and how deep it goes, and variables of its own."""
+    limit, path, environment = sys.getrecursionlimit(), list(sys.path), set(os.environ)
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(limit)
+        sys.path[:] = path
+        for name in os.environ.keys() - environment:
+            if name.startswith("_TORCHINDUCTOR"):
+                del os.environ[name]
 
 
 def _cpp_compiler() -> str | None:
