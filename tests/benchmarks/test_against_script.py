@@ -202,7 +202,8 @@ def test_the_matrix_takes_less_than_by_hand(name, root, tmp_path, capsys):
                 ratios = [own[kind] / other[kind] for own, other in zip(took[what], took["script"], strict=True)]
                 print(f"  {what:14} {kind:4} {spread(ratios)}")
 
-    cells = list(csv.DictReader((tmp_path / "script-0" / "cells.csv").open()))
+    with (tmp_path / "script-0" / "cells.csv").open(newline="", encoding="utf-8") as file:
+        cells = list(csv.DictReader(file))
     theirs = by_arm(cells)
     for precision in precisions:
         lines = (tmp_path / f"{precision}-0" / "results" / "records.jsonl").read_text().splitlines()
