@@ -98,7 +98,7 @@ def _imported(file: Path, root: Path, changed: int) -> tuple[Path, ...]:  # noqa
     except (SyntaxError, ValueError):
         return ()
     modules: list[Path] = []
-    for node in ast.walk(tree):
+    for node in _statements(tree):
         if isinstance(node, ast.Import):
             modules += [root.parent.joinpath(*alias.name.split(".")) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -107,6 +107,18 @@ def _imported(file: Path, root: Path, changed: int) -> tuple[Path, ...]:  # noqa
             modules += [module, *(module / alias.name for alias in node.names)]
     files = [module.with_suffix(".py") for module in modules if module.is_relative_to(root) and module != root]
     return tuple(path for path in files if path.is_file())
+
+
+def _statements(tree: ast.Module) -> Iterator[ast.AST]:
+    """Every statement at any depth; expressions, which are most of a tree, hold none."""
+    ahead: list[ast.AST] = [tree]
+    while ahead:
+        node = ahead.pop()
+        yield node
+        for inside in ("body", "orelse", "finalbody", "handlers", "cases"):
+            found = getattr(node, inside, None)
+            if isinstance(found, list):
+                ahead += found
 
 
 def digest_of_files(files: Iterable[Path]) -> str:

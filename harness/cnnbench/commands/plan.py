@@ -45,6 +45,7 @@ def add(command: AddCommand) -> None:
 
 
 def _plan(given: argparse.Namespace) -> int:
+    from cnnbench.bulk import no_collection
     from cnnbench.execute.cache import StageCache, default_cache
     from cnnbench.outlook import outlook
     from cnnbench.quantities import quantities
@@ -66,9 +67,9 @@ def _plan(given: argparse.Namespace) -> int:
     place = find_place(suite.device, suite.measure.latency.threads)
     store, cache = Store(results_folder(given, suite)), StageCache(given.cache or default_cache())
     workers, adaptive = default_workers(place), given.seeds == AUTO
-    text = outlook(
-        suite, host, place, store, cache, workers, given.only, given.effect, adaptive=adaptive, budget=given.time_budget
-    )
+    only, effect, budget = given.only, given.effect, given.time_budget
+    with no_collection():
+        text = outlook(suite, host, place, store, cache, workers, only, effect, adaptive=adaptive, budget=budget)
     warn_of(host.problems[known:])
     print(text)
     return OK
