@@ -187,6 +187,36 @@ def test_a_result_whose_files_are_gone_or_cut_off_is_none(tmp_path):
     assert cache.result("cd34") is None
 
 
+class Stutterer(FakeExecutor):
+    """Says everything twice, as an executor may that lost a node just as it heard of an outcome."""
+
+    def wait(self) -> list[Outcome]:
+        if not self.running:
+            return []
+        said = super().wait()
+        return [*said, *said]
+
+
+def test_an_outcome_that_comes_twice_counts_once(tmp_path):
+    plan = make_plan([("a", "x", 0), ("a", None, 0), ("b", None, 0)])
+    executor = Stutterer(2, {"train:b:0": "crashed"})
+    events = list(Scheduler(plan, frozenset(), StageCache(tmp_path), executor).run())
+    assert sorted(e.planned.key for e in events if isinstance(e, TrialEnded)) == ["trial0", "trial1", "trial2"]
+    ended = [e.stage.key for e in events if isinstance(e, Ended)]
+    assert len(ended) == len(set(ended))
+
+
+def test_what_the_same_run_has_made_is_not_made_anew(tmp_path):
+    cache = StageCache(tmp_path)
+    parts = [make_plan([("a", "x", 0)]), make_plan([("a", "x", 0), ("a", "y", 0)])]
+    first = Scheduler(parts[0], frozenset(), cache, FakeExecutor(1, {}), fresh=True)
+    list(first.run())
+    executor = FakeExecutor(1, {})
+    list(Scheduler(parts[1], frozenset(), cache, executor, fresh=True, made=first.outcomes).run())
+    assert not set(executor.ran) & set(first.outcomes)
+    assert set(executor.ran) | set(first.outcomes) == set(parts[1].stages)
+
+
 class Thief(FakeExecutor):
     """Takes results out of the cache while a stage runs, once; a stage whose inputs are gone fails."""
 

@@ -26,11 +26,10 @@ class Task:
         spec: the stage's task, JSON-ready.
         inputs: result folders of the stages it starts from.
         folder: where its results go.
-        time_limit: seconds, or None.
+        time_limit: seconds for all members together, or None.
         own_process: it must run in a process that has done nothing before, and ends afterwards.
         beside: other tasks that are measured with this one, in turns, by one worker, or trained with it in one loop.
             One without a folder is there to be compared with alone: it has no outcome.
-        memory_mib: what its process may come to hold, by the arm's rehearsal; None where that is not known.
     """
 
     key: str
@@ -40,7 +39,6 @@ class Task:
     time_limit: float | None = None
     own_process: bool = False
     beside: tuple[Task, ...] = ()
-    memory_mib: float | None = None
 
     @property
     def members(self) -> tuple[Task, ...]:

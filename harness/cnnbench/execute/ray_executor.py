@@ -12,11 +12,11 @@ import time
 from collections import deque
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from cnnbench.data import load
 from cnnbench.errors import UsageError
-from cnnbench.execute.cache import filling
+from cnnbench.execute.cache import CacheError, filling
 from cnnbench.execute.interface import Epoch, Outcome, Placed, Task
 from cnnbench.execute.ray_places import Held, Places, share_of
 from cnnbench.keys import digest
@@ -26,7 +26,7 @@ from cnnbench.plan import EXCLUSIVE
 from cnnbench.types import Choice
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from cnnbench.execute.ray_cluster import RayCluster, Say
     from cnnbench.registry import Registry
@@ -40,6 +40,8 @@ TRIES = 3
 WAIT_SECONDS = 1.0
 LOOK_SECONDS = 5.0
 """How often it is looked which nodes there are."""
+DATASETS = 4
+"""How many datasets, the last ones used, stay in the object store for tasks to come."""
 PATIENCE_SECONDS = 30.0
 """After how long people are told what is waited for."""
 
@@ -135,7 +137,7 @@ class RayExecutor:
         folders = dict.fromkeys(folder for one in members for folder in one.inputs)
         inputs = {Path(folder).name: self._input(folder) for folder in folders}
         data = self._dataset(task)
-        held.task = task
+        held.task, held.told = task, set()
         sent = replace(members[0], beside=tuple(members[1:]))
         held.waits_for = held.actor.perform.options(num_returns="streaming").remote(sent, inputs, data)
 
@@ -149,9 +151,14 @@ class RayExecutor:
         """Reference to a task's dataset, by its key: read here once, so that nodes need no copy of their own."""
         choice = Choice.from_plain(task.spec["settings"]["dataset"])
         key = digest(choice.plain())
-        if key not in self._data:
-            self._data = {key: self._cluster.put(arrays_of(load(make(choice, self._registry))))}
-        return {key: self._data[key]}
+        if key in self._data:
+            put = self._data.pop(key)
+        else:
+            put = self._cluster.put(arrays_of(load(make(choice, self._registry))))
+        self._data[key] = put  # the last one used is the last in line
+        while len(self._data) > DATASETS:
+            del self._data[next(iter(self._data))]  # a task that runs holds its own
+        return {key: put}
 
     def _hear(self, held: Held) -> list[Event]:
         """Take what a place says, or that it is gone."""
@@ -174,6 +181,7 @@ class RayExecutor:
             return [Placed(said.key, f"node {held.node.address}")]
         assert held.task is not None
         folders = {one.key: one.folder for one in held.task.members}
+        held.told.update(result.outcome.key for result in said)
         return [_keep(result.outcome, result.files, Path(folders[result.outcome.key])) for result in said]
 
     def _over(self, held: Held) -> list[Event]:
@@ -192,19 +200,19 @@ class RayExecutor:
             return []
         held.waits_for = None
         self._over(held)
-        return [Outcome(one.key, "failed", reason) for one in task.members if one.folder]
+        return [Outcome(one.key, "failed", reason) for one in _open(task, held.told)]
 
     def _lost(self, held: Held, error: Exception) -> list[Event]:
         """A place is gone, and with it most likely its node: its task runs again elsewhere, a few times."""
         self._all.lose(held)
         self._all.look()
         task = held.task
-        if task is None:
-            return []
+        if task is None or not (left := _open(task, held.told)):
+            return []  # it had nothing to do, or its outcomes have come
         tries = self._begun[task.key]
         if tries >= TRIES:
             reason = f"lost its node {tries} times, the last one {held.node.address}: {_cause(error)}"
-            return [Outcome(one.key, "crashed", reason) for one in task.members if one.folder]
+            return [Outcome(one.key, "crashed", reason) for one in left]
         self._say(f"node {held.node.address} lost a stage that it ran ({task.spec['kind']}): it runs again, elsewhere")
         self._queue.appendleft(task)
         return []
@@ -225,6 +233,11 @@ class RayExecutor:
             self._say(f"waiting for {what}; 'ray status' tells who holds them")
 
 
+def _open(task: Task, told: Collection[str]) -> list[Task]:
+    """Members of a task that have an outcome to come."""
+    return [one for one in task.members if one.folder and one.key not in told]
+
+
 def _keep(outcome: Outcome, files: Mapping[str, bytes], folder: Path) -> Outcome:
     """Put the result that came with an outcome into the cache."""
     if outcome.status != "ok":
@@ -232,6 +245,9 @@ def _keep(outcome: Outcome, files: Mapping[str, bytes], folder: Path) -> Outcome
     try:
         with filling(folder) as scratch:
             unpack(files, scratch)
+    except CacheError as error:
+        befell: Literal["removed", "unusable"] = "removed" if error.removed else "unusable"
+        return Outcome(outcome.key, "failed", str(error), seconds=outcome.seconds, cache=befell)
     except (OSError, ValueError) as error:
         return Outcome(outcome.key, "failed", f"its result can't be kept: {error}", seconds=outcome.seconds)
     return outcome

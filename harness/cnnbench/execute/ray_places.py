@@ -82,6 +82,7 @@ class Held:
         whole: it has its node to itself.
         starting: it has not said yet that it has its CPUs.
         task: what it performs.
+        told: keys of those of its members whose outcomes have come.
     """
 
     node: Node
@@ -90,6 +91,7 @@ class Held:
     whole: bool
     starting: bool = True
     task: Task | None = None
+    told: set[str] = field(default_factory=set)
 
 
 @dataclass

@@ -26,7 +26,7 @@ from cnnbench.execute.interface import Epoch, Outcome, Placed, Task
 from cnnbench.execute.order import place_in_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence, Set
+    from collections.abc import Collection, Iterator, Sequence, Set
 
     from cnnbench.execute.cache import StageCache
     from cnnbench.execute.interface import TaskExecutor
@@ -80,6 +80,7 @@ class Scheduler:
         time_limit: seconds for each stage, or None.
         fresh: run every stage again even if its result is on disk.
         remeasure: run exclusive stages again even so.
+        made: stages that the same run has ended well before, in another part of it: neither of the two is for them.
         room: MiB of memory for all stages that run at once; None where that is not the scheduler's business.
     """
 
@@ -93,6 +94,7 @@ class Scheduler:
         time_limit: float | None = None,
         fresh: bool = False,
         remeasure: bool = False,
+        made: Collection[str] = (),
         room: float | None = None,
     ) -> None:
         self._plan = plan
@@ -101,6 +103,7 @@ class Scheduler:
         self._time_limit = time_limit
         self._fresh = fresh
         self._remeasure = remeasure
+        self._made = frozenset(made)
         self._memory = Admission(room)
         self.outcomes: dict[str, Outcome] = {}
         trials = [t for t in plan.trials if t.skip is None and t.key not in done]
@@ -154,7 +157,8 @@ class Scheduler:
                     if isinstance(event, Epoch | Placed):
                         yield event
                         continue
-                    yield from self._take_in(running.pop(event.key), event, together)
+                    if (ended := running.pop(event.key, None)) is not None:  # an executor may tell of one twice
+                        yield from self._take_in(ended, event, together)
             elif not self._trials[stage.key]:
                 yield from self._end(stage, Outcome(stage.key, "skipped", "no trial needs it any more"))
             elif not self._again(stage) and (cached := self._cache.result(stage.key)) is not None:
@@ -227,7 +231,7 @@ class Scheduler:
 
     def _again(self, stage: Stage) -> bool:
         """Whether it runs even if its result is on disk."""
-        return self._fresh or (self._remeasure and stage.exclusive)
+        return stage.key not in self._made and (self._fresh or (self._remeasure and stage.exclusive))
 
     def _beside(self, stage: Stage) -> list[Stage]:
         """Take the other stages of its session that are due: wanted, and without a result on disk."""
@@ -281,8 +285,7 @@ class Scheduler:
         spec = {**stage.task, "workers": self._executor.places, "on_device": on_device}
         if stage.kind == "train" and stage.key in self._apart:
             spec["apart"] = "the worker that trained all seeds together was lost"
-        need = self._memory.need(self._rehearsal(stage.key))
-        return Task(stage.key, spec, inputs, folder, self._time_limit, own_process=stage.own_process, memory_mib=need)
+        return Task(stage.key, spec, inputs, folder, self._time_limit, own_process=stage.own_process)
 
     def _end(self, stage: Stage, outcome: Outcome, *, cached: bool = False) -> Iterator[Event]:
         """Take in an outcome: stages become ready, trials close."""
