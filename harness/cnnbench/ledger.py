@@ -149,7 +149,11 @@ class Ledger:
         merged["details"]["notes"] = list(dict.fromkeys(notes))
         seconds = {kind: outcome.result.get("seconds", outcome.seconds) for kind, outcome in known}
         workers = merged["details"].pop("workers", None)
-        return self._write(planned, {**body, **merged, "workers": workers, "seconds": seconds})
+        try:
+            return self._write(planned, {**body, **merged, "workers": workers, "seconds": seconds})
+        except ValueError as error:  # what a plugin has returned: nothing that reads records could make sense of it
+            reason = f"what it found can't be recorded: {error}"
+            return self._write(planned, {"status": "failed", "reason": reason})
 
     def count(self) -> tuple[int, int]:
         """Trials recorded, and planned."""

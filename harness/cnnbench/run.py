@@ -26,16 +26,17 @@ from cnnbench.plan import PlannedTrial, make_plan
 from cnnbench.registry import nearest
 from cnnbench.samples import write_benchmark_json
 from cnnbench.store import Store
+from cnnbench.superseded import superseded
 from cnnbench.text import duration, listed
 from cnnbench.types import Choice
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from cnnbench.costs import Costs
     from cnnbench.execute.interface import TaskExecutor
     from cnnbench.execute.ray_cluster import RayCluster
-    from cnnbench.plan import Plan
+    from cnnbench.plan import Plan, Stage
     from cnnbench.plugins import PluginHost
     from cnnbench.progress import Progress
     from cnnbench.suite import Suite
@@ -249,6 +250,8 @@ class _Run:
     begun: bool = False
     costs: Costs | None = None
     left_out: tuple[PlannedTrial, ...] = ()
+    made: frozenset[str] = frozenset()
+    """Stages that this run has ended well."""
 
     def all(self, plan: Plan, began: float) -> tuple[dict[str, Any], ...]:
         """Run a plan in the way that the options ask for.
@@ -282,6 +285,7 @@ class _Run:
             time_limit=self.suite.time_limit,
             fresh=options.fresh,
             remeasure=options.remeasure,
+            made=self.made,
             room=free_mib() * SHARE if options.executor == "local" else None,
         )
         to_run = [t for t in plan.trials if t.skip is None and t.key not in done and t.key not in put_off]
@@ -292,9 +296,23 @@ class _Run:
                 progress.message(place.remark)
             for line in warnings_of(to_run):
                 progress.message(f"warning: {line}")
+            for line in self._of_records(plan, to_run):
+                progress.message(line)
         drive(scheduler, to_run, ledger, self.host, progress, self.executor.places, self._costs(plan))
         self.ran += len(to_run)
+        self.made |= {key for key, one in scheduler.outcomes.items() if one.status == "ok"}
         return ledger.records()
+
+    def _of_records(self, plan: Plan, to_run: Collection[PlannedTrial]) -> Iterator[str]:
+        """What to say of records before anything runs: those that no longer count, and those that need no stage."""
+        if not to_run or self.options.fresh:
+            return
+        if told := superseded(plan, self.store.read().records, self.suite, self.place, self.environment):
+            yield told
+        stages = {key for t in to_run for key in t.stages.values()}
+        if not self.options.remeasure and len(self.cache.among(stages)) == len(stages):
+            count = len(to_run)
+            yield f"all {len(stages)} stages are on disk; {count} record{'s' * (count != 1)} to enter"
 
     def within(self, plan: Plan, began: float) -> tuple[dict[str, Any], ...]:
         """Run as many whole seeds as fit into the time budget, and keep what is left out.
@@ -311,7 +329,7 @@ class _Run:
         records: tuple[dict[str, Any], ...] = ()
         while True:
             done = self._ledger(plan).recall(fresh=options.fresh or options.remeasure, settled=settled)
-            cached = self._cached(plan.stages)
+            cached = self._cached(plan.stages.values())
             room = options.time_budget - (time.monotonic() - began)
             found = time_budget.fit(
                 plan, done, cached, self._costs(plan), self.executor.places, room, guess=bool(settled)
@@ -319,11 +337,13 @@ class _Run:
             if settled and not found.fits(room):
                 self.left_out = (*found.run, *found.left)
                 return records
-            if found.run:
+            if found.run or found.left:
                 self.progress.message(time_budget.before(found, room))
             records = self.through(plan, settled, [t.key for t in found.left])
             settled |= {t.key for t in found.run}
-            if not found.left:
+            if not found.run:
+                self.left_out = found.left
+            if not found.run or not found.left:
                 return records
 
     def adaptively(self, plan: Plan, began: float) -> tuple[dict[str, Any], ...]:
@@ -351,7 +371,7 @@ class _Run:
             ahead = [t for t in plan.part(more).trials if t.skip is None and t.key not in settled]
             if options.time_budget is not None:
                 spent = time.monotonic() - began
-                cached = self._cached(key for t in ahead for key in t.stages.values())
+                cached = self._cached(plan.stages[key] for t in ahead for key in t.stages.values())
                 needed = time_budget.needed(plan, ahead, cached, self._costs(plan), self.executor.places)
                 if spent + needed > options.time_budget:
                     self.progress.message(
@@ -363,9 +383,14 @@ class _Run:
             self.progress.message(f"more seeds for {listed(undecided(records))}, as yet undecided: {len(ahead)} trials")
             seeds_of = more
 
-    def _cached(self, stages: Iterable[str]) -> set[str]:
-        """Which stages need not run, since their result is on disk."""
-        return set() if self.options.fresh else {key for key in stages if self.cache.result(key) is not None}
+    def _cached(self, stages: Iterable[Stage]) -> set[str]:
+        """Keys of those that need not run, since their result is on disk."""
+
+        def again(stage: Stage) -> bool:
+            asked = self.options.fresh or (self.options.remeasure and stage.exclusive)
+            return asked and stage.key not in self.made
+
+        return {one.key for one in stages if not again(one) and self.cache.result(one.key) is not None}
 
     def _costs(self, plan: Plan) -> Costs:
         """What stages of this run take: known from earlier records at first, and learned as they end."""

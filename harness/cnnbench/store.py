@@ -97,12 +97,14 @@ class Store:
 
         Raises:
             StoreError: the file can't be written; it is as it was before.
-            ValueError: the record lacks a required field, or has another schema version than ``SCHEMA``.
+            ValueError: the record has another schema version than ``SCHEMA``, or reading would set it aside: a field
+                is missing or of another type.
         """
         record = {"schema": SCHEMA, **record}
-        fault = _fault(record)
-        if fault or record["schema"] != SCHEMA:
-            raise ValueError(f"not a record of schema {SCHEMA}: {fault or record['schema']}")
+        if record["schema"] != SCHEMA:
+            raise ValueError(f"not a record of schema {SCHEMA}: {record['schema']}")
+        if fault := _fault(record) or fault_of(json.loads(as_line(record))):
+            raise ValueError(f"not a record of schema {SCHEMA}: {fault.removeprefix('not a record: ')}")
         self._put(record)
         self.hold(record)
 
@@ -141,8 +143,8 @@ class Store:
         found = _read(self.path)
         if self._lock is not None:
             if found.problems:
-                self._set_aside(found)
-            elif found.records:
+                return self._set_aside(found)
+            if found.records:
                 self._note(self.path.stat())
         return found
 
@@ -236,28 +238,37 @@ class Store:
         if self._lock is not None:
             self._known = (there.st_dev, there.st_ino, there.st_size)
 
-    def _set_aside(self, found: Records) -> None:
+    def _set_aside(self, found: Records) -> Records:
         """Move what can't be read to ``DAMAGED``. Where that is not possible it stays: readers pass over it.
 
-        What is moved is on disk at its new place before it leaves the old one.
+        What is moved is on disk at its new place before it leaves the old one. A line that another process was writing
+        when this one looked is whole by now.
+
+        Returns:
+            What the file holds.
         """
-        where = listed(f"{problem}" for problem in found.problems)
         try:
             with self._opened() as file:
                 file.seek(0)
                 data = file.read()
                 lines = data.split(b"\n")
-                damaged = [problem.line for problem in _parse(self.path, io.BytesIO(data), every=True).problems]
+                found = _parse(self.path, io.BytesIO(data), every=False)
+                damaged = {problem.line for problem in found.problems}
+                if not damaged:
+                    self._note(os.fstat(file.fileno()))
+                    return found
                 with (self.folder / DAMAGED).open("ab+", buffering=0) as aside:
-                    text = b"".join(lines[number - 1] + b"\n" for number in damaged)
+                    text = b"".join(lines[number - 1] + b"\n" for number in sorted(damaged))
                     append(aside, text)
-                sound = [line for number, line in enumerate(lines, 1) if line and number not in set(damaged)]
+                sound = [line for number, line in enumerate(lines, 1) if line and number not in damaged]
                 write(self.path, b"".join(line + b"\n" for line in sound))
             self._note(self.path.stat())
         except (OSError, StoreError):
-            self._warn(f"warning: {self.path}: {where}")
+            kept = ""
         else:
-            self._warn(f"warning: {self.path}: {where}; kept in {DAMAGED}")
+            kept = f"; kept in {DAMAGED}"
+        self._warn(f"warning: {self.path}: {listed(f'{problem}' for problem in found.problems)}{kept}")
+        return found
 
 
 def as_line(record: Mapping[str, Any]) -> bytes:

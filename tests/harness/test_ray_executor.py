@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -14,12 +13,15 @@ from cnnbench.execute import ray_executor
 from cnnbench.execute.interface import Outcome, Task
 from cnnbench.execute.ray_executor import DATASETS, TRIES, RayExecutor
 
+if TYPE_CHECKING:
+    from pathlib import Path
 
-class Fault(Exception):
+
+class FaultError(Exception):
     """The code of an actor raised."""
 
 
-class Lost(Exception):
+class LostError(Exception):
     """A node is gone."""
 
 
@@ -39,7 +41,7 @@ class Actor:
 class Cluster:
     """One node with one CPU; its replacement is there at once."""
 
-    fault, lost = Fault, Lost
+    fault, lost = FaultError, LostError
 
     def __init__(self, *script: list[Any]) -> None:
         self.script = list(script)
@@ -106,7 +108,7 @@ def said(key: str, status: Any = "ok") -> list[Any]:
     return [SimpleNamespace(outcome=Outcome(key, status), files={"model.pt": b"x"})]
 
 
-@pytest.mark.parametrize("error", [Lost("node"), Fault("full disk")], ids=["node lost", "actor raised"])
+@pytest.mark.parametrize("error", [LostError("node"), FaultError("full disk")], ids=["node lost", "actor raised"])
 def test_what_has_its_outcome_runs_no_second_time(executor, tmp_path, error):
     cluster = Cluster([said("a"), error], [said("a")])
     ray, _, _ = executor(cluster)
@@ -118,7 +120,7 @@ def test_what_has_its_outcome_runs_no_second_time(executor, tmp_path, error):
 
 
 def test_what_lost_its_node_runs_elsewhere_a_few_times(executor, tmp_path):
-    cluster = Cluster([Lost("node")], [said("a")], *[[Lost("node")]] * TRIES)
+    cluster = Cluster([LostError("node")], [said("a")], *[[LostError("node")]] * TRIES)
     ray, told, _ = executor(cluster)
     ray.submit(task("a", tmp_path))
     assert [one.status for one in ray.wait()] == ["ok"]
@@ -130,7 +132,7 @@ def test_what_lost_its_node_runs_elsewhere_a_few_times(executor, tmp_path):
 
 
 def test_a_place_that_raises_costs_its_task(executor, tmp_path):
-    ray, _, _ = executor(Cluster([Fault("first\nOSError: disk full")]))
+    ray, _, _ = executor(Cluster([FaultError("first\nOSError: disk full")]))
     ray.submit(task("a", tmp_path))
     (outcome,) = ray.wait()
     assert (outcome.status, outcome.reason) == ("failed", "on node 10.0.0.1: OSError: disk full")

@@ -190,6 +190,16 @@ def test_fresh_runs_everything_again(place):
     assert len(RAN) == 3 + 12
 
 
+@pytest.mark.parametrize("parts", [("--time-budget", "1h"), ("--seeds", "auto")], ids=["budget", "looks"])
+def test_fresh_runs_nothing_twice_in_a_run_of_several_parts(place, parts):
+    place.write(seeds=3)
+    place.run()
+    code, _, _ = place.run("--fresh", *parts)
+    assert code == 0
+    assert sorted(set(RAN)) == sorted(RAN)
+    assert [kind for kind, _, _ in RAN].count("rehearse") == 3
+
+
 def test_compressors_over_one_network_share_its_training(place):
     prune = '{{ compressor = {{ name = "prune_magnitude", sparsity = {} }} }}'
     place.write({f"prune {share}": prune.format(share) for share in (0.5, 0.8)}, seeds=1)
@@ -268,6 +278,22 @@ def test_half_a_trial_is_kept_out_of_the_metrics(place, monkeypatch):
     (record,) = place.records()
     assert (code, record["status"], record["metrics"]) == (1, "failed", {})
     assert record["details"]["partial"]["metrics"]["train_seconds"] == 1.0
+
+
+def test_what_could_not_be_read_back_fails_its_trial_with_the_reason(place, monkeypatch):
+    real = FakeBench.run
+
+    def run(self, task, *rest):
+        result = real(self, task, *rest)
+        return {**result, "metrics": {"accuracy": "high"}} if task["kind"] == "evaluate" else result
+
+    monkeypatch.setattr(FakeBench, "run", run)
+    place.write({}, seeds=1)
+    code, _, _ = place.run()
+    (record,) = place.records()
+    assert (code, record["status"], record["metrics"]) == (1, "failed", {})
+    assert "what it found can't be recorded" in record["reason"]
+    assert "accuracy" in record["reason"]
 
 
 def test_the_placebo_is_the_baseline_under_other_streams(place):

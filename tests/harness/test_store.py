@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnnbench.errors import StoreError
-from cnnbench.store import FILE, SCHEMA, Store, open_results
+from cnnbench.store import DAMAGED, FILE, SCHEMA, Store, as_line, open_results
 
 
 def record(key: str = "k0", **more: object) -> dict[str, object]:
@@ -48,11 +48,13 @@ class TestAppendAndRead:
 
     def test_what_is_not_finite_becomes_null(self, tmp_path: Path) -> None:
         store = Store(tmp_path)
-        store.append(record(metrics={"nll": math.inf, "ece": float("nan")}, details=[np.float32("nan"), np.float64(2)]))
+        store.append(
+            record(metrics={"nll": math.inf, "ece": float("nan")}, details={"own": [np.float32("nan"), np.float64(2)]})
+        )
         text = store.path.read_text()
         (found,) = [json.loads(line, parse_constant=pytest.fail) for line in text.splitlines()]
         assert found["metrics"] == {"nll": None, "ece": None}
-        assert found["details"] == [None, 2.0]
+        assert found["details"] == {"own": [None, 2.0]}
 
     def test_numpy_and_paths_are_plain_on_disk(self, tmp_path: Path) -> None:
         store = Store(tmp_path)
@@ -64,7 +66,19 @@ class TestAppendAndRead:
         store.append(record(reason="no such file: \udcff"))
         assert store.read().records[0]["reason"] == "no such file: ?"
 
-    @pytest.mark.parametrize("broken", [{"key": None}, {"arm": 3}, {"seed": "0"}, {"seed": True}, {"schema": 7}])
+    @pytest.mark.parametrize(
+        "broken",
+        [
+            {"key": None},
+            {"arm": 3},
+            {"seed": "0"},
+            {"seed": True},
+            {"schema": 7},
+            {"metrics": {"accuracy": "high"}},
+            {"metrics": {"accuracy": np.array([0.5, 0.6])}},
+            {"details": {"notes": "one text, not a list of them"}},
+        ],
+    )
     def test_what_could_not_be_read_back_is_not_written(self, tmp_path: Path, broken: dict[str, object]) -> None:
         with pytest.raises(ValueError, match=f"not a record of schema {SCHEMA}"):
             Store(tmp_path).append({**record(), **broken})
@@ -114,7 +128,9 @@ class TestDamage:
         store.append(record("a"))
         with store.path.open("a") as file:
             file.write(json.dumps({"schema": SCHEMA + 1, "renamed": "everything"}) + "\n")
-        with pytest.raises(StoreError, match=rf"{FILE}:2: record of schema {SCHEMA + 1}, .* reads up to {SCHEMA}") as caught:
+        with pytest.raises(
+            StoreError, match=rf"{FILE}:2: record of schema {SCHEMA + 1}, .* reads up to {SCHEMA}"
+        ) as caught:
             store.read()
         assert "\n" not in str(caught.value)
 
@@ -178,6 +194,30 @@ with Store(Path(sys.argv[1])).exclusive():
 
 
 class TestExclusive:
+    def test_a_line_that_another_process_was_writing_is_whole_when_it_is_looked_at_again(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        warned: list[str] = []
+        store = Store(tmp_path, warned.append)
+        with store.exclusive():
+            store.append(record("a"))
+            whole = store.path.read_bytes() + as_line({"schema": SCHEMA, **record("b")})
+            store.path.write_bytes(whole[:-10])
+            before = store.path.stat().st_ino
+            real = store._opened
+
+            def opened():
+                if store.path.read_bytes() != whole:
+                    store.path.write_bytes(whole)
+                return real()
+
+            monkeypatch.setattr(store, "restore", lambda: None)
+            monkeypatch.setattr(store, "_opened", opened)
+            assert keys(store) == ["a", "b"]
+        assert warned == []
+        assert store.path.stat().st_ino == before
+        assert not (tmp_path / DAMAGED).exists()
+
     def hold(self, folder: Path) -> subprocess.Popen[str]:
         holder = subprocess.Popen(
             [sys.executable, "-c", HOLDER, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
