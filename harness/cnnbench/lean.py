@@ -62,7 +62,7 @@ class _Line(TypedDict, total=False):
     reason: str | None
     workers: _Whole | None
     metrics: dict[str, _Number | None] | None
-    methods: dict[str, str | None] | None
+    methods: Raw
     suite: Raw
     planned: Raw
     design: Raw
@@ -74,7 +74,7 @@ class _Line(TypedDict, total=False):
 
 
 _NEEDED: Final = ("schema", "key", "arm", "role", "status", "seed")
-_SHARED: Final = ("suite", "planned", "design", "measure", "statistics", "environment", "settings")
+_SHARED: Final = ("suite", "planned", "design", "measure", "statistics", "environment", "settings", "methods")
 _SHARED_DETAILS: Final = ("noise", "noise_energy")
 
 

@@ -109,13 +109,13 @@ def _without_interval(trials: TrialSet, rows: Sequence[Row], columns: Sequence[Q
         for q in columns:
             latency = ratio_beside(q)
             found = row.measured[q.key].value
-            if is_ratio(q):
+            if is_ratio(q) and found is None:
                 lacking = [one for r in ok if (one := _sampling(r, q.key)) and not one.get("ratio")]
-                silent = found is None and any(q.key in r["metrics"] for r in ok)
+                silent = any(q.key in r["metrics"] for r in ok)
                 names = ratios
-            elif latency is not None:
+            elif latency is not None and found is not None and of_measuring(q.key, found):
                 lacking = [one for r in ok if (one := _sampling(r, q.key)) and not one.get("interval_ms")]
-                silent = found is not None and of_measuring(q.key, found) and found.low is None
+                silent = found.low is None
                 names = medians
             else:
                 continue

@@ -260,7 +260,7 @@ class _Methods:
 
     def __init__(self, trials: TrialSet) -> None:
         self._trials = trials
-        self._records: dict[str, list[Mapping[str, Any]]] = {}
+        self._records: dict[str, dict[int, list[Mapping[str, Any]]]] = {}
         self._known: dict[tuple[str, str], str] = {}
 
     def of(self, arm: str, key: str) -> str:
@@ -269,11 +269,16 @@ class _Methods:
         Energy whose record does not say is ``unknown``: without any mark it would pass for a measurement.
         """
         if (arm, key) not in self._known:
-            if arm not in self._records:
-                self._records[arm] = self._trials.ok(arm)
-            has = [r for r in self._records[arm] if (r.get("metrics") or {}).get(key) is not None]
+            if arm not in self._records:  # one for each of the tables of methods, which records may share
+                self._records[arm] = {}
+                for record in self._trials.ok(arm):
+                    self._records[arm].setdefault(id(record.get("methods")), []).append(record)
             silent = "unknown" if key.startswith(_NEVER_UNMARKED) else ""
-            ways = {str((record.get("methods") or {}).get(key) or silent) for record in has}
+            ways = set()
+            for records in self._records[arm].values():
+                way = str((records[0].get("methods") or {}).get(key) or silent)
+                if way not in ways and any((r.get("metrics") or {}).get(key) is not None for r in records):
+                    ways.add(way)
             self._known[arm, key] = ", ".join(sorted(ways - {""}))
         return self._known[arm, key]
 
