@@ -93,7 +93,7 @@ def _answer(arguments: Sequence[str]) -> int:
     if not arguments:
         parser.print_help()
         return USAGE
-    given, unknown = parser.parse_known_args(arguments)
+    given, unknown = parser.parse_known_args(_joined(arguments))
     if "suites" in given and not any(word.startswith("-") for word in unknown):
         given.suites += map(Path, unknown)  # argparse takes no suites after an option: run a.toml --quiet b.toml
     elif unknown:
@@ -114,6 +114,20 @@ def _answer(arguments: Sequence[str]) -> int:
         print("\ncnnbench: interrupted; finished work is kept, the same command goes on from here", file=sys.stderr)
         return INTERRUPTED
     return code
+
+
+def _joined(words: Sequence[str]) -> list[str]:
+    """The words with ``--time-budget -5m`` as one: argparse takes what begins so for an option, and says no value came.
+
+    Only the option itself can say what it expects.
+    """
+    joined: list[str] = []
+    for word in words:
+        if re.match(r"-[\d.]", word) and joined and re.fullmatch(r"--[a-z-]+", joined[-1]):
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -15,12 +15,13 @@ from cnnbench.plan import make_plan
 from cnnbench.quantities import quantities
 from cnnbench.seed_arithmetic import seed_lines
 from cnnbench.stats.looks import looks_for
+from cnnbench.superseded import superseded
 from cnnbench.tally import total_time
 from cnnbench.text import duration, listed
 from cnnbench.time_budget import before, fit
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from cnnbench.costs import Costs, Work
     from cnnbench.execute.cache import StageCache
@@ -43,6 +44,7 @@ def outlook(
     *,
     adaptive: bool = False,
     budget: float | None = None,
+    warn: Callable[[str], object] = lambda _: None,
 ) -> str:
     """Arms, trials, stages after sharing, what is on disk already, what the rest may cost, and what seeds can show.
 
@@ -57,13 +59,17 @@ def outlook(
         effect: a difference in the primary metric, see ``seed_arithmetic.seed_lines``.
         adaptive: the suite's seeds are the most that an arm may get.
         budget: seconds that the run may take.
+        warn: is told of lines of the records that are damaged.
 
     Raises:
         UsageError: ``only`` names an arm that the suite has not.
         DataError: the dataset is missing or corrupt.
     """
     plan = make_plan(suite, host, place, only)
-    every = store.read().records
+    on_disk = store.read()
+    for problem in on_disk.problems:
+        warn(f"{store.path}: {problem}")
+    every, environment = on_disk.records, {**manifest(place.device), **host.describe_environment()}
     records = {r["key"]: r for r in every if r["status"] == "ok"}
     recorded = {t.key for t in plan.trials if t.key in records}
     cached = cache.among(plan.stages)
@@ -75,7 +81,10 @@ def outlook(
     if len(suite.datasets) > 1:
         size += f" x {len(suite.datasets)} datasets"
     looks = []
-    ended = "nothing; the table is ready"
+    to_enter = sum(t.skip is None and t.key not in recorded for t in plan.trials)
+    ended = (
+        f"nothing; {_count(to_enter, 'record')} to enter from the cache" if to_enter else "nothing; the table is ready"
+    )
     if adaptive:
         size = f"at most {size}"
         stop = "arms that are decided get no more, which costs a little of the power told below"
@@ -87,7 +96,7 @@ def outlook(
             ended = f"nothing: {outcome(found, seeds_of, when)}"
         else:
             wanted &= set(plan.part(at_most(plan, seeds_of)).stages)
-    costs = costs_of(plan, every, manifest(place.device))
+    costs = costs_of(plan, every, environment)
     first = first_trials(t for t in plan.trials if t.skip is None and t.key not in recorded)
     wanted -= cached
     to_run = [as_work(stage, first[key]) for key, stage in plan.stages.items() if key in wanted]
@@ -104,6 +113,7 @@ def outlook(
         f"columns: {columns}",
         _stages(plan, cached, recorded),
         f"to run: {_cost(to_run, costs, workers, adaptive=adaptive) or ended}",
+        *filter(None, [superseded(plan, every, suite, place, environment)]),
         *in_budget,
         *looks,
         *seed_lines(suite, arms, every, effect, adaptive=adaptive),

@@ -56,11 +56,7 @@ class Pair:
         prints = [record.get("data") for record in (self.before, self.after)]
         if all(prints) and prints[0] != prints[1]:
             return "other data: the datasets' fingerprints differ"
-        differ = [
-            (path, old, new)
-            for path, old, new in settings_changes(self.before, self.after)
-            if _ABSENT not in (old, new) and not _moved(old, new)
-        ]
+        differ = edits(self.before, self.after)
         counts = [_test_images(record) for record in (self.before, self.after)]
         if not differ:
             same = not all(counts) or counts[0] == counts[1]
@@ -127,6 +123,15 @@ def settings_changes(before: Record, after: Record) -> list[tuple[str, Any, Any]
     there.
     """
     return list(_changes(before.get("settings") or {}, after.get("settings") or {}, "", codes=True))
+
+
+def edits(before: Record, after: Record) -> list[tuple[str, Any, Any]]:
+    """``settings_changes`` of people: neither options that only one side's code knows nor files that have moved."""
+    return [
+        (path, old, new)
+        for path, old, new in settings_changes(before, after)
+        if _ABSENT not in (old, new) and not _moved(old, new)
+    ]
 
 
 def _changes(old: Any, new: Any, path: str, *, codes: bool) -> Iterator[tuple[str, Any, Any]]:

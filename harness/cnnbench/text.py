@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _UNITS = {"h": 3600.0, "m": 60.0, "min": 60.0, "s": 1.0}
-_PART = re.compile(r"(\d+(?:\.\d+)?(?:e-?\d+)?) *(h|min|m|s)? *")
+_PART = re.compile(r"(\d+(?:\.\d+)?) *(h|min|m|s)? *")
+_MOST_SECONDS = 366 * 24 * 3600.0
+"""Of a duration that somebody means."""
 
 
 _MOST_SEEDS = 10_000
@@ -64,21 +66,24 @@ def seconds_of(text: str) -> float:
     """A duration as people write it: ``90m``, ``2h``, ``1h30m``, ``45s``; a plain number counts minutes.
 
     Raises:
-        ValueError: it is none, or not above 0.
+        ValueError: it is none, not above 0, above a year, or names a unit twice or after a smaller one.
     """
     rest, total = text.strip().lower(), 0.0
     expected = f"expected a duration such as 90m, 2h or 1h30m (a plain number is minutes), got {text!r}"
     if not rest:
         raise ValueError(expected)
-    alone = True
+    alone, least = True, float("inf")
     while rest:
         part = _PART.match(rest)
         if part is None or (part[2] is None and not (alone and part.end() == len(rest))):
             raise ValueError(expected)
-        total += float(part[1]) * _UNITS[part[2] or "m"]
+        unit = _UNITS[part[2] or "m"]
+        if unit >= least:
+            raise ValueError(expected)
+        total, least = total + float(part[1]) * unit, unit
         rest, alone = rest[part.end() :], False
-    if not 0 < total < float("inf"):
-        raise ValueError(expected)
+    if not 0 < total <= _MOST_SECONDS:
+        raise ValueError(f"expected at most a year, got {text!r}" if total > 0 else expected)
     return total
 
 

@@ -21,16 +21,19 @@ class Fit:
     """What to run now.
 
     Attributes:
-        run: trials that fit, or that run all the same because nothing smaller would be of use.
+        run: trials that fit, or that run all the same because nothing smaller would be of use; none where a whole seed
+            is there already and another does not fit.
         left: open trials that don't.
         seeds: how many whole seeds ``run`` has; 0 where it is a part of one.
-        seconds: what it may take; None where that is not known.
+        seconds: what it may take, or ``following`` in its place; None where that is not known.
+        following: where nothing runs, what is missing of the next seed.
     """
 
     run: tuple[PlannedTrial, ...]
     left: tuple[PlannedTrial, ...]
     seeds: int
     seconds: float | None
+    following: tuple[PlannedTrial, ...] = ()
 
     def fits(self, room: float) -> bool:
         """Whether it has whole seeds that take no more than so many seconds, as far as one knows."""
@@ -67,8 +70,9 @@ def fit(
 ) -> Fit:
     """Choose what to run of a plan.
 
-    As many whole seeds over all arms as fit, in the order of the seeds. Where not even one does, of the first seed the
-    baseline and then arm by arm what fits. Where the cost of some stage of that seed has never been seen, that seed:
+    As many whole seeds over all arms as fit, in the order of the seeds. Where not even one does: nothing if some seed
+    is complete, for a part of another adds nothing to a table; else of the first seed the baseline, though it may not
+    fit either, and then arm by arm what fits. Where the cost of some stage of that seed has never been seen, that seed:
     whoever measures it knows about the rest.
 
     Args:
@@ -99,6 +103,8 @@ def fit(
     if known:
         count = most_that_fit(lambda n: seconds(of_seeds(n)), len(seeds), room)
         chosen = of_seeds(count)
+    if not count and _some_seed_complete(plan, done):
+        return Fit((), tuple(due), 0, seconds(of_seeds(1)), tuple(of_seeds(1)))
     if not count:
         arms = list(dict.fromkeys(t.trial.arm.name for t in plan.trials))  # the baseline first
         by_arm = sorted(of_seeds(1), key=lambda t: arms.index(t.trial.arm.name))
@@ -111,6 +117,15 @@ def fit(
     keys = {t.key for t in chosen}
     left = tuple(t for t in due if t.key not in keys)
     return Fit(tuple(chosen), left, count, seconds(chosen) if known else None)
+
+
+def _some_seed_complete(plan: Plan, done: Collection[str]) -> bool:
+    """Whether all trials of some seed are done that are not skipped."""
+    of_seed: dict[int, bool] = {}
+    for t in plan.trials:
+        if t.skip is None:
+            of_seed[t.trial.seed] = of_seed.get(t.trial.seed, True) and t.key in done
+    return any(of_seed.values())
 
 
 def needed(plan: Plan, trials: Iterable[PlannedTrial], cached: Collection[str], costs: Costs, workers: int) -> float:
@@ -127,14 +142,20 @@ def _work(plan: Plan, trials: Iterable[PlannedTrial], cached: Collection[str]) -
 def before(found: Fit, budget: float) -> str:
     """What is going to run within a budget of so many seconds, for people."""
     limit = f"time budget of {duration(budget)}"
+    if not found.run and not found.left:
+        return f"{limit}: nothing is left to run"
     if found.seconds is None:
         return f"{limit}: what this takes is not known yet; {trials_text(found.run)} go first, to measure it"
-    if not found.left:
+    left = f"; left out: {trials_text(found.left)}" if found.left else ""
+    if not found.run:
+        following = trials_text(found.following)
+        return f"{limit}: no further seed of all arms fits: {following} may take {duration(found.seconds)}{left}"
+    if not left and found.seeds:
         return f"{limit}: all {len(found.run)} trials fit, about {duration(found.seconds)}"
-    what = f"not even one seed of all arms fits; {trials_text(found.run)}"
-    if found.seeds:
-        what = trials_text(found.run)
-    return f"{limit}: {what} may take {duration(found.seconds)}; left out: {trials_text(found.left)}"
+    what = trials_text(found.run)
+    if not found.seeds:
+        what = f"not even one seed of all arms fits; {what}"
+    return f"{limit}: {what} may take {duration(found.seconds)}{left}"
 
 
 def trials_text(trials: Sequence[PlannedTrial]) -> str:

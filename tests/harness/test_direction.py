@@ -56,6 +56,7 @@ stages.compress stages.energy
 stages.together stages.rehearse stages.session
 stages.bench compat
 compat_page
+execute.firstuse
 execute.cache execute.children execute.lastwords execute.oom execute.patches execute.room execute.state
 execute.admission execute.guard execute.heap execute.order execute.process
 execute.scheduler
@@ -104,7 +105,7 @@ progress_bar
 progress
 ledger adaptive
 drive
-time_budget
+time_budget superseded
 seed_arithmetic run tracking outlook cards catalogue doctor model_card
 export rerun
 commands.common

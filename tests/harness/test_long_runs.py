@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import json
+import re
 import shlex
 from collections import Counter
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -161,9 +164,11 @@ def test_a_budget_runs_what_fits_by_earlier_records_and_plan_tells_the_same(plac
     assert "all 9 trials fit" in out
     _, out, _ = place.run("plan", "a suite.toml", "--cache", "the cache", "--seeds", "auto", "--time-budget", "1h")
     assert "time budget of 1 h: no seeds are added that would end later; the first look runs in any case" in out
-    _, _, err = place.suite("--time-budget", "5s")
-    assert "not even one seed of all arms fits; 1 trial (seed 1 of baseline)" in err
-    assert ("baseline", 1) in FakeBench.trained
+    _, table, err = place.suite("--time-budget", "5s")
+    assert "no further seed of all arms fits: 3 trials (seed 1 of 3 arms) may take 1 min; left out: 9 trials" in err
+    assert "left out by --time-budget: 9 trials (seeds 1-3 of 3 arms)" in err
+    assert not FakeBench.trained
+    assert table.count("1/4") == 3
 
 
 def test_ranges_of_seeds_hold_none_that_the_suite_has_not():
@@ -179,6 +184,71 @@ def test_a_budget_is_for_one_suite_and_a_duration(place):
     with pytest.raises(SystemExit):
         main(["run", "a suite.toml", "--time-budget", "soon"])
     assert "expected a duration such as 90m, 2h or 1h30m" in place.capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["run", "a suite.toml", "--time-budget", "-5m"])
+    assert "expected a duration such as 90m, 2h or 1h30m (a plain number is minutes), got '-5m'" in (
+        place.capsys.readouterr().err
+    )
+
+
+def records_of(place: Place) -> list[dict[str, Any]]:
+    lines = (place.folder / "results" / "a suite" / "records.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def write_records(place: Place, records: list[dict[str, Any]]) -> None:
+    text = "".join(json.dumps(record) + "\n" for record in records)
+    (place.folder / "results" / "a suite" / "records.jsonl").write_text(text)
+
+
+PLAN = ("plan", "a suite.toml", "--cache", "the cache")
+
+
+def test_what_other_code_made_is_told_before_it_runs_again(place):
+    place.suite()
+    assert "no longer count" not in place.run(*PLAN)[1]
+    records = records_of(place)
+    for record in records:
+        record["key"] += "old"
+        record["stages"] = {kind: f"{key}old" for kind, key in record["stages"].items()}
+    write_records(place, records)
+    told = "recorded trials that no longer count: 12, made with other code of cnnbench or of a plugin; "
+    assert told in place.run(*PLAN)[1]
+    for record in records:
+        record["environment"]["torch"] = "1.0"
+        record["settings"]["recipe"].pop("compiled")  # an option that the code has gained
+    write_records(place, records)
+    now = importlib.metadata.version("torch")
+    assert f"that no longer count: 12, made with torch 1.0 (now {now}); what differs" in place.run(*PLAN)[1]
+    assert f"that no longer count: 12, made with torch 1.0 (now {now}); what differs" in place.suite()[2]
+    assert "no longer count" not in place.run(*PLAN)[1], "they are recorded anew"
+
+
+def test_what_people_have_edited_is_not_told_as_other_code(place):
+    place.suite()
+    file = place.folder / "a suite.toml"
+    file.write_text(file.read_text().replace("batch_size = ", "batch_size = 1"))
+    out = place.run(*PLAN)[1]
+    assert "0 of 12 trials recorded" in out
+    assert "no longer count" not in out
+
+
+def test_results_that_are_cached_without_records_are_told_by_plan_and_run(place):
+    place.suite()
+    (place.folder / "results" / "a suite" / "records.jsonl").unlink()
+    assert "to run: nothing; 12 records to enter from the cache\n" in place.run(*PLAN)[1]
+    _, _, err = place.suite()
+    assert re.search(r"^all \d+ stages are on disk; 12 records to enter$", err, re.M)
+    assert "to run: nothing; the table is ready" in place.run(*PLAN)[1]
+
+
+def test_plan_warns_of_damaged_lines(place):
+    place.suite()
+    with (place.folder / "results" / "a suite" / "records.jsonl").open("a") as file:
+        file.write("{ broken\n")
+    code, _, err = place.run(*PLAN)
+    assert code == 0
+    assert re.search(r"^cnnbench: warning: .*records.jsonl: line 13", err, re.M)
 
 
 def test_reasons_that_differ_in_numbers_are_one_and_traces_are_safe_to_print():

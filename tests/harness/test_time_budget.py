@@ -48,9 +48,18 @@ def test_durations(text, seconds):
     assert seconds_of(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "0", "-1", "h", "2d", "1h30", "90m5", "nan", "inf", "1e999", "1h,2m", "0s"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "0", "-1", "h", "2d", "1h30", "90m5", "nan", "inf", "1e999", "1h,2m", "0s", "1h1h", "5m1h", "1e9h", "1e-3s"],
+)
 def test_what_is_no_duration(text):
     with pytest.raises(ValueError, match="expected a duration such as 90m"):
+        seconds_of(text)
+
+
+@pytest.mark.parametrize("text", ["9999999h", "1" * 400, "366d"])
+def test_what_nobody_means(text):
+    with pytest.raises(ValueError, match="expected a"):
         seconds_of(text)
 
 
@@ -110,6 +119,20 @@ def test_where_no_seed_fits_the_baseline_runs_and_the_arms_that_do():
     assert keys(fit(plan, set(), set(), known(), 1, -5).run) == {"baseline 0"}
 
 
+def test_nothing_runs_where_a_seed_is_complete_and_no_other_fits():
+    plan = make_plan(3)
+    done = {f"{arm} 1" for arm in ARMS} | {"baseline 0"}
+    found = fit(plan, done, set(), known(), 1, 15)  # the baseline alone would fit
+    assert (found.run, found.seeds, found.seconds) == ((), 0, 22)
+    assert keys(found.left) == keys(plan.trials) - done
+    assert before(found, 15) == (
+        "time budget of 15 s: no further seed of all arms fits: 2 trials (seed 0 of 2 arms) may take 22 s; "
+        "left out: 5 trials (seeds 0, 2 of 3 arms)"
+    )
+    alone = make_plan(1, ("baseline",))
+    assert "all" not in before(fit(alone, set(), set(), known(), 1, 5), 5).replace("of all arms", "")
+
+
 def test_what_was_never_seen_is_measured_by_the_first_seed():
     plan = make_plan(3)
     found = fit(plan, set(), set(), known(arms=("baseline", "x")), 1, 1000)
@@ -128,6 +151,7 @@ def test_nothing_to_do():
     plan = make_plan(2)
     found = fit(plan, keys(plan.trials), set(), Costs(), 1, 1)
     assert (found.run, found.left) == ((), ())
+    assert before(found, 5) == "time budget of 5 s: nothing is left to run"
 
 
 @given(
@@ -145,7 +169,9 @@ def test_arms_never_differ_by_more_than_the_seed_that_does_not_fit(seeds, train,
     open_trials = keys(plan.trials) - finished
     assert keys(found.run) | keys(found.left) == open_trials
     assert not keys(found.run) & keys(found.left)
-    assert bool(found.run) == bool(open_trials)
+    complete = any({f"{arm} {seed}" for arm in ARMS} <= finished for seed in range(seeds))
+    assert bool(found.run) == bool(found.seeds or (open_trials and not complete))
+    assert complete <= (found.seconds <= room or not found.run)  # a complete seed is followed by nothing over budget
     last = max((t.trial.seed for t in found.run), default=-1)
     assert all(t.trial.seed > last for t in found.left) or found.seeds == 0
     if found.seeds:

@@ -14,6 +14,7 @@ from cnnbench.commands.common import (
     plugin_host,
     results_folder,
     suite_overrides,
+    tell,
     time_budget,
     warn_of,
 )
@@ -68,8 +69,11 @@ def _plan(given: argparse.Namespace) -> int:
     store, cache = Store(results_folder(given, suite)), StageCache(given.cache or default_cache())
     workers, adaptive = default_workers(place), given.seeds == AUTO
     only, effect, budget = given.only, given.effect, given.time_budget
+    warn = lambda text: tell(f"cnnbench: warning: {text}")  # noqa: E731
     with no_collection():
-        text = outlook(suite, host, place, store, cache, workers, only, effect, adaptive=adaptive, budget=budget)
+        text = outlook(
+            suite, host, place, store, cache, workers, only, effect, adaptive=adaptive, budget=budget, warn=warn
+        )
     warn_of(host.problems[known:])
     print(text)
     return OK
