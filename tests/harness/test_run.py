@@ -193,7 +193,6 @@ def test_fresh_runs_everything_again(place):
 @pytest.mark.parametrize("parts", [("--time-budget", "1h"), ("--seeds", "auto")], ids=["budget", "looks"])
 def test_fresh_runs_nothing_twice_in_a_run_of_several_parts(place, parts):
     place.write(seeds=3)
-    place.run()
     code, _, _ = place.run("--fresh", *parts)
     assert code == 0
     assert sorted(set(RAN)) == sorted(RAN)

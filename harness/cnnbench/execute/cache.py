@@ -200,14 +200,20 @@ def _scratch_prefix(folder: Path, process: int) -> str:
     return f".{folder.name[:8]}-{process}-"
 
 
-def write_result(folder: Path, result: Mapping[str, Any]) -> None:
+def write_result(folder: Path, result: Mapping[str, Any]) -> dict[str, Any]:
     """Write a stage's result as strict JSON, after the files that belong to it.
+
+    Returns:
+        The result as reading it gives it: plain data, that any other process knows too.
 
     Raises:
         ValueError: a number in it is not finite.
     """
     files = {file.name: file.stat().st_size for file in folder.iterdir()}
-    (folder / RESULT).write_text(json.dumps({"files": files, "result": result}, allow_nan=False), encoding="utf-8")
+    text = json.dumps({"files": files, "result": result}, allow_nan=False)
+    (folder / RESULT).write_text(text, encoding="utf-8")
+    plain: dict[str, Any] = json.loads(text)["result"]
+    return plain
 
 
 def _names(folder: Path) -> frozenset[str]:

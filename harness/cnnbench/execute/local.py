@@ -18,6 +18,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnnbench.errors import words_of
 from cnnbench.execute.cache import clear_scratch
 from cnnbench.execute.children import descendants, end_all
 from cnnbench.execute.interface import Epoch, Outcome, Placed, Status, Task
@@ -128,6 +129,8 @@ class LocalExecutor:
         except (EOFError, OSError):
             worker.process.join()
             return self._died(worker)
+        except Exception as error:  # noqa: BLE001 - reading a pickle may raise anything
+            return self._lost(worker, "crashed", f"what its worker process sent can't be read: {words_of(error)}")
         match event:
             case Epoch():
                 return [event]

@@ -54,8 +54,7 @@ def perform(
         with filling(Path(task.folder)) as scratch:
             with guard.around(task.spec) as left:
                 result = bench.run(task.spec, [Path(path) for path in task.inputs], scratch, tell)
-            result = left.noted(result)
-            write_result(scratch, result)
+            result = write_result(scratch, left.noted(result))
     except faults as error:  # a technique is another's code: anything may come out
         return [lost(task, error, time.perf_counter() - began)]
     return [Outcome(task.key, "ok", result=result, seconds=time.perf_counter() - began)]
@@ -84,11 +83,11 @@ def _together(task: Task, bench: Bench, faults: tuple[type[BaseException], ...],
         try:
             result = left.noted(result) if len(recorded) == 1 else result
             with filling(Path(one.folder)) as scratch:
-                write_result(scratch, {"notes": [], **result, "seconds": seconds})
+                plain = write_result(scratch, {"notes": [], **result, "seconds": seconds})
         except faults as error:
             outcomes.append(lost(one, error, seconds))
         else:
-            outcomes.append(Outcome(one.key, "ok", result={**result, "seconds": seconds}, seconds=seconds))
+            outcomes.append(Outcome(one.key, "ok", result=plain, seconds=seconds))
     return outcomes
 
 
@@ -113,8 +112,7 @@ def _trained_together(
             continue
         try:
             with filling(Path(one.folder)) as scratch:
-                result = left.noted(keep(scratch))
-                write_result(scratch, result)
+                result = write_result(scratch, left.noted(keep(scratch)))
         except faults as error:
             outcomes.append(lost(one, error, 0.0))
         else:
