@@ -16,9 +16,13 @@ if TYPE_CHECKING:
 def ctrl_c() -> Iterator[Callable[[], bool]]:
     """Gives a function that says whether the signal of Ctrl-C came within the block, where that can be known.
 
-    Signals are the main thread's: elsewhere, and where the handler is not Python's, the function says yes.
+    Signals are the main thread's: elsewhere, and where the handler is not Python's, the function says yes. Where the
+    signal is ignored it says no.
     """
     before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:  # as where a shell started this in the background
+        yield lambda: False
+        return
     if not callable(before) or threading.current_thread() is not threading.main_thread():
         yield lambda: True
         return

@@ -57,7 +57,8 @@ stages.together stages.rehearse stages.session
 stages.bench compat
 compat_page
 execute.firstuse
-execute.cache execute.children execute.lastwords execute.oom execute.patches execute.room execute.state
+execute.cache execute.children execute.lastwords execute.oom execute.patches execute.room execute.state \
+execute.temporary
 execute.admission execute.guard execute.heap execute.order execute.process
 execute.scheduler
 execute.inline execute.local execute.perform execute.worker

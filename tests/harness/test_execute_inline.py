@@ -114,8 +114,15 @@ def test_the_reason_names_the_line_of_the_technique_not_of_torch(perform):
     assert "conv.py" in outcome.trace
 
 
+def more_stubborn(*_: Any) -> None:
+    """Swallows whatever is raised, once."""
+    with contextlib.suppress(BaseException):
+        time.sleep(10)
+    time.sleep(10)
+
+
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no alarm on this system")
-@pytest.mark.parametrize("work", [lambda *_: time.sleep(10), stubborn])
+@pytest.mark.parametrize("work", [lambda *_: time.sleep(10), stubborn, more_stubborn])
 def test_the_time_limit_ends_a_task_whatever_it_catches(perform, work):
     (outcome,), folder = perform(work, 0.1)
     assert (outcome.status, outcome.reason) == ("timeout", "ran longer than its time limit of 0.1 s")
@@ -140,6 +147,28 @@ def test_the_alarm_ends_with_the_task_and_gives_anothers_back(perform, others):
         signal.setitimer(signal.ITIMER_REAL, *timer_before)
 
 
+@pytest.fixture
+def ctrl_c_as_usual():
+    """Where the tests run in the background of a shell it is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no alarm on this system")
+def test_the_alarm_does_not_interrupt_what_is_put_back(perform, monkeypatch):
+    ended = []
+
+    def slow(self, found):
+        time.sleep(0.3)
+        ended.append(True)
+
+    monkeypatch.setattr(inline.Guard, "_clear", slow)
+    (outcome,), _ = perform(lambda *_: {}, 0.2)
+    assert (outcome.status, ended) == ("ok", [True])
+
+
+@pytest.mark.usefixtures("ctrl_c_as_usual")
 def test_ctrl_c_goes_through(perform):
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
@@ -147,7 +176,10 @@ def test_ctrl_c_goes_through(perform):
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_a_technique_that_raises_keyboard_interrupt_is_not_taken_for_ctrl_c(perform):
+@pytest.mark.parametrize("handler", [signal.default_int_handler, signal.SIG_IGN])
+@pytest.mark.usefixtures("ctrl_c_as_usual")
+def test_a_technique_that_raises_keyboard_interrupt_is_not_taken_for_ctrl_c(perform, handler):
+    signal.signal(signal.SIGINT, handler)
     (outcome,), _ = perform(raiser(KeyboardInterrupt()))
     assert (outcome.status, outcome.reason[:17]) == ("failed", "KeyboardInterrupt")
 

@@ -151,8 +151,16 @@ class Process:
     pid = None
     exitcode = 0
 
+    def __init__(self, dead: bool = False) -> None:
+        self.sentinel, self._end = Pipe()
+        if dead:
+            self._end.close()
+
     def is_alive(self) -> bool:
-        return False
+        return not self._end.closed
+
+    def kill(self) -> None:
+        self._end.close()
 
     def join(self, timeout: float | None = None) -> None:
         pass
@@ -223,10 +231,11 @@ def test_a_worker_that_died_while_idle_costs_nothing(monkeypatch, tmp_path):
     lives = iter([1, 5])
 
     def life(pipe):
-        for _ in range(next(lives)):
-            task = pipe.recv()
-            pipe.send(BEGUN)
-            pipe.send([Outcome(task.key, "ok")])
+        with suppress(EOFError):
+            for _ in range(next(lives)):
+                task = pipe.recv()
+                pipe.send(BEGUN)
+                pipe.send([Outcome(task.key, "ok")])
         pipe.close()
 
     executor = with_worker(monkeypatch, life)
@@ -237,15 +246,45 @@ def test_a_worker_that_died_while_idle_costs_nothing(monkeypatch, tmp_path):
     executor.close()
 
 
+def test_a_dead_worker_is_noticed_while_what_it_forked_holds_its_pipe(monkeypatch, tmp_path):
+    """In mid-task, and while idle: then another takes the task."""
+    held, lives = [], iter(["dies", "works", "works"])
+
+    def start(self, place):
+        ours, theirs = Pipe()
+        held.append(theirs)  # as a child would
+        process, life = Process(), next(lives)
+
+        def live():
+            task = theirs.recv()
+            theirs.send(BEGUN)
+            if life == "works":
+                theirs.send([Outcome(task.key, "ok")])
+            process._end.close()
+
+        threading.Thread(target=live, daemon=True).start()
+        return Worker(process, ours, place)
+
+    monkeypatch.setattr(LocalExecutor, "_start", start)
+    executor = LocalExecutor(1)
+    for key, status in (("a", "crashed"), ("b", "ok"), ("c", "ok")):
+        executor.submit(Task(key, {}, (), str(tmp_path / key)))
+        assert [(one.key, one.status) for one in events(executor, 1)] == [(key, status)]
+    executor.close()
+    assert len(held) == 3
+
+
 def test_scratch_of_a_dead_worker_goes_and_that_of_others_stays(tmp_path):
     folder = tmp_path / "ab" / "ab12cd34ef"
     with filling(folder) as mine:
         others = folder.parent / f".ab12cd34-{os.getpid()}0-x"
         others.mkdir()
         write_result(mine, {})
-        clear_scratch(folder, os.getpid())
-        assert not mine.exists()
-        mine.mkdir()
+        clear_scratch(folder, os.getpid() + 10**7)
+    mine = folder.parent / f".ab12cd34-{os.getpid()}-x"
+    mine.mkdir()
+    clear_scratch(folder, os.getpid())
+    assert not mine.exists()
     assert others.exists()
     assert folder.exists()
 
@@ -261,10 +300,9 @@ def test_workers_are_bound_to_devices_and_the_first_place_is_taken_first(monkeyp
                 release.wait()
                 pipe.send([Outcome(task.key, "failed", binding.get("CUDA_VISIBLE_DEVICES"))])
 
-    class Started:
-        exitcode, pid = 0, None
-
+    class Started(Process):
         def __init__(self, target, args, daemon):
+            super().__init__()
             pipe, begin, _ = args
             begun.append(begin.binding)
             own = Connection(os.dup(pipe.fileno()))  # a process would have its own: the parent closes this one
@@ -273,12 +311,9 @@ def test_workers_are_bound_to_devices_and_the_first_place_is_taken_first(monkeyp
         def start(self):
             self.thread.start()
 
-        is_alive = Process.is_alive
-        join = Process.join
-
     executor = LocalExecutor(3, [{"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "GPU-b"}])
     monkeypatch.setattr(executor._context, "Process", Started, raising=False)
-    monkeypatch.setattr(local, "_ensure_fork_server", lambda: None)
+    monkeypatch.setattr(local, "start_fork_server", lambda: None)
     for key in "abc":
         executor.submit(Task(key, {}, (), ""))
     assert [one["CUDA_VISIBLE_DEVICES"] for one in begun] == ["0", "GPU-b", "0"]

@@ -192,7 +192,8 @@ def rows() -> dict[str, tuple[str, str]]:
     cells = [
         line.strip("|").split(" | ") for line in page.splitlines() if line.startswith("| ") and " --- " not in line
     ]
-    found = {name.strip(): (status.strip(" `"), says) for name, status, says, _ in cells if "`" in status}
+    faults = [row for row in cells if len(row) == 4 and "`" in row[1]]
+    found = {name.strip(): (status.strip(" `"), says) for name, status, says, _ in faults}
     return {name: (status, "".join(re.findall("`(.*?)`", says))) for name, (status, says) in found.items()}
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import random
+import signal
+import sys
 import threading
 from multiprocessing import Pipe
 from pathlib import Path
@@ -14,7 +16,8 @@ import torch
 from torch import nn
 
 from cnnbench.errors import TrialError
-from cnnbench.execute import local
+from cnnbench.execute import guard as guard_module
+from cnnbench.execute import local, state
 from cnnbench.execute.guard import Guard
 from cnnbench.execute.interface import Outcome, Task
 from cnnbench.execute.lastwords import KEPT_BYTES, MOST_LINES, LastWords
@@ -141,8 +144,16 @@ class Process:
     pid = None
     exitcode = 0
 
+    def __init__(self, dead: bool = False) -> None:
+        self.sentinel, self._end = Pipe()
+        if dead:
+            self._end.close()
+
     def is_alive(self) -> bool:
-        return False
+        return not self._end.closed
+
+    def kill(self) -> None:
+        self._end.close()
 
     def join(self, timeout: float | None = None) -> None:
         pass
@@ -234,3 +245,128 @@ def test_a_plugin_that_a_worker_can_t_import_is_left_out_of_the_next(monkeypatch
     assert outcome(executor, tmp_path).status == "ok"
     assert list(executor._without) == ["heavy"]
     assert "plugin 'heavy' is left out" in executor._without["heavy"]
+
+
+def test_a_folder_that_a_technique_removed_is_there_again(tmp_path):
+    folder, before = tmp_path / "own", Path.cwd()
+    guard = Guard(folder)
+    for _ in range(2):
+        with guard.around(SPEC) as left:
+            assert Path.cwd() == folder
+            folder.rmdir()
+            torch.set_default_dtype(torch.float64)
+        assert (left.spoiled, guard.spoiled, len(left.notes)) == (None, False, 2)
+    assert Path.cwd() == before
+    assert torch.get_default_dtype() == torch.float32
+
+
+def test_what_cant_be_put_back_costs_the_process_and_not_the_rest(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError("no")
+
+    broken = state.Part("a broken one", lambda: len(os.environ.get("A_NEW_ONE", "")), refuse)
+    monkeypatch.setattr(guard_module, "PARTS", (broken, *state.PARTS))
+    guard = Guard(tmp_path)
+    with guard.around(SPEC) as left:
+        os.environ["A_NEW_ONE"] = "1"
+    assert "A_NEW_ONE" not in os.environ
+    assert guard.spoiled
+    assert left.spoiled == "a technique changed a broken one for the whole process, which can't be put back"
+    guard = Guard(tmp_path)
+    monkeypatch.setattr(guard_module, "set_generators", refuse)
+    with pytest.raises(OSError, match="no"), guard.around(SPEC):
+        pass
+    assert guard.spoiled
+
+
+SETTINGS = {
+    "flushing of denormal numbers": (lambda: torch.set_flush_denormal(True), lambda: 2.0**-1023 / random.choice([2.0])),
+    "mkldnn.enabled": (
+        lambda: setattr(torch.backends.mkldnn, "enabled", False),
+        lambda: torch.backends.mkldnn.enabled,
+    ),
+    "quantized.engine": (
+        lambda: setattr(torch.backends.quantized, "engine", "onednn"),
+        lambda: torch.backends.quantized.engine,
+    ),
+    "precision of float32": (
+        lambda: setattr(torch.backends.cudnn, "allow_tf32", False),
+        lambda: torch.backends.cudnn.allow_tf32,
+    ),
+    "precision": (lambda: torch.set_float32_matmul_precision("high"), torch.get_float32_matmul_precision),
+    "float32": (
+        lambda: setattr(torch.backends.cuda.matmul, "fp32_precision", "tf32"),
+        torch.get_float32_matmul_precision,
+    ),
+    "choice of attention": (
+        lambda: torch.backends.cuda.enable_flash_sdp(False),
+        torch.backends.cuda.flash_sdp_enabled,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_settings_of_torch_s_libraries_are_put_back(tmp_path, name):
+    change, read = SETTINGS[name]
+    before, guard = read(), Guard(tmp_path)
+    with guard.around(SPEC) as left:
+        change()
+    assert read() == before
+    assert [name in note for note in left.notes] == [True]
+    assert not guard.spoiled
+
+
+def test_what_libraries_do_at_first_use_stays_and_is_no_technique_s(tmp_path, monkeypatch):
+    def handler(*_):
+        pass
+
+    handler.__module__ = "torch.utils.data._utils.signal_handling"
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delenv("_TORCHINDUCTOR_A", raising=False)
+    limit = sys.getrecursionlimit()
+    try:
+        with Guard(tmp_path).around(SPEC) as left:
+            signal.signal(signal.SIGTERM, handler)
+            os.environ["_TORCHINDUCTOR_A"] = "1"
+            sys.path.append(str(Path(torch.__file__).with_name("_inductor")))
+            sys.setrecursionlimit(max(limit, 2000))
+        assert (left.notes, left.spoiled) == ([], None)
+        assert signal.getsignal(signal.SIGTERM) is handler
+        with Guard(tmp_path).around(SPEC) as left:
+            signal.signal(signal.SIGTERM, lambda *_: None)
+            sys.path.append(str(tmp_path))
+            sys.setrecursionlimit(5000)
+        assert len(left.notes) == 3
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        os.environ.pop("_TORCHINDUCTOR_A", None)
+        sys.setrecursionlimit(limit)
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.zeros(100, 1, 7, 7, dtype=torch.uint8)[81:],
+        torch.zeros(9, dtype=torch.bool)[1:],
+        torch.zeros(6, 4).T[1:],
+        torch.zeros(4, dtype=torch.complex64).conj(),
+        torch.zeros(()),
+        torch.zeros(0, 3),
+    ],
+)
+def test_tensors_of_any_layout_are_watched(tensor):
+    known = Unchanged([tensor])
+    assert known.still()
+    tensor.data.fill_(1)
+    assert known.still() == (tensor.numel() == 0)
+
+
+def test_tensors_of_inference_mode_are_watched():
+    with torch.inference_mode():
+        images = torch.zeros(5, 3)
+    known = Unchanged([images], sampled=False)
+    assert known.still()
+    with torch.inference_mode():
+        images[4, 2] = 1
+    assert not known.still()

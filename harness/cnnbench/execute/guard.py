@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from cnnbench.errors import TrialError
 from cnnbench.execute.children import below, end_leftovers
 from cnnbench.execute.patches import Names
-from cnnbench.execute.state import PARTS, generators, seed_all, set_generators
+from cnnbench.execute.state import PARTS, Part, enter, generators, seed_all, set_generators, working_folder
 from cnnbench.seeds import Streams
 from cnnbench.text import listed
 
@@ -58,10 +58,15 @@ class Guard:
     Args:
         folder: an empty one, the working directory of every task: what a task writes there is removed. None: tasks run
             where the process does, and files stay.
+
+    Attributes:
+        spoiled: the process is worth no further task.
+        watching: a task runs; what may interrupt it must not interrupt what comes before and after.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
         self.spoiled = False
+        self.watching = False
         self._folder = folder
         self._process = os.getpid()
 
@@ -73,18 +78,21 @@ class Guard:
             spec: the task's plain data: its seed and family start the global random generators.
         """
         found = Findings()
-        outside, states = os.getcwd(), generators()  # noqa: PTH109
+        outside, states = working_folder(), generators()
         if self._folder is not None:
-            os.chdir(self._folder)
+            enter(str(self._folder))
         before, names, running = [part.read() for part in PARTS], Names(), below()
         with warnings.catch_warnings():
             filters = list(warnings.filters)
             seed_all(Streams(spec.get("seed", 0), f"{spec.get('family', '')}/global"))
             try:
+                self.watching = True
                 yield found
             finally:
+                self.watching = False
                 if os.getpid() != self._process:  # a child that a technique forked, which must not go on as its parent
                     os._exit(0)
+                spoiled, self.spoiled = self.spoiled, True  # until all below is done
                 self._put_back(found, before, names)
                 if blanket := [one for one in warnings.filters if one not in filters and _catches_all(one)]:
                     found.notes.append(
@@ -94,22 +102,23 @@ class Guard:
                     found.notes.append(f"a technique left processes running ({listed(ended, 5)}); they were ended")
                 self._clear(found)
                 set_generators(states)
-                with suppress(OSError):
-                    os.chdir(outside)
+                if outside is not None:
+                    with suppress(OSError):
+                        os.chdir(outside)
+                self.spoiled = spoiled or found.spoiled is not None
 
     def _put_back(self, found: Findings, before: list[Any], names: Names) -> None:
         """Set what a task left changed to what it was."""
         lasting = []
         for part, value in zip(PARTS, before, strict=True):
-            after = part.read()
-            if after == value:
-                continue
-            if part.write is not None:
-                part.write(value)
-            if part.write is not None and part.read() == value:
-                found.notes.append(f"a technique changed {part.told(value, after)}; it was put back")
-            else:
-                lasting.append(part.told(value, after))
+            try:
+                words, back = _put_back(part, value)
+            except Exception:  # noqa: BLE001 - whatever a technique made of it: the rest is put back all the same
+                words, back = part.name, False
+            if words is not None and back:
+                found.notes.append(f"a technique changed {words}; it was put back")
+            elif words is not None:
+                lasting.append(words)
         replaced = names.put_back()  # last: torch.Storage goes with the default dtype
         if replaced:
             found.spoiled = (
@@ -118,7 +127,6 @@ class Guard:
             )
         elif lasting:
             found.spoiled = f"a technique changed {listed(lasting)} for the whole process, which can't be put back"
-        self.spoiled |= found.spoiled is not None
 
     def _clear(self, found: Findings) -> None:
         """Empty the working directory."""
@@ -137,6 +145,17 @@ class Guard:
                 f"a technique wrote into the working directory ({listed(written, 5)}), "
                 "which is each worker's own and was emptied"
             )
+
+
+def _put_back(part: Part, before: Any) -> tuple[str | None, bool]:
+    """What changed in a few words, None where nothing did, and whether it is as it was."""
+    after = part.read()
+    wanted = part.stays(before, after)
+    if after == wanted:
+        return None, True
+    if part.write is not None:
+        part.write(wanted)
+    return part.told(wanted, after), part.write is not None and bool(part.read() == wanted)
 
 
 def _catches_all(entry: tuple[Any, ...]) -> bool:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from cnnbench.execute.guard import Guard
 from cnnbench.execute.interface import Epoch, Outcome, Task
 from cnnbench.execute.perform import lost, perform
+from cnnbench.execute.temporary import kept_together
 from cnnbench.interrupt import ctrl_c
 from cnnbench.stages.bench import Bench
 
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from cnnbench.plugins import PluginHost
+
+
+AGAIN_SECONDS = 1.0
+"""How long after the alarm it rings again, for a technique that catches whatever is raised."""
 
 
 class InlineExecutor:
@@ -45,9 +50,14 @@ class InlineExecutor:
             self._events.append(Epoch(key, progress))
 
         try:
-            with _scratch() as folder, ctrl_c() as pressed, _alarm(task.time_limit):
+            with (
+                kept_together(),
+                _scratch() as folder,
+                ctrl_c() as pressed,
+                _alarm(task.time_limit, guard := Guard(Path(folder))),
+            ):
                 try:
-                    outcomes = perform(task.absolute(), self._bench, tell, guard=Guard(Path(folder)))
+                    outcomes = perform(task.absolute(), self._bench, tell, guard=guard)
                 except KeyboardInterrupt as error:
                     if pressed():
                         raise
@@ -72,7 +82,7 @@ class InlineExecutor:
 
 def _scratch() -> tempfile.TemporaryDirectory[str]:
     """A working directory for one task."""
-    return tempfile.TemporaryDirectory(prefix="cnnbench-", ignore_cleanup_errors=True)
+    return tempfile.TemporaryDirectory(prefix="task-", ignore_cleanup_errors=True)
 
 
 class _OutOfTime(BaseException):
@@ -80,18 +90,22 @@ class _OutOfTime(BaseException):
 
 
 @contextmanager
-def _alarm(seconds: float | None) -> Iterator[None]:
-    """Raise ``_OutOfTime`` in the block after ``seconds``; an alarm that was set before goes on afterwards."""
+def _alarm(seconds: float | None, guard: Guard) -> Iterator[None]:
+    """Raise ``_OutOfTime`` in what the guard watches after ``seconds``, again and again where it is swallowed.
+
+    An alarm that was set before goes on afterwards.
+    """
     if seconds is None or not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def ring(_number: int, _frame: FrameType | None) -> None:
-        raise _OutOfTime
+        if guard.watching:
+            raise _OutOfTime
 
     began = time.monotonic()
     before = signal.signal(signal.SIGALRM, ring)
-    left, interval = signal.setitimer(signal.ITIMER_REAL, seconds)
+    left, interval = signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN_SECONDS)
     try:
         yield
     finally:

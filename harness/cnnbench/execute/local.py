@@ -25,6 +25,7 @@ from cnnbench.execute.interface import Epoch, Outcome, Placed, Status, Task
 from cnnbench.execute.oom import kills, margin_mib
 from cnnbench.execute.process import BEGUN, LEAVING, LOOK_SECONDS, Loading, Start, Worker, start, with_log
 from cnnbench.execute.room import free_mib
+from cnnbench.execute.temporary import kept_together
 from cnnbench.text import duration
 
 if TYPE_CHECKING:
@@ -99,12 +100,15 @@ class LocalExecutor:
                 ]
             )
             outputs = [w.words.pipe for w in self._busy if w.words.pipe is not None and not w.words.full]
-            ready = set(wait([*(w.pipe for w in self._busy), *outputs], timeout))
+            ends = {w.process.sentinel for w in self._busy}
+            ready = set(wait([*(w.pipe for w in self._busy), *outputs, *ends], timeout))
             for worker in list(self._busy):
                 if worker.words.full or worker.words.pipe in ready:
                     worker.words.read()
                 if worker.pipe in ready:
                     events += self._receive(worker)
+                elif worker.process.sentinel in ready and not worker.pipe.poll():
+                    events += self._died(worker)  # what it forked lives on, and holds its pipe open
             events += self._look()
         return events
 
@@ -127,7 +131,7 @@ class LocalExecutor:
         try:
             event: list[Outcome] | Epoch | Loading | str = worker.pipe.recv()
         except (EOFError, OSError):
-            worker.process.join()
+            worker.process.join(GRACE_SECONDS)
             return self._died(worker)
         except Exception as error:  # noqa: BLE001 - reading a pickle may raise anything
             return self._lost(worker, "crashed", f"what its worker process sent can't be read: {words_of(error)}")
@@ -173,6 +177,9 @@ class LocalExecutor:
             return ended
         self._looked = now
         for worker in list(self._busy):
+            if not worker.process.is_alive() and not worker.pipe.poll():
+                ended += self._died(worker)  # where what it forked holds what tells of its end open too
+                continue
             worker.look()
             if worker.began is None and now >= worker.handed + START_SECONDS:
                 ended += self._not_up(worker, f"its worker process did not come up within {duration(START_SECONDS)}")
@@ -205,8 +212,10 @@ class LocalExecutor:
 
     def _died(self, worker: Worker) -> Sequence[Outcome]:
         code = worker.process.exitcode
+        if code is None:
+            return self._lost(worker, "crashed", "its worker process closed its connection to the run, and was ended")
         worker.words.drain()
-        if code == -signal.SIGKILL and kills() > worker.kills_before:
+        if code == _KILLED and kills() > worker.kills_before:
             reached = "" if worker.peak_mib is None else f", last seen at {worker.peak_mib:,.0f} MiB"
             outcomes = self._lost(worker, "oom", f"out of memory: the system ended its worker process{reached}")
             return [_with_peak(one, worker.peak_mib) for one in outcomes]
@@ -267,11 +276,13 @@ def start_fork_server() -> None:
     resource_tracker.ensure_running()  # first, for its own start lifts the mask
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        forkserver.ensure_running()
+        with kept_together():
+            forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+_KILLED = -int(getattr(signal, "SIGKILL", 9))  # Windows has none
 _MEANING = {
     "SIGKILL": " (out of memory, or killed by hand)",
     "SIGSEGV": " (a fault in compiled code)",

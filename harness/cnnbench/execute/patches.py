@@ -85,7 +85,7 @@ def _by_torch(value: Any) -> bool:
         return True
     # What it wraps has to be torch's too: a technique may borrow the wrapper.
     return all(_file(one).is_relative_to(_TORCH) for one in (value, inspect.unwrap(value))) and (
-        _TORCH / "_dynamo" in _file(value).parents
+        _TORCH / "_dynamo" in _file(value).parents or _file(value) == _TORCH / "_compile.py"
     )
 
 

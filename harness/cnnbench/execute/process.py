@@ -23,6 +23,7 @@ from cnnbench.execute.children import descendants, end_all
 from cnnbench.execute.interface import Outcome, Status, Task
 from cnnbench.execute.lastwords import LastWords
 from cnnbench.execute.oom import high_water_mib, kills
+from cnnbench.execute.temporary import run_folder, settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,7 +54,7 @@ class Start:
 
     Attributes:
         path: the parent's ``sys.path``, so that techniques are found there as they were here.
-        binding: environment variables that bind it to a device of its own.
+        binding: environment variables that bind it to a device of its own, and name the run's temporary folder.
         folder: empty, its working directory; it goes with the worker.
         without: plugins, by entry point, that are left out because a worker could not import them, with the reason.
     """
@@ -176,7 +177,8 @@ def start(context: Any, entry: Any, place: int, binding: Mapping[str, str], with
     """
     ours, theirs = context.Pipe()
     output, end = context.Pipe(duplex=False) if os.name == "posix" else (None, None)
-    folder = tempfile.mkdtemp(prefix="cnnbench-")
+    folder = tempfile.mkdtemp(prefix="worker-", dir=run_folder())
+    binding = {**binding, **settings()}
     path = tuple(os.path.abspath(one) for one in sys.path)  # noqa: PTH100 - "" is the working directory
     process = context.Process(target=entry, args=(theirs, Start(path, binding, folder, without), end), daemon=False)
     process.start()

@@ -124,7 +124,8 @@ class PlaceActor:
         unpack(code, self._own / CODE)
         sys.path.insert(0, str(self._own / CODE))
         (self._own / TEMPORARY).mkdir()
-        os.environ["TMPDIR"] = str(self._own / TEMPORARY)  # what stages leave there goes with the rest
+        # What stages leave there goes with the rest.
+        tempfile.tempdir = os.environ["TMPDIR"] = str(self._own / TEMPORARY)
         # The worker has no need of Ray's own main module, which it would import anew.
         with suppress(AttributeError):
             del sys.modules["__main__"].__file__

@@ -12,8 +12,10 @@ import random
 import signal
 import sys
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +23,7 @@ import torch
 from torch.overrides import _get_current_function_mode_stack
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
+from cnnbench.execute import firstuse
 from cnnbench.text import listed
 
 if TYPE_CHECKING:
@@ -40,15 +43,18 @@ class Part:
         name: for people.
         read: its value; nothing that a task does later changes what was read.
         write: sets it; None where nothing can.
+        stays: what should be there after a task, given what was before and what is: what libraries set at their first
+            use stays.
     """
 
     name: str
     read: Callable[[], Any]
     write: Callable[[Any], object] | None
+    stays: Callable[[Any, Any], Any] = lambda before, _: before
 
     def told(self, before: Any, after: Any) -> str:
         """What changed, in a few words."""
-        if isinstance(before, dict):
+        if isinstance(before, dict) and isinstance(after, dict):
             names = sorted(str(key) for key in before.keys() | after.keys() if before.get(key) != after.get(key))
             return f"{self.name} ({listed(names, 5)})"
         return f"{self.name} ({before} to {after})" if isinstance(before, _SHOWN) else self.name
@@ -66,11 +72,19 @@ def _default_device(wanted: torch.device) -> None:
     torch.set_default_device(None if wanted.type == "cpu" else wanted)
 
 
-def _folder() -> str | None:
+def working_folder() -> str | None:
+    """Where the process is; None where that was removed."""
     try:
         return os.getcwd()  # noqa: PTH109 - text, and None where it was removed
     except OSError:
         return None
+
+
+def enter(path: str | None) -> None:
+    """Go there; a technique may have removed it."""
+    if path is not None:
+        Path(path).mkdir(parents=True, exist_ok=True)
+        os.chdir(path)
 
 
 def _umask() -> int:
@@ -134,12 +148,65 @@ def _deterministic(wanted: tuple[bool, bool]) -> None:
     torch.use_deterministic_algorithms(wanted[0], warn_only=wanted[1])
 
 
-def _attribute(home: Any, name: str) -> Part:
+_SMALLEST = sys.float_info.min
+
+
+def _flushes() -> bool:
+    """Whether numbers below the smallest normal one count as 0 here: torch can set it, and does not tell."""
+    return _SMALLEST / 2 == 0
+
+
+_FP32 = tuple((home, kind) for home in ("cuda", "mkldnn") for kind in ("matmul", "conv", "rnn", "all"))
+
+
+_COMMON: tuple[tuple[str, Callable[[], Any], Callable[[Any], object]], ...] = (
+    ("products", torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
+    ("cudnn", torch._C._get_cudnn_allow_tf32, torch._C._set_cudnn_allow_tf32),  # noqa: SLF001
+)
+
+
+def _precision() -> dict[str, Any]:
+    """How exactly float32 is computed with, in each library; common settings can't be read where they disagree."""
+    found: dict[str, Any] = {
+        f"{home}.{kind}": torch._C._get_fp32_precision_getter(home, kind)  # noqa: SLF001
+        for home, kind in (*_FP32, ("generic", "all"))
+    }
+    for name, read, _ in _COMMON:
+        with suppress(RuntimeError):
+            found[name] = read()
+    return found
+
+
+def _compute(wanted: Mapping[str, Any]) -> None:
+    for name, _, write in _COMMON:
+        if name in wanted:
+            write(wanted[name])
+    for name, value in wanted.items():
+        home, _, kind = name.partition(".")
+        if kind and torch._C._get_fp32_precision_getter(home, kind) != value:  # noqa: SLF001
+            torch._C._set_fp32_precision_setter(home, kind, value)  # noqa: SLF001
+
+
+_ATTENTION = ("flash", "mem_efficient", "math", "cudnn")
+_Cuda: Any = torch.backends.cuda
+
+
+def _attention() -> dict[str, bool]:
+    """Which implementations of attention torch may choose."""
+    return {kind: getattr(_Cuda, f"{kind}_sdp_enabled")() for kind in _ATTENTION}
+
+
+def _attend(wanted: Mapping[str, bool]) -> None:
+    for kind, on in wanted.items():
+        getattr(_Cuda, f"enable_{kind}_sdp")(on)
+
+
+def _attribute(home: Any, name: str, stays: Callable[[Any, Any], Any] = lambda before, _: before) -> Part:
     words = f"{home.__name__}.{name}"
-    return Part(words, lambda: getattr(home, name), lambda value: setattr(home, name, value))
+    return Part(words, lambda: getattr(home, name), lambda value: setattr(home, name, value), stays)
 
 
-_Cudnn: Any = torch.backends.cudnn
+_Backends: Any = torch.backends
 
 PARTS: tuple[Part, ...] = (
     Part("torch's default dtype", torch.get_default_dtype, torch.set_default_dtype),
@@ -153,12 +220,12 @@ PARTS: tuple[Part, ...] = (
         lambda: (torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()),
         _deterministic,
     ),
-    Part(
-        "torch's precision of matrix products",
-        torch.get_float32_matmul_precision,
-        torch.set_float32_matmul_precision,
-    ),
-    *(_attribute(_Cudnn, name) for name in ("enabled", "benchmark", "deterministic")),
+    Part("torch's precision of float32", _precision, _compute),
+    Part("torch's flushing of denormal numbers", _flushes, torch.set_flush_denormal),
+    Part("torch's choice of attention", _attention, _attend),
+    *(_attribute(_Backends.cudnn, name) for name in ("enabled", "benchmark", "deterministic")),
+    *(_attribute(_Backends.mkldnn, name) for name in ("enabled", "deterministic")),
+    _attribute(_Backends.quantized, "engine"),
     Part(
         "torch's autocast on CPU",
         lambda: torch.is_autocast_enabled("cpu"),
@@ -166,13 +233,13 @@ PARTS: tuple[Part, ...] = (
     ),
     Part("hooks on every module or optimizer", _hooks, _hook),
     Part("modes around torch's operations", _modes, None),
-    Part("the environment", lambda: dict(os.environ), _environment),
-    Part("the working directory", _folder, lambda path: os.chdir(path) if path else None),
+    Part("the environment", lambda: dict(os.environ), _environment, firstuse.variables),
+    Part("the working directory", working_folder, enter),
     Part("the umask", _umask, os.umask),
-    Part("sys.path", lambda: list(sys.path), lambda path: sys.path.__setitem__(slice(None), path)),
-    *(_attribute(sys, name) for name in ("stdin", "stdout", "stderr", "excepthook")),
-    Part("the recursion limit", sys.getrecursionlimit, sys.setrecursionlimit),
-    Part("signal handlers", _handlers, _handle),
+    Part("sys.path", lambda: list(sys.path), lambda path: sys.path.__setitem__(slice(None), path), firstuse.places),
+    *(_attribute(sys, name, firstuse.hook) for name in ("stdin", "stdout", "stderr", "excepthook")),
+    Part("the recursion limit", sys.getrecursionlimit, sys.setrecursionlimit, firstuse.depth),
+    Part("signal handlers", _handlers, _handle, firstuse.handlers),
     Part("the cores that it may use", _cores, _bind),
     Part("garbage collection", gc.isenabled, lambda on: gc.enable() if on else gc.disable()),
     Part("NumPy's handling of errors", np.geterr, lambda kinds: np.seterr(**kinds)),

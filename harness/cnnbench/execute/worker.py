@@ -43,6 +43,8 @@ def main(pipe: Connection[Any, Any], begin: Start, output: Connection[Any, Any] 
     _settle(begin, output)
     inbox: queue.SimpleQueue[Task] = queue.SimpleQueue()
     end_with_parent(pipe, inbox, begin.folder)
+    if hasattr(os, "register_at_fork"):  # a child that a technique forks must not keep it open when this process ends
+        os.register_at_fork(after_in_child=pipe.close)
     host = PluginHost.discover(begin.without, lambda plugin: pipe.send(Loading(plugin)))
     bench = Bench(host.registry)
     guard = Guard(Path(begin.folder))
@@ -50,7 +52,7 @@ def main(pipe: Connection[Any, Any], begin: Start, output: Connection[Any, Any] 
     gc.freeze()  # what torch has made on import stays for good: a collection, and memory takes one, need not look at it
     spoiled = False
     while not spoiled:
-        task = inbox.get()
+        task = _next(inbox)
         pipe.send(BEGUN)
         if not task.own_process:  # one that tells of memory should find it as the system gives it
             keep_freed_memory()
@@ -69,6 +71,18 @@ def main(pipe: Connection[Any, Any], begin: Start, output: Connection[Any, Any] 
             pipe.send(LEAVING)
         pipe.send(outcomes)
     end_leftovers()
+
+
+def _next(inbox: queue.SimpleQueue[Task]) -> Task:
+    """The next task. Freed memory is kept for one that comes at once, and only while the machine has enough."""
+    from cnnbench.execute.heap import IDLE_SECONDS, SHORT_MIB, give_back_freed_memory
+    from cnnbench.execute.room import free_mib
+
+    if free_mib() >= SHORT_MIB:
+        with suppress(queue.Empty):
+            return inbox.get(timeout=IDLE_SECONDS)
+    give_back_freed_memory()
+    return inbox.get()
 
 
 def _settle(begin: Start, output: Connection[Any, Any] | None) -> None:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 SAMPLED = 1 << 14
 """Words of eight bytes that are kept of each tensor, at equal distances: all of a small one."""
+_WORD = 8
 
 
 class Unchanged:
@@ -20,25 +21,31 @@ class Unchanged:
     words that are kept.
 
     Args:
-        tensors: contiguous ones; any views of them count as they do.
-        sampled: keep words too.
+        tensors: dense ones; any views of them count as they do.
+        sampled: keep words too. They are kept anyway of those made in inference mode, which have no version.
     """
 
     def __init__(self, tensors: Iterable[torch.Tensor], *, sampled: bool = True) -> None:
         self._known = [
-            (one, one._version, _sample(one).clone() if sampled else None)  # noqa: SLF001 - what torch itself goes by
+            (one, _version(one), [part.clone() for part in _sample(one)] if sampled or one.is_inference() else None)
             for one in tensors
         ]
 
     def still(self) -> bool:
         """Whether they are as they were."""
         return all(
-            one._version == version and (words is None or torch.equal(_sample(one), words))  # noqa: SLF001
+            _version(one) == version and (words is None or all(map(torch.equal, _sample(one), words)))
             for one, version, words in self._known
         )
 
 
-def _sample(tensor: torch.Tensor) -> torch.Tensor:
-    data = tensor.detach().reshape(-1)
-    data = data[: data.numel() * data.element_size() // 8 * 8 // data.element_size()].view(torch.int64)
-    return data[:: -(-data.numel() // SAMPLED) or 1]
+def _version(tensor: torch.Tensor) -> int | None:
+    return None if tensor.is_inference() else tensor._version  # noqa: SLF001 - what torch itself goes by
+
+
+def _sample(tensor: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Words, a row of bytes each, and the bytes after the last: a view may start anywhere, where no word does."""
+    data = tensor.detach().resolve_conj().resolve_neg().contiguous().view(-1).view(torch.uint8)
+    whole = len(data) // _WORD
+    words = data[: whole * _WORD].view(whole, _WORD)
+    return words[:: -(-whole // SAMPLED) or 1], data[whole * _WORD :]
