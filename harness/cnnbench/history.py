@@ -7,6 +7,7 @@ machine's as well, and so do estimates from measurements, and an arm from itself
 from __future__ import annotations
 
 import csv
+import heapq
 import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -24,7 +25,7 @@ from cnnbench.text import csv_cell, printable
 from cnnbench.tolerances import OF_THE_MACHINE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from cnnbench.pairs import Record
     from cnnbench.quantities import Quantity
@@ -95,21 +96,38 @@ class History:
     notes: tuple[str, ...]
 
 
+def in_order(files: Iterable[Iterable[Record]]) -> list[Record]:
+    """Records of several files in the order of time.
+
+    In a file it is the order of its lines, even where a clock was set back; between files, when runs began.
+
+    Args:
+        files: the records of each, in the order of its lines.
+    """
+
+    def timed(file: Iterable[Record]) -> Iterator[tuple[str, Record]]:
+        latest = ""
+        for record in file:
+            latest = max(latest, str(record.get("started") or ""))
+            yield latest, record
+
+    return [record for _, record in heapq.merge(*map(timed, files), key=lambda one: one[0])]
+
+
 def history(records: Sequence[Record], metric: str | None = None, arms: Sequence[str] = ()) -> History:
     """The history of the suite that ran last.
 
     Args:
-        records: every record of every run, replaced ones too, in any order.
+        records: every record of every run, replaced ones too, in the order of time; see ``in_order``.
         metric: its name in suites; None for the suite's primary one.
         arms: those to show; empty for all.
 
     Raises:
         UsageError: no such metric or arm in the records; names the nearest.
     """
-    ordered = sorted(records, key=lambda record: (str(record.get("started") or ""), str(record.get("finished") or "")))
-    suite = _suite(ordered[-1])
-    mine = [record for record in ordered if _suite(record) == suite and record["status"] == "ok"]
-    measure = ordered[-1].get("measure") or {}
+    suite = _suite(records[-1])
+    mine = [record for record in records if _suite(record) == suite and record["status"] == "ok"]
+    measure = records[-1].get("measure") or {}
     metric = metric or str(measure.get("primary") or "accuracy")
     known = list(dict.fromkeys(str(record["arm"]) for record in mine))
     for arm in arms:
@@ -128,7 +146,7 @@ def history(records: Sequence[Record], metric: str | None = None, arms: Sequence
     if len(machines) == 1:
         series = [Series(one.arm, "", one.method, one.quantity, one.points) for one in series]
     shown = {moment for one in series for moment in one.points}
-    notes = _notes(machines, series, len({_suite(record) for record in ordered}) - 1)
+    notes = _notes(machines, series, len({_suite(record) for record in records}) - 1)
     return History(suite, tuple(m for m in dict.fromkeys(moments.values()) if m in shown), tuple(series), tuple(notes))
 
 

@@ -16,7 +16,7 @@ import scipy.stats
 
 from cnnbench.cli import main
 from cnnbench.errors import UsageError
-from cnnbench.history import csv_text, history, table
+from cnnbench.history import csv_text, history, in_order, table
 from cnnbench.store import open_results
 
 _spec = importlib.util.spec_from_file_location("synthetic_records", Path(__file__).with_name("synthetic_records.py"))
@@ -37,7 +37,8 @@ def run(day, value=1.0, **more):
 
 
 def of(*runs):
-    return [record for one in runs for record in one.records]
+    """Records of runs, each in a file of its own."""
+    return in_order(one.records for one in runs)
 
 
 def test_a_point_is_a_revisions_mean_over_seeds_with_its_t_interval_in_the_order_of_running():
@@ -49,6 +50,14 @@ def test_a_point_is_a_revisions_mean_over_seeds_with_its_t_interval_in_the_order
     point = series.points[found.moments[1]]
     known = scipy.stats.t.interval(0.95, 4, np.mean(values), scipy.stats.sem(values))
     assert (point.mean, point.low, point.high) == pytest.approx((np.mean(values), *known))
+
+
+def test_the_order_of_lines_stands_where_the_clock_was_set_back():
+    first, second = run(2), run(1, 3.0)
+    found = history(in_order([[*first.records, *second.records]]), "latency", ["arm"])
+    assert [m.revision for m in found.moments] == ["000000000002", "000000000001"]
+    found = history(in_order([[*first.records, *second.records], run(3).records]), "latency", ["arm"])
+    assert [m.revision[-1] for m in found.moments] == ["2", "1", "3"]
 
 
 def test_of_one_revisions_runs_the_last_record_of_each_seed_counts():

@@ -11,6 +11,7 @@ from cnnbench.registry import nearest
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Mapping
 
     from cnnbench.commands.common import AddCommand
 
@@ -46,19 +47,20 @@ def _history(given: argparse.Namespace) -> int:
     return OK
 
 
-def _records(paths: list[Path]) -> list[dict[str, Any]]:
+def _records(paths: list[Path]) -> list[Mapping[str, Any]]:
+    from cnnbench.history import in_order
     from cnnbench.store import open_results
 
-    records: list[dict[str, Any]] = []
+    files = []
     for path in paths:
         found = open_results(path, every=True)
         for problem in found.problems:
             tell(f"cnnbench: warning: {found.path}: {problem}")
-        records += found.records
-    return records
+        files.append(found.records)
+    return in_order(files)
 
 
-def _on(records: list[dict[str, Any]], dataset: str | None) -> list[dict[str, Any]]:
+def _on(records: list[Mapping[str, Any]], dataset: str | None) -> list[Mapping[str, Any]]:
     """The records on one dataset, where they know of several."""
     known = list(dict.fromkeys(record["dataset"] for record in records if record.get("dataset")))
     if dataset is None and len(known) > 1:
