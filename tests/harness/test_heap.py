@@ -6,8 +6,11 @@ import json
 import platform
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
+
+from cnnbench.execute import heap
 
 PROBE = """
 import ctypes, json, resource, sys
@@ -46,3 +49,17 @@ def test_freed_memory_is_used_again_and_can_be_given_back():
     assert kept["faults"] < usual["faults"] / 10
     pages = 2 * (40 << 20) // 4096
     assert kept["held"] - kept["trimmed"] > pages / 2
+
+
+def test_an_older_c_library_keeps_as_much_as_it_can(monkeypatch):
+    took = {}
+
+    def mallopt(what, size):
+        if what == -3 and size > 32 << 20:
+            return 0
+        took[what] = size
+        return 1
+
+    monkeypatch.setattr(heap.ctypes, "CDLL", lambda _: SimpleNamespace(mallopt=mallopt))
+    assert heap.keep_freed_memory()
+    assert took == {-1: heap.KEPT_BYTES, -3: 32 << 20}

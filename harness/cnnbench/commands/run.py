@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,6 +60,8 @@ def _run(given: argparse.Namespace) -> int:
         raise UsageError("--time-budget is for one suite, but there are several: run them one by one")
     if given.address is not None and given.executor != "ray":
         raise UsageError("--address names a Ray cluster: expected --executor ray beside it")
+    if data := os.environ.get("CNNBENCH_DATA"):  # stages run in other working directories
+        os.environ["CNNBENCH_DATA"] = os.path.abspath(data)  # noqa: PTH100 - resolve() would follow links
     if given.executor == "local" and (given.fresh or not _on_record(given)):
         from cnnbench.execute.local import start_fork_server
 
