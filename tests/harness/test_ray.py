@@ -90,9 +90,21 @@ def left_behind() -> list[str]:
     return found
 
 
-def test_records_are_those_of_a_local_run(cluster, tmp_path, tiny_suite):
-    text = tiny_suite({"silu": '{ activation = "silu" }'}, metrics=LEARNED)
-    (tmp_path / "s.toml").write_text(text)
+def test_a_cluster_of_this_machine_alone_starts_with_the_run(tmp_path, tiny_suite):
+    (tmp_path / "s.toml").write_text(tiny_suite({}, metrics=("accuracy",), seeds=1))
+    done = run(tmp_path, "there", "--executor", "ray", "--address", "local", "--workers", 1)
+    assert done.returncode == 0, done.stderr
+    assert "raylet" not in done.stdout + done.stderr
+    here = ["run", str(tmp_path / "s.toml"), "--executor", "inline", "--quiet"]
+    assert main([*here, "--results", str(tmp_path / "here"), "--cache", str(tmp_path / "here-cache")]) == 0
+    assert_same(tmp_path, "there", "here")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stacked", [False, True], ids=["each alone", "seeds together"])
+def test_records_are_those_of_a_local_run(cluster, tmp_path, tiny_suite, stacked):
+    text = tiny_suite({"silu": '{ activation = "silu" }'}, metrics=LEARNED, seeds=1 + stacked)
+    (tmp_path / "s.toml").write_text(text.replace("[recipe]", "[recipe]\nstacked = true") if stacked else text)
     done = run(tmp_path, "there", "--executor", "ray", "--address", cluster.address)
     assert done.returncode == 0, done.stderr
     assert "silu" in done.stdout
