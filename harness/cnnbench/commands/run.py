@@ -60,8 +60,7 @@ def _run(given: argparse.Namespace) -> int:
         raise UsageError("--time-budget is for one suite, but there are several: run them one by one")
     if given.address is not None and given.executor != "ray":
         raise UsageError("--address names a Ray cluster: expected --executor ray beside it")
-    if data := os.environ.get("CNNBENCH_DATA"):  # stages run in other working directories
-        os.environ["CNNBENCH_DATA"] = os.path.abspath(data)  # noqa: PTH100 - resolve() would follow links
+    _place_data()
     if given.executor == "local" and (given.fresh or not _on_record(given)):
         from cnnbench.execute.local import start_fork_server
 
@@ -118,6 +117,12 @@ def _run(given: argparse.Namespace) -> int:
         for line in ends(summary, again(given, path, suite, summary), str(options.results)):
             tell(line)
     return OK if everything_ok else SOME_FAILED
+
+
+def _place_data() -> None:
+    """Make the folder of datasets absolute: stages run in other working directories."""
+    if data := os.environ.get("CNNBENCH_DATA"):
+        os.environ["CNNBENCH_DATA"] = os.path.abspath(data)  # noqa: PTH100 - resolve() would follow links
 
 
 def _on_record(given: argparse.Namespace) -> bool:
