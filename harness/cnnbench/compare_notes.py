@@ -27,6 +27,7 @@ def notes(result: Result, names: tuple[str, str]) -> Iterator[str]:
     yield f"Before: {_run(result.before, names[0])}. After: {_run(result.after, names[1])}."
     yield from _tolerances(result.comparisons)
     yield from _statistics(result.comparisons)
+    yield from _fewer_seeds(result)
     yield from _timings(result.comparisons)
     yield from _differences(result)
     yield from _one_sided(result)
@@ -66,6 +67,22 @@ def _statistics(comparisons: Sequence[Comparison]) -> Iterator[str]:
     bare = list(dict.fromkeys(one.metric for one in comparisons if one.reason.endswith("no interval")))
     if bare:
         yield f"Without an interval nothing is called of {listed(map(printable, bare))}: run three seeds or more."
+
+
+def _fewer_seeds(result: Result) -> Iterator[str]:
+    """Where seeds that both runs have planned are not in a comparison: missing, damaged, failed, or of another kind."""
+    fewer: dict[tuple[str, int, int], list[str]] = {}
+    for one in result.comparisons:
+        before, after = result.before.seeds_of(one.arm), result.after.seeds_of(one.arm)
+        planned = len(set(before) & set(after))
+        if one.evidence and len(one.evidence.pairs) < planned:
+            fewer.setdefault((one.arm, len(one.evidence.pairs), planned), []).append(one.metric)
+    if fewer:
+        which = "; ".join(
+            f"{printable(arm)} {have} of {planned} ({listed(map(printable, metrics), 3)})"
+            for (arm, have, planned), metrics in fewer.items()
+        )
+        yield f"From fewer seeds than planned: {which}."
 
 
 def _timings(comparisons: Sequence[Comparison]) -> Iterator[str]:

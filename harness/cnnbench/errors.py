@@ -134,4 +134,7 @@ def words_of(error: BaseException) -> str:
         text = " ".join(str(error).split())
     except Exception:  # noqa: BLE001
         text = ""
-    return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
+    words = f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
+    if isinstance(error, BaseExceptionGroup):  # which says only how many there are
+        return f"{words}, the first of them {words_of(error.exceptions[0])}"[:600]
+    return words

@@ -133,11 +133,11 @@ def screen(tally: Tally, width: int, height: int, *, plain: bool = False) -> lis
 
     Args:
         tally: where the run stands.
-        width: cells of the terminal. No line is as wide, so that none wraps.
+        width: cells of the terminal. Lines leave room for the ``^C`` that it echoes: one that wraps would not be cleared.
         height: lines of the terminal.
         plain: with ASCII alone, but for names.
     """
-    room = max(width - 1, 1)
+    room = max(width - 3, 1)
     counts = f"{tally.done}/{tally.total} stages, {tally.counts}{left_text(tally)}"
     cells = min(BAR_WIDTH, room - cell_len(counts) - 1)
     filled = round(cells * tally.done / tally.total) if tally.total and cells > 0 else 0

@@ -525,6 +525,10 @@ def test_trials_that_broke_are_regressions_and_mended_ones_improvements():
     assert (mended.arm, mended.seeds, mended.verdict) == ("arm", (0,), "improved")
     assert found.regressions == 1
     assert [len(c.evidence.pairs) for c in found.comparisons] == [3, 4]
+    told = "From fewer seeds than planned: baseline 3 of 5 (accuracy); arm 4 of 5 (accuracy)."
+    assert told in list(notes(found, ("a", "b")))
+    whole = result(Run({"baseline": {"accuracy": 0.9}}), Run({"baseline": {"accuracy": 0.9}}))
+    assert not any("fewer seeds" in note for note in notes(whole, ("a", "b")))
 
 
 def test_a_trial_that_is_skipped_now_is_told_and_is_no_regression():

@@ -363,6 +363,7 @@ class TestScreen:
     )
     def test_never_wraps_nor_scrolls(self, names: list[str], width: int, height: int, plain: bool) -> None:
         lines = screen(self.tally(names), width, height, plain=plain)
+        assert all(cell_len(line) <= max(width - 3, 1) for line in lines), "a terminal's own ^C would wrap"
         assert all(cell_len(line) < width for line in lines)
         assert len(lines) < max(height, 4)
         assert not any("\n" in line or "\x1b" in line for line in lines)

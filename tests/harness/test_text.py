@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
+from cnnbench.errors import words_of
 from cnnbench.text import duration, listed, printable, wrapped
 
 
@@ -36,3 +37,11 @@ def test_wrapping_fits_and_loses_nothing(text: str, width: int, indent: str) -> 
     assert "".join(lines).replace(" ", "") == text.replace(" ", "")
     assert all(line.startswith(indent) for line in lines[1:])
     assert all(line.strip() for line in lines) or not text
+
+
+def test_a_group_of_errors_is_told_with_its_first():
+    inner = ExceptionGroup("inner", [ValueError("12 channels")])
+    assert words_of(ExceptionGroup("outer", [inner, OSError()])) == (
+        "ExceptionGroup: outer (2 sub-exceptions), the first of them ExceptionGroup: inner (1 sub-exception), "
+        "the first of them ValueError: 12 channels"
+    )
