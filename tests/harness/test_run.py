@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -492,12 +493,16 @@ def test_ctrl_c_keeps_what_is_finished_and_the_next_run_goes_on(place, monkeypat
 
     def interrupted(self, task, *rest):
         if "silu" in str(task["settings"]["techniques"]) and task["kind"] == "train":
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
         return real(self, task, *rest)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(FakeBench, "run", interrupted)
-        code, out, err = place.run()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background ignores it
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(FakeBench, "run", interrupted)
+            code, out, err = place.run()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert (code, out) == (130, "")
     assert "interrupted; finished work is kept" in err
     assert "Traceback" not in err
