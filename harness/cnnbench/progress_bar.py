@@ -133,7 +133,7 @@ def screen(tally: Tally, width: int, height: int, *, plain: bool = False) -> lis
 
     Args:
         tally: where the run stands.
-        width: cells of the terminal. Lines leave room for the ``^C`` that it echoes: one that wraps would not be cleared.
+        width: cells of the terminal. Lines leave room for the ``^C`` that it echoes: one that wraps would stay.
         height: lines of the terminal.
         plain: with ASCII alone, but for names.
     """
