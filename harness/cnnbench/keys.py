@@ -97,19 +97,10 @@ _TRAINING = (
         "surgery",
         "tracing",
         "types",
-        "xla",
     ),
-    *("stages/bench", "stages/build", "stages/compress", "stages/evaluate", "stages/kept", "stages/profile"),
-    *(
-        "stages/compiled",
-        "stages/rehearse",
-        "stages/remarks",
-        "stages/stacked",
-        "stages/stacking",
-        "stages/threads",
-        "stages/together",
-    ),
-    "stages/train",
+    *("xla", "stages/bench", "stages/build", "stages/compiled", "stages/compress", "stages/contract"),
+    *("stages/evaluate", "stages/kept", "stages/profile", "stages/rehearse", "stages/remarks", "stages/stacked"),
+    *("stages/stacking", "stages/threads", "stages/together", "stages/train", "stages/unchanged"),
 )
 """Modules of the harness that decide what is trained, compressed and evaluated."""
 _MEASURING = (

@@ -38,11 +38,14 @@ def unsteered(text: str) -> str:
 
 
 def csv_cell(value: object) -> object:
-    """A value for a cell of CSV: text on one line, and behind an apostrophe where spreadsheets would see a formula."""
+    """A value for a cell of CSV: text on one line, and behind an apostrophe where spreadsheets would see a formula.
+
+    Each character stays, or is replaced by one: names that differ in their spaces are different names.
+    """
     if not isinstance(value, str):
         return value
-    text = printable(value)
-    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+    text = "".join(" " if c.isspace() else printable(c) for c in value)
+    return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@")) else text
 
 
 def escaped(text: str) -> str:

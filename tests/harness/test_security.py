@@ -424,7 +424,7 @@ class TestEscapes:
             record["planned"]["arms"][-1] = sign
             record["arm"] = sign if record["arm"] == "placebo" else record["arm"]
         rows = list(csv.DictReader(io.StringIO(render(records, "csv"))))
-        assert f"'{sign.strip()}" in {row["arm"] for row in rows}
+        assert "'" + re.sub(r"\s", " ", sign) in {row["arm"] for row in rows}
         assert csv_cell(-0.5) == -0.5
 
     @given(st.text(max_size=30))

@@ -393,11 +393,12 @@ class TestCasesAtTheEdge:
         }
         assert len(ends) == 1
 
-    def test_csv_and_json_keep_names_exactly(self) -> None:
+    def test_json_keeps_names_exactly_and_csv_all_but_controls(self) -> None:
         name = 'a,"b"\n|c\r\x1b'
         records = renamed(sample(), "silu", name)
         text = render(records, "csv")
-        assert name in {row["arm"] for row in csv.DictReader(io.StringIO(text, newline=""))}
+        on_one_line = 'a,"b" |c \ufffd'
+        assert on_one_line in {row["arm"] for row in csv.DictReader(io.StringIO(text, newline=""))}
         assert name in {arm["arm"] for arm in json.loads(render(records, "json"))["tables"][0]["arms"]}
 
     @pytest.mark.parametrize("name", TEXTS)
