@@ -50,7 +50,7 @@ class FakeBench:
         if task["kind"] == "train":
             FakeBench.trained[names, task["seed"], task["family"]] += 1
             if sum(FakeBench.trained.values()) > FakeBench.stop_after:
-                raise KeyboardInterrupt
+                signal.raise_signal(signal.SIGINT)
             name, seeds = FakeBench.broken
             if name and name in names and task["seed"] in seeds:
                 raise RuntimeError("broken")
