@@ -260,6 +260,20 @@ def test_a_folder_that_a_technique_removed_is_there_again(tmp_path):
     assert torch.get_default_dtype() == torch.float32
 
 
+@pytest.mark.skipif(os.name != "posix", reason="alarms and limits are POSIX's")
+def test_no_alarm_rings_in_the_next_task_and_limits_are_as_before(tmp_path):
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    with Guard(tmp_path).around(SPEC) as left:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 1000)
+        resource.setrlimit(resource.RLIMIT_CORE, (0 if soft else min(1, hard), hard))
+    assert signal.getitimer(signal.ITIMER_VIRTUAL)[0] == 0
+    assert resource.getrlimit(resource.RLIMIT_CORE) == (soft, hard)
+    assert [note.split(" ")[3] for note in left.notes] == ["alarms", "limits"], left.notes
+    assert left.spoiled is None
+
+
 def test_what_cant_be_put_back_costs_the_process_and_not_the_rest(tmp_path, monkeypatch):
     def refuse(*_):
         raise OSError("no")

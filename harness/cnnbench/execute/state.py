@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from cnnbench.seeds import Streams
 
 
+_RESOURCE: Any = import_module("resource") if os.name == "posix" else None
+_TIMERS = [getattr(signal, name) for name in ("ITIMER_REAL", "ITIMER_VIRTUAL", "ITIMER_PROF") if hasattr(signal, name)]
 _SHOWN = (bool, int, torch.dtype, torch.device)
 
 
@@ -208,6 +210,29 @@ def _attribute(home: Any, name: str, stays: Callable[[Any, Any], Any] = lambda b
 
 _Backends: Any = torch.backends
 
+
+def _alarms() -> tuple[bool, ...]:
+    """Which timers will send a signal."""
+    return tuple(signal.getitimer(timer)[0] > 0 for timer in _TIMERS)
+
+
+def _silence(wanted: tuple[bool, ...]) -> None:
+    for timer, runs in zip(_TIMERS, wanted, strict=True):
+        if not runs:
+            signal.setitimer(timer, 0)
+
+
+def _limits() -> dict[str, tuple[int, int]]:
+    """The system's limits, soft and hard, by name."""
+    names = [name for name in dir(_RESOURCE) if name.startswith("RLIMIT_")]
+    return {name: _RESOURCE.getrlimit(getattr(_RESOURCE, name)) for name in names}
+
+
+def _limit(wanted: dict[str, tuple[int, int]]) -> None:
+    for name, pair in wanted.items():  # a hard limit that was lowered can't be raised again: that raises
+        _RESOURCE.setrlimit(getattr(_RESOURCE, name), pair)
+
+
 PARTS: tuple[Part, ...] = (
     Part("torch's default dtype", torch.get_default_dtype, torch.set_default_dtype),
     Part("torch's default device", torch.get_default_device, _default_device),
@@ -240,6 +265,8 @@ PARTS: tuple[Part, ...] = (
     *(_attribute(sys, name, firstuse.hook) for name in ("stdin", "stdout", "stderr", "excepthook")),
     Part("the recursion limit", sys.getrecursionlimit, sys.setrecursionlimit, firstuse.depth),
     Part("signal handlers", _handlers, _handle, firstuse.handlers),
+    Part("alarms that are set", _alarms, _silence, lambda before, now: tuple(map(min, before, now))),
+    Part("limits on what it may use", _limits, _limit),
     Part("the cores that it may use", _cores, _bind),
     Part("garbage collection", gc.isenabled, lambda on: gc.enable() if on else gc.disable()),
     Part("NumPy's handling of errors", np.geterr, lambda kinds: np.seterr(**kinds)),
