@@ -106,7 +106,7 @@ def test_a_worker_that_the_system_ended_for_want_of_memory(monkeypatch, tmp_path
     begun = []
 
     class Process:
-        pid, exitcode = os.getpid(), -signal.SIGKILL
+        pid, exitcode, sentinel = os.getpid(), -signal.SIGKILL, 0
 
         def join(self, *_):
             pass
