@@ -103,7 +103,7 @@ def test_a_worker_that_the_system_ended_for_want_of_memory(monkeypatch, tmp_path
         monkeypatch.setattr(module, "kills", lambda: next(count))
     monkeypatch.setattr(process, "high_water_mib", lambda pid: 99.6)
 
-    begun = []
+    begun, ended = [], []
 
     class Process:
         pid, exitcode, sentinel = os.getpid(), -signal.SIGKILL, 0
@@ -112,7 +112,7 @@ def test_a_worker_that_the_system_ended_for_want_of_memory(monkeypatch, tmp_path
             pass
 
         def is_alive(self):
-            return False
+            return not ended
 
     class Pipe:
         def send(self, task):
@@ -123,7 +123,11 @@ def test_a_worker_that_the_system_ended_for_want_of_memory(monkeypatch, tmp_path
                 begun.append(True)
                 return BEGUN
             executor._busy[0].look()
+            ended.append(True)
             raise EOFError
+
+        def poll(self, *_):
+            return False
 
         def close(self):
             pass
