@@ -19,6 +19,7 @@ CALLED: Final = frozenset(
         "builtins.complex",
         "_codecs.encode",
         "functools.partial",
+        "torch._utils._rebuild_device_tensor_from_cpu_tensor",  # an XLA device's
         "torch._utils._rebuild_parameter",
         "torch._utils._rebuild_parameter_with_state",
         "torch._utils._rebuild_qtensor",

@@ -80,7 +80,12 @@ def _is_code(value: Any) -> bool:
 
 
 def _by_torch(value: Any) -> bool:
-    """Whether torch put it there: for an optimizer's ``step`` when one is first made, or when it first compiles."""
+    """Whether torch put it there: for an optimizer's ``step`` when one is first made, or when it first compiles.
+
+    Importing torch_xla replaces some of torch's names as well.
+    """
+    if "torch_xla" in (getattr(value, "__module__", None) or "").split(".") or "torch_xla" in _file(value).parts:
+        return True
     if getattr(value, "hooked", False) and getattr(value, "__module__", "").startswith("torch.optim"):
         return True
     # What it wraps has to be torch's too: a technique may borrow the wrapper.
