@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, dataclass_transform
 from cnnbench.errors import PluginError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 T = TypeVar("T")
 
@@ -39,17 +39,30 @@ class Card:
         name: the name that suites use.
         requires: optional packages it needs; where one is missing its trials are skipped with the install line.
         imports: its options name code that it imports.
+        example: options, as a suite has them, with which it can be tried on small images.
+        no_op: options with which it changes nothing; None where there are none such.
+        waives: rules of the conformance kit that it can't keep, each with the reason.
     """
 
     slot: str
     name: str
     requires: tuple[Requirement, ...] = ()
     imports: bool = False
+    example: Mapping[str, Any] = dataclasses.field(default_factory=dict, hash=False)
+    no_op: Mapping[str, Any] | None = dataclasses.field(default=None, hash=False)
+    waives: Mapping[str, str] = dataclasses.field(default_factory=dict, hash=False)
 
 
 @dataclass_transform(frozen_default=True)
 def technique(
-    slot: str, name: str, *, requires: tuple[Requirement, ...] = (), imports: bool = False
+    slot: str,
+    name: str,
+    *,
+    requires: tuple[Requirement, ...] = (),
+    imports: bool = False,
+    example: Mapping[str, Any] | None = None,
+    no_op: Mapping[str, Any] | None = None,
+    waives: Mapping[str, str] | None = None,
 ) -> Callable[[type[T]], type[T]]:
     """Make a class a technique: a frozen dataclass whose typed fields are its options.
 
@@ -62,6 +75,11 @@ def technique(
         name: the name that suites use: a lower-case letter, then lower-case letters, digits, underscores, hyphens.
         requires: optional packages without which its trials are skipped.
         imports: its options name code that it imports: ``--no-import`` forbids it.
+        example: options, as a suite has them, with which ``cnnbench check`` and ``cnnbench try`` use it where its
+            defaults can't be used on small images, or show nothing there.
+        no_op: options with which it changes nothing, e.g. ``{"p": 0.0}``; the kit then holds it to that.
+        waives: rules of the conformance kit that it can't keep, each with the reason, e.g.
+            ``{"onnx": "torch.fft has no operator there"}``; see ``cnnbench check --rules``.
 
     Raises:
         PluginError: unknown slot, bad name or no docstring of its own.
@@ -81,7 +99,7 @@ def technique(
         if not inspect.cleandoc(cls.__dict__.get("__doc__") or ""):
             raise PluginError(f"{where}: technique {name!r} has no docstring")
         made = dataclasses.dataclass(frozen=True)(cls)
-        setattr(made, CARD, Card(slot, name, requires, imports))
+        setattr(made, CARD, Card(slot, name, requires, imports, example or {}, no_op, waives or {}))
         return made
 
     return decorate
