@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from cnnbench.matrix import Trial
     from cnnbench.plugins import PluginHost
-    from cnnbench.run import RunOptions
+    from cnnbench.runner import RunOptions
     from cnnbench.suite import Suite
 
 Record = dict[str, Any]
@@ -187,7 +187,7 @@ class SuiteFile(pytest.File):
 
     def _run(self) -> Mapping[tuple[str, str, int], Record]:
         from cnnbench.progress import make_progress
-        from cnnbench.run import run_suite
+        from cnnbench.runner import run_suite
 
         chosen = [item for item in self.session.items if isinstance(item, SuiteTrial) and item.parent is self]
         arms, seeds = {item.trial.arm.name for item in chosen}, {item.trial.seed for item in chosen}
@@ -205,7 +205,7 @@ class SuiteFile(pytest.File):
     def _options(self, arms: set[str]) -> RunOptions:
         from cnnbench.execute.cache import default_cache
         from cnnbench.matrix import arms as all_arms
-        from cnnbench.run import RunOptions
+        from cnnbench.runner import RunOptions
 
         config = self.config
         results = config.getoption("cnnbench_results") or Path("results")

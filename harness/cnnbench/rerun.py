@@ -16,7 +16,7 @@ from cnnbench.publication import suite_file
 from cnnbench.quality import of_machine, quality
 from cnnbench.quantities import quantities
 from cnnbench.registry import nearest
-from cnnbench.run import RunOptions, run_suite
+from cnnbench.runner import RunOptions, run_suite
 from cnnbench.suite import load
 
 if TYPE_CHECKING:

@@ -107,17 +107,24 @@ progress
 ledger adaptive
 drive
 time_budget superseded
-seed_arithmetic run tracking outlook cards catalogue doctor model_card
+seed_arithmetic runner tracking outlook cards catalogue doctor model_card
 export rerun
 commands.common
 commands.run commands.run_end commands.plan commands.techniques commands.compat commands.report commands.doctor
 commands.compare commands.history commands.export
 commands.publish commands.verify commands.merge
+testing.compare testing.use testing.fixtures
+testing.state testing.subject
+testing.rule testing.uses.augmentation
+testing.rules.options testing.rules.state
+testing.kit
+testing.check
+testing.case
 cli pytest_plugin
 __main__
 """
 LAYER = {module: number for number, row in enumerate(LAYERS.strip().splitlines()) for module in row.split()}
-PACKAGES = {"", "commands", "execute", "figures", "meters", "stages", "stats", "testing"}  # their __init__.py alone
+PACKAGES = {"", "commands", "execute", "figures", "meters", "stages", "stats", "testing", "testing.rules", "testing.uses"}  # their __init__.py alone
 
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts): path

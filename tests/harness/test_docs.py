@@ -25,7 +25,7 @@ from cnnbench.plugins import PluginHost
 from cnnbench.progress import make_progress
 from cnnbench.quantities import METRICS, quantities
 from cnnbench.registry import Owner
-from cnnbench.run import RunOptions, run_suite
+from cnnbench.runner import RunOptions, run_suite
 from cnnbench.slots import REGULARIZER_METHODS, SLOTS
 from cnnbench.suite import DEVICES, Header, parse
 from cnnbench.tables import FORMATS

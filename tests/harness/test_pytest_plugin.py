@@ -21,11 +21,11 @@ import pytest_timeout
 import xdist.plugin
 
 import cnnbench.pytest_plugin
-import cnnbench.run
+import cnnbench.runner
 from cnnbench.errors import StoreError
 from cnnbench.matrix import trials
 from cnnbench.plugins import PluginHost
-from cnnbench.run import RunSummary
+from cnnbench.runner import RunSummary
 from cnnbench.samples import write_benchmark_json
 from cnnbench.suite import load
 
@@ -94,7 +94,7 @@ def host(tmp_path_factory, tiny_suite):
 @pytest.fixture
 def fake(monkeypatch, host):
     made = FakeRun()
-    monkeypatch.setattr(cnnbench.run, "run_suite", made)
+    monkeypatch.setattr(cnnbench.runner, "run_suite", made)
     monkeypatch.setattr(PluginHost, "discover", lambda: host)
     # Asking the processor who it is takes a second.
     monkeypatch.setattr("pytest_benchmark.plugin.get_cpu_info", lambda: {"brand_raw": "Some CPU"})
@@ -237,7 +237,7 @@ def test_where_no_suite_is_named_nothing_heavy_is_imported(place, monkeypatch):
     place.pytester.makepyfile(
         "import sys\n"
         "def test():\n"
-        "    heavy = {'torch', 'pandas', 'numpy', 'pydantic', 'cnnbench.plugins', 'cnnbench.suite', 'cnnbench.run'}\n"
+        "    heavy = {'torch', 'pandas', 'numpy', 'pydantic', 'cnnbench.plugins', 'cnnbench.suite', 'cnnbench.runner'}\n"
         "    assert 'cnnbench.pytest_plugin' in sys.modules\n"
         "    assert not heavy & set(sys.modules)\n"
     )

@@ -50,7 +50,7 @@ def _plan(given: argparse.Namespace) -> int:
     from cnnbench.execute.cache import StageCache, default_cache
     from cnnbench.outlook import outlook
     from cnnbench.quantities import quantities
-    from cnnbench.run import default_workers, find_place
+    from cnnbench.runner import default_workers, find_place
     from cnnbench.store import Store
 
     if given.suite is None:

@@ -91,7 +91,7 @@ def _run(given: argparse.Namespace) -> int:
     from cnnbench.commands.run_end import again, ends
     from cnnbench.execute.cache import default_cache
     from cnnbench.progress import make_progress
-    from cnnbench.run import RunOptions, run_suite
+    from cnnbench.runner import RunOptions, run_suite
     from cnnbench.stats.looks import looks_for
     from cnnbench.tables import render
 

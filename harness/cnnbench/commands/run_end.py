@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import argparse
     from pathlib import Path
 
-    from cnnbench.run import RunSummary
+    from cnnbench.runner import RunSummary
     from cnnbench.suite import Suite
 
 KEPT = ("device", "executor", "address", "workers", "results", "cache", "tracker", "no_import")

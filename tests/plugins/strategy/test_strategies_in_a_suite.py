@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cnnbench.plugins import PluginHost
 from cnnbench.progress import make_progress
-from cnnbench.run import RunOptions, run_suite
+from cnnbench.runner import RunOptions, run_suite
 from cnnbench.suite import parse
 from cnnbench.tables import make_table
 
