@@ -113,14 +113,14 @@ commands.common
 commands.run commands.run_end commands.plan commands.techniques commands.compat commands.report commands.doctor
 commands.compare commands.history commands.export
 commands.publish commands.verify commands.merge
-testing.compare testing.use testing.fixtures
+testing.compare testing.use
 testing.state testing.subject
 testing.rule testing.uses.augmentation
 testing.rules.options testing.rules.state
 testing.kit
 testing.check
 testing.case
-cli pytest_plugin
+cli pytest_plugin pytest_fixtures
 __main__
 """
 LAYER = {module: number for number, row in enumerate(LAYERS.strip().splitlines()) for module in row.split()}

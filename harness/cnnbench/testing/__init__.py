@@ -1,1 +1,18 @@
-"""What the tests of a plugin author use."""
+"""What the tests of a plugin author use: the conformance kit, as a test case and as a function.
+
+A technique's whole conformance test is::
+
+    class TestMyNorm(ConformanceCase):
+        technique = MyNorm
+
+``cnnbench check TARGET`` runs the same kit from the command line. Each rule says what must hold, what happened in its
+place, and how to mend it.
+"""
+
+from cnnbench.testing.case import ConformanceCase
+from cnnbench.testing.check import Finding, check, subject_of
+from cnnbench.testing.kit import KIT
+from cnnbench.testing.rule import Broken, Inapplicable, Rule
+from cnnbench.testing.subject import Subject
+
+__all__ = ["KIT", "Broken", "ConformanceCase", "Finding", "Inapplicable", "Rule", "Subject", "check", "subject_of"]
