@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from cnnbench.testing import ConformanceCase
-from cnnbench_plugins.augmentation.flip import HorizontalFlip
+from cnnbench_plugins.augmentation.flip import HFlip
 
 
-class TestHorizontalFlip(ConformanceCase):
-    technique = HorizontalFlip
+class TestHFlip(ConformanceCase):
+    technique = HFlip
