@@ -13,6 +13,8 @@
         ``Unsupported``        the technique can't act on this model or device (status ``skipped``)
             ``MissingDependency``  an optional package is absent; names its install line
 
+``CnnbenchWarning``            what a run from Python warns of, where the command line prints a line
+
 A ``CnnbenchError`` becomes one line for people. Anything else is a fault in code and keeps its traceback.
 """
 
@@ -27,6 +29,10 @@ if TYPE_CHECKING:
 
 class CnnbenchError(Exception):
     """Base of all deliberate errors; its text is one line for people."""
+
+
+class CnnbenchWarning(UserWarning):
+    """Something is wrong with a plugin or with records, and the rest works on."""
 
 
 class UsageError(CnnbenchError):
@@ -122,10 +128,15 @@ class OutOfMemory(TrialError):  # noqa: N818
 class MissingDependency(Unsupported):
     """An optional package is not installed."""
 
-    def __init__(self, package: str, extra: str) -> None:
-        super().__init__(f"needs {package}, which is not installed: pip install 'cnnbench[{extra}]'")
+    def __init__(self, package: str, extra: str, distribution: str = "cnnbench") -> None:
+        super().__init__(f"needs {package}, which is not installed: {install_line(distribution, extra)}")
         self.package = package
         self.extra = extra
+
+
+def install_line(distribution: str, extra: str) -> str:
+    """The command that installs a distribution with an extra."""
+    return f"pip install '{distribution}[{extra}]'"
 
 
 def words_of(error: BaseException) -> str:

@@ -24,10 +24,10 @@ types execute.interface paths
 design locate plain quantities seeds stats.multiplicity stats.signflip stats.student
 stats.ahead stats.intervals stats.looks stats.paired stats.rounds
 stats.aggregate stats.designs stats.effects stats.equivalence stats.power stats.resampling
-slots
+session_source slots
 technique
 registry
-expect toml devices environment meters.base meters.counters meters.rapl
+expect toml toml_text devices environment meters.base meters.counters meters.rapl
 options plugins carbon inference sheets
 stats.verdicts
 stats.sequential
@@ -107,7 +107,7 @@ progress
 ledger adaptive
 drive
 time_budget superseded
-seed_arithmetic runner tracking outlook cards catalogue doctor model_card
+calls run_page seed_arithmetic runner tracking outlook cards catalogue doctor model_card
 export rerun
 commands.common
 commands.run commands.run_end commands.plan commands.techniques commands.compat commands.report commands.doctor

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentTypeError
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from cnnbench.calls import AUTO, changed, records_folder
 from cnnbench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 OK, SOME_FAILED, USAGE, REGRESSION, INTERRUPTED = 0, 1, 2, 3, 130
 """Exit codes."""
-AUTO = "auto"
-"""In place of a number of seeds: as many as each arm needs."""
 
 
 class AddCommand(Protocol):
@@ -109,24 +107,11 @@ def warn_of(problems: Sequence[PluginProblem]) -> None:
 
 def load_suite(path: Path, given: argparse.Namespace, host: PluginHost) -> Suite:
     """A suite with the command line's changes; data, device and cores are looked for too, before anything runs."""
-    from cnnbench.needs import check_machine
     from cnnbench.suite import load
 
     suite = load(path, host.registry, data=True, imports=not given.no_import)
-    if given.seeds == AUTO:
-        from cnnbench.adaptive import check_primary
-
-        check_primary(suite)
-        suite = replace(suite, seeds=tuple(range(suite.inference.most_seeds)))
-    elif isinstance(given.seeds, tuple):
-        suite = replace(suite, seeds=given.seeds)
-    elif given.seeds is not None:
-        if given.seeds < 1:
-            raise UsageError(f"--seeds: expected at least 1, got {given.seeds}")
-        suite = replace(suite, seeds=tuple(range(given.seeds)))
-    if getattr(given, "executor", "") != "ray":  # which looks at the nodes, in place of this machine
-        check_machine(suite, device=given.device is None)
-    return suite if given.device is None else replace(suite, device=given.device)
+    here = getattr(given, "executor", "") != "ray"
+    return changed(suite, given.seeds, given.device, here=here)
 
 
 def no_suite(command: str) -> UsageError:
@@ -140,7 +125,7 @@ def no_suite(command: str) -> UsageError:
 def results_folder(given: argparse.Namespace, suite: Suite) -> Path:
     """Where a suite's records go."""
     folder: Path | None = given.results
-    return folder if folder is not None else Path("results") / suite.name
+    return folder if folder is not None else records_folder(suite)
 
 
 def put(text: str, output: Path | None) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cnnbench.calls import AUTO
 from cnnbench.commands.common import (
-    AUTO,
     OK,
     load_suite,
     no_suite,

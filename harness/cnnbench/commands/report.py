@@ -98,7 +98,9 @@ def _rendered(records: list[dict[str, Any]], form: str, source: Path, folder: Pa
     from cnnbench.tables import FORMATS, render
 
     if form == _PAGE:
-        return _page(records, source, folder)
+        from cnnbench.run_page import page_of
+
+        return page_of(records, source, folder)
     if form in FORMATS:
         return render(records, form, source=source)
     from cnnbench.options import make
@@ -109,25 +111,3 @@ def _rendered(records: list[dict[str, Any]], form: str, source: Path, folder: Pa
     if form not in names:
         raise UsageError(f"--format: unknown format {form!r}: {nearest(form, [*FORMATS, _PAGE, *names])}")
     return str(make(Choice("reporter", form), registry)(records))
-
-
-def _page(records: list[dict[str, Any]], source: Path, folder: Path) -> str:
-    """The report with its figures, and the suite file that the run has left beside its records."""
-    from cnnbench.figures import make_figures
-    from cnnbench.report_page import html_page
-    from cnnbench.tables import make_report
-
-    report = make_report(records, source)
-    return html_page(report, records, make_figures(report, records), suite_text=_suite(records[-1], folder))
-
-
-def _suite(heading: dict[str, Any], folder: Path) -> str | None:
-    """The text of the suite that was run; None where it is not there, or has been edited since."""
-    from cnnbench.publication import check_suite
-
-    try:
-        content = (folder / Path(str((heading.get("suite") or {}).get("file") or "suite.toml")).name).read_bytes()
-        check_suite(heading, content)
-        return content.decode("utf-8-sig")
-    except (OSError, UsageError):
-        return None

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cnnbench.calls import looks, place_data
 from cnnbench.commands.common import (
-    AUTO,
     OK,
     SOME_FAILED,
     load_suite,
@@ -60,7 +59,7 @@ def _run(given: argparse.Namespace) -> int:
         raise UsageError("--time-budget is for one suite, but there are several: run them one by one")
     if given.address is not None and given.executor != "ray":
         raise UsageError("--address names a Ray cluster: expected --executor ray beside it")
-    _place_data()
+    place_data()
     if given.executor == "local" and (given.fresh or not _on_record(given)):
         from cnnbench.execute.local import start_fork_server
 
@@ -92,7 +91,6 @@ def _run(given: argparse.Namespace) -> int:
     from cnnbench.execute.cache import default_cache
     from cnnbench.progress import make_progress
     from cnnbench.runner import RunOptions, run_suite
-    from cnnbench.stats.looks import looks_for
     from cnnbench.tables import render
 
     everything_ok = True
@@ -105,7 +103,7 @@ def _run(given: argparse.Namespace) -> int:
             workers=given.workers,
             fresh=given.fresh,
             only=tuple(given.only),
-            looks=looks_for(suite.inference.most_seeds) if given.seeds == AUTO else (),
+            looks=looks(suite, given.seeds),
             time_budget=given.time_budget,
         )
         known = len(host.problems)
@@ -117,12 +115,6 @@ def _run(given: argparse.Namespace) -> int:
         for line in ends(summary, again(given, path, suite, summary), str(options.results)):
             tell(line)
     return OK if everything_ok else SOME_FAILED
-
-
-def _place_data() -> None:
-    """Make the folder of datasets absolute: stages run in other working directories."""
-    if data := os.environ.get("CNNBENCH_DATA"):
-        os.environ["CNNBENCH_DATA"] = os.path.abspath(data)  # noqa: PTH100 - resolve() would follow links
 
 
 def _on_record(given: argparse.Namespace) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnnbench.commands.common import AUTO
+from cnnbench.calls import AUTO
 from cnnbench.failures import FINE, failure_lines, failures
 from cnnbench.references import BASELINE
 from cnnbench.time_budget import trials_text

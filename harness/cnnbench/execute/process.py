@@ -11,9 +11,10 @@ import signal
 import sys
 import tempfile
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -26,7 +27,7 @@ from cnnbench.execute.oom import high_water_mib, kills
 from cnnbench.execute.temporary import run_folder, settings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from multiprocessing.connection import Connection
     from multiprocessing.process import BaseProcess
 
@@ -181,11 +182,27 @@ def start(context: Any, entry: Any, place: int, binding: Mapping[str, str], with
     binding = {**binding, **settings()}
     path = tuple(os.path.abspath(one) for one in sys.path)  # noqa: PTH100 - "" is the working directory
     process = context.Process(target=entry, args=(theirs, Start(path, binding, folder, without), end), daemon=False)
-    process.start()
+    with _main_unseen():
+        process.start()
     theirs.close()
     if end is not None:
         end.close()
     return Worker(process, ours, place, LastWords(output), folder, handed=time.monotonic())
+
+
+@contextmanager
+def _main_unseen() -> Iterator[None]:
+    """In the block the main module is an empty one.
+
+    ``multiprocessing`` has each new process run the main module's file again, which a worker has no use for. A script
+    that starts a run at its top level would start one in each worker.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def with_log(outcome: Outcome, words: LastWords) -> Outcome:

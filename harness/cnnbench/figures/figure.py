@@ -36,6 +36,10 @@ class Figure:
     svg: str
     draw: Callable[[], Canvas] = field(repr=False, compare=False)
 
+    def _repr_svg_(self) -> str:
+        """For notebooks."""
+        return self.svg
+
     def png(self) -> bytes:
         """The same picture with the light colours, at 200 dots an inch."""
         return rendered(self.draw, "png", self.key)
