@@ -1,6 +1,10 @@
 """The hooks that a plugin may implement. Every hook is optional; results of all plugins are used.
 
-A plugin is a module named by an entry point in group ``cnnbench``; its functions carry ``cnnbench.hookimpl``.
+A plugin is a module named by an entry point in group ``cnnbench``, or by a suite's ``plugins``; its functions carry
+``cnnbench.hookimpl``.
+
+A hook that goes with the next major version of the contract tells so whoever implements it, by
+``@hookspec(warn_on_impl=ContractDeprecation("..."))``; an argument that goes, by ``warn_on_impl_args={name: ...}``.
 """
 
 from __future__ import annotations
@@ -13,6 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 PROJECT = "cnnbench"
+
+
+class ContractDeprecation(DeprecationWarning):
+    """Something of the contract with plugins goes with its next major version; its text says what to use instead."""
+
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import site
 import sys
+import sysconfig
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +34,14 @@ def located(module: str) -> ModuleSpec | None:
             return None
         places = list(spec.submodule_search_locations or ())
     return spec
+
+
+def installed(file: Path) -> bool:
+    """Whether a file is of an installed package, or of Python's own library."""
+    paths = sysconfig.get_paths()
+    roots = {paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    roots |= {*site.getsitepackages(), site.getusersitepackages()}
+    return any(file.resolve().is_relative_to(Path(root).resolve()) for root in roots)
 
 
 def defines(module: str, name: str) -> bool | None:

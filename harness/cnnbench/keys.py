@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import cnnbench
 from cnnbench.data import data_key
 from cnnbench.options import make, nested
-from cnnbench.registry import digest_of_files
+from cnnbench.sources import digest_of_files
 from cnnbench.slots import SLOTS
 
 if TYPE_CHECKING:
@@ -282,7 +282,7 @@ class Keys:
                 if package not in self._installed:
                     self._installed[package] = find_spec(package) is not None
                 if not self._installed[package]:
-                    return f"{choice.name} {MissingDependency(need.module, need.extra)}"
+                    return f"{choice.name} {MissingDependency(need.module, need.extra, need.distribution)}"
         return None
 
     def _trained(self, settings: Settings) -> dict[str, Any]:

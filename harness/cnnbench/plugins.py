@@ -1,4 +1,7 @@
-"""The host: finds plugins, fills the registry, and calls hooks. Nobody else touches pluggy's relay.
+"""The host: loads plugins, fills the registry, and calls hooks. Nobody else touches pluggy's relay.
+
+Plugins come in three ways: an installed package names a module in an entry point; a suite, or ``--plugin``, names a
+Python file, or a module (``local_plugins``). Whichever it is, the module's hooks are called alike.
 
 A plugin that fails to import, to register or to answer a hook is reported by distribution and cause in
 ``PluginHost.problems``; everything else works on.
@@ -9,22 +12,28 @@ from __future__ import annotations
 import importlib.metadata
 import time
 import traceback
+import warnings
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-from cnnbench import hookspecs
-from cnnbench.errors import PluginError, words_of
+from cnnbench import contract_version, hookspecs
+from cnnbench.errors import PluginError, UsageError, words_of
+from cnnbench.hookspecs import ContractDeprecation
+from cnnbench.importing import located
 from cnnbench.interrupt import ctrl_c
+from cnnbench.local_plugins import LocalPlugin, fault_of, import_plugin
 from cnnbench.registry import Owner, Registry
-from cnnbench.technique import card_of
+from cnnbench.technique import CARD, card_of
 from cnnbench.text import duration
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from types import ModuleType
 
 GROUP = "cnnbench"
 SLOW_IMPORT_SECONDS = 30.0
@@ -50,18 +59,26 @@ class PluginProblem:
         owner: whose it is.
         cause: one line.
         trace: the traceback, where there is one.
+        usable: the plugin offers all that it should nonetheless.
     """
 
     owner: Owner
     cause: str
     trace: str = ""
+    usable: bool = False
 
     def __str__(self) -> str:
         return f"plugin {self.owner.plugin!r} of {self.owner}: {self.cause}"
 
 
 class PluginHost:
-    """Loaded plugins, their techniques, and a typed method for each hook."""
+    """Loaded plugins, their techniques, and a typed method for each hook.
+
+    Attributes:
+        registry: techniques of all plugins.
+        problems: what is wrong with plugins.
+        local: the plugins that are not installed, in the order of loading, each with the digest of its code.
+    """
 
     def __init__(self) -> None:
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
@@ -69,16 +86,22 @@ class PluginHost:
         self._owners: dict[str, Owner] = {}
         self.registry = Registry()
         self.problems: list[PluginProblem] = []
+        self.local: tuple[LocalPlugin, ...] = ()
 
     @classmethod
     def discover(
-        cls, without: Mapping[str, str] | None = None, tell: Callable[[str], object] = lambda _plugin: None
+        cls,
+        without: Mapping[str, str] | None = None,
+        tell: Callable[[str], object] = lambda _plugin: None,
+        local: Sequence[LocalPlugin] = (),
     ) -> PluginHost:
-        """A host with every installed plugin loaded and registered; the harness's own come first.
+        """A host with every installed plugin loaded and registered; the harness's own come first, local ones last.
 
         Args:
-            without: plugins that are left out, by the name of their entry point, with the reason.
+            without: plugins that are left out, by the name of their entry point or of the local plugin, with the
+                reason.
             tell: called with the name of each plugin before it is imported.
+            local: plugins that are not installed.
         """
         host = cls()
         points = importlib.metadata.entry_points(group=GROUP)
@@ -88,40 +111,121 @@ class PluginHost:
                 continue
             tell(point.name)
             host.load(point)
+        for plugin in local:
+            if without and plugin.name in without:
+                host._add(PluginProblem(plugin.owner, without[plugin.name]))
+                continue
+            tell(plugin.name)
+            host.load_local(plugin)
+        return host
+
+    def with_local(self, local: Sequence[LocalPlugin]) -> PluginHost:
+        """Another host with the same plugins, and local ones loaded after them."""
+        host = PluginHost()
+        for name, plugin in self._manager.list_name_plugin():
+            if name in self._owners:
+                host._manager.register(plugin, name=name)
+                host._owners[name] = self._owners[name]
+        host.registry = self.registry.copy()
+        host.problems, host.local = list(self.problems), self.local
+        for one in local:
+            host.load_local(one)
         return host
 
     def load(self, point: importlib.metadata.EntryPoint) -> None:
         """Import the plugin behind an entry point and register what it offers."""
         owner = _owner(point)
+        if owner.distribution != "cnnbench" and not self._fits(owner, _declared(point)):
+            return
         began = time.monotonic()
         module = self._attempt(owner, f"failed to import {point.value}", point.load)
-        if module is _FAILED:
+        if module is _FAILED or not self._fits(owner, getattr(module, contract_version.NAME, None)):
             return
         seconds = time.monotonic() - began
         if seconds > SLOW_IMPORT_SECONDS and owner.distribution != "cnnbench":
             wait = f"took {duration(seconds)} to import, which every command and every worker waits for"
-            self._add(PluginProblem(owner, f"{wait}: let it import what is heavy where it is used"))
+            cause = f"{wait}: let it import what is heavy where it is used"
+            self._add(PluginProblem(owner, cause, usable=True))
         self.register(module, owner)
 
-    def register(self, plugin: object, owner: Owner) -> None:
-        """Register a plugin (a module or an object with hook implementations) and what it offers."""
+    def load_local(self, plugin: LocalPlugin) -> None:
+        """Import a plugin that is not installed and register what it offers."""
+        owner, known = plugin.owner, len(self.problems)
+        found = self._imported(plugin) if self._fits(owner, _declared_in(plugin.file)) else None
+        if found is not None and self._fits(owner, getattr(found[0], contract_version.NAME, None)):
+            module, digest = found
+            self.local += (replace(plugin, digest=digest),)
+            if not self._manager.is_registered(module):  # the module of an installed plugin has come in by its own door
+                self.register(module, owner, plugin.beside)
+                if len(self.problems) == known and (lack := self._lack(module, owner)):
+                    self._add(PluginProblem(owner, lack))
+        if not all(problem.usable for problem in self.problems[known:]):
+            self.registry.absent.append(plugin.name)
+
+    def _imported(self, plugin: LocalPlugin) -> tuple[ModuleType, str] | None:
+        with ctrl_c() as pressed:
+            try:
+                return import_plugin(plugin)
+            except UsageError as error:
+                self._add(PluginProblem(plugin.owner, str(error)))
+            except BaseException as error:
+                if isinstance(error, KeyboardInterrupt) and pressed():
+                    raise
+                trace = "".join(traceback.format_exception(error))
+                self._add(PluginProblem(plugin.owner, fault_of(plugin, error), trace))
+        return None
+
+    def _fits(self, owner: Owner, declared: object) -> bool:
+        """Whether a plugin was built for this contract, as far as it says; reported where it was not."""
+        if refusal := contract_version.refusal(declared):
+            self._add(PluginProblem(owner, refusal))
+        return refusal is None
+
+    def _lack(self, module: ModuleType, owner: Owner) -> str:
+        """What is missing in a module that offers nothing; an empty text where all is well."""
+        if any(entry.owner == owner for entry in self.registry):
+            return ""
+        own = [one for one in vars(module).values() if isinstance(one, type) and one.__module__ == module.__name__]
+        made = [one for one in own if CARD in vars(one)]
+        if made:
+            hook = _OWN_HOOK.get(card_of(made[0]).slot, "cnnbench_register_techniques")
+            names = ", ".join(one.__name__ for one in made)
+            return (
+                f"has techniques and registers none: add 'from cnnbench import hookimpl' and the function "
+                f"'@hookimpl def {hook}(): return [{names}]'"
+            )
+        if self._manager.get_hookcallers(module):
+            return ""  # it watches, or answers questions
+        return "has no function with @hookimpl, so that it adds nothing: write one of the hooks of docs/plugins.md"
+
+    def register(self, plugin: object, owner: Owner, beside: Path | None = None) -> None:
+        """Register a plugin (a module or an object with hook implementations) and what it offers.
+
+        Args:
+            plugin: what implements hooks.
+            owner: whose it is.
+            beside: of a local plugin, see ``registry.Entry``.
+        """
         if owner.plugin in self._owners:
             taken = self._owners[owner.plugin]
             self._add(PluginProblem(owner, f"the entry point's name is taken by {taken}; not loaded"))
             return
         self._owners[owner.plugin] = owner
         try:
-            self._manager.register(plugin, name=owner.plugin)
-            self._manager.check_pending()
+            with _deprecations() as deprecated:
+                self._manager.register(plugin, name=owner.plugin)
+                self._manager.check_pending()
         except (ValueError, pluggy.PluginValidationError) as error:
             self._report(owner, "is not a valid plugin", error)
             self._manager.unregister(name=owner.plugin)
             return
+        for text in deprecated:
+            self._add(PluginProblem(owner, text, usable=True))
         hooks = ("cnnbench_register_techniques", *_OWN_HOOK.values())
         for hook in hooks:
             for impl in getattr(self._manager.hook, hook).get_hookimpls():
                 if impl.plugin_name == owner.plugin:
-                    self._collect(hook, impl.function, owner)
+                    self._collect(hook, impl.function, owner, beside)
 
     @contextmanager
     def observing(self, make: Callable[[], object], owner: Owner) -> Iterator[None]:
@@ -146,7 +250,7 @@ class PluginHost:
             del self._owners[owner.plugin]
             self._attempt(owner, "close failed", getattr(observer, "close", lambda: None))
 
-    def _collect(self, hook: str, offer: Callable[[], Iterable[type[Any]]], owner: Owner) -> None:
+    def _collect(self, hook: str, offer: Callable[[], Iterable[type[Any]]], owner: Owner, beside: Path | None) -> None:
         classes = self._attempt(owner, f"{hook} failed", lambda: list(offer()))
         for cls in () if classes is _FAILED else classes:
             try:
@@ -154,7 +258,7 @@ class PluginHost:
                 wanted = _OWN_HOOK.get(slot, "cnnbench_register_techniques")
                 if wanted != hook:
                     raise PluginError(f"{cls.__qualname__} has slot {slot!r}: return it from {wanted}, not {hook}")
-                self.registry.add(cls, owner)
+                self.registry.add(cls, owner, beside)
             except PluginError as error:
                 self._add(PluginProblem(owner, str(error)))
 
@@ -242,3 +346,30 @@ class PluginHost:
 def _owner(point: importlib.metadata.EntryPoint) -> Owner:
     name, version = (point.dist.name, point.dist.version) if point.dist else ("unknown distribution", "?")
     return Owner(point.name, name, version)
+
+
+def _declared(point: importlib.metadata.EntryPoint) -> object:
+    """The contract that the source behind an entry point says it was built for."""
+    spec = located(point.module)
+    return _declared_in(Path(spec.origin)) if spec is not None and spec.has_location and spec.origin else None
+
+
+def _declared_in(file: Path) -> object:
+    try:
+        return contract_version.declared(file.read_bytes())
+    except OSError:
+        return None
+
+
+@contextmanager
+def _deprecations() -> Iterator[list[str]]:
+    """What of the contract is deprecated and used by a plugin that is registered in the block, filled at its end."""
+    texts: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield texts
+    for one in caught:
+        if isinstance(one.message, ContractDeprecation):
+            texts.append(str(one.message))
+        else:
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)

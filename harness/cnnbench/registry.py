@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import ast
 import difflib
 import hashlib
 import inspect
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnbench.errors import PluginError, UsageError
 from cnnbench.slots import SLOTS
+from cnnbench.sources import code_files, digest_of_files
 from cnnbench.technique import Card, card_of
 
 if TYPE_CHECKING:
@@ -24,9 +24,9 @@ class Owner:
     """Where a technique comes from.
 
     Attributes:
-        plugin: the entry point's name.
-        distribution: the installed distribution, e.g. ``cnnbench``.
-        version: its version.
+        plugin: the entry point's name, or a local plugin as the suite names it.
+        distribution: the installed distribution, e.g. ``cnnbench``; of a local plugin its file or module.
+        version: its version; of a local plugin ``(local file)`` or ``(local module)``, for it has none.
     """
 
     plugin: str
@@ -44,10 +44,12 @@ class Entry:
     Attributes:
         cls: the options class; calling an instance does the work.
         owner: where it comes from.
+        beside: of a local plugin, the folder whose modules are all part of its code.
     """
 
     cls: type[Any]
     owner: Owner
+    beside: Path | None = None
 
     @property
     def card(self) -> Card:
@@ -64,69 +66,13 @@ class Entry:
         """Digest of the code behind the technique: every Python file in its module's folder, and all they import.
 
         A technique may lean on its neighbours and on helpers elsewhere in its top-level package, so a change to any of
-        them makes its results stale. Imports are read from the source, also those inside functions. A module outside a
-        package stands for itself alone.
+        them makes its results stale; see ``sources.code_files``.
         """
-        return _digest_of_folder(self.cls)
-
-
-def _digest_of_folder(cls: type[Any]) -> str:
-    try:
-        file = Path(inspect.getfile(cls))
-    except (OSError, TypeError):  # made in an interactive session
-        return hashlib.sha256(repr(cls).encode()).hexdigest()[:16]
-    if not (file.parent / "__init__.py").exists():
-        return digest_of_files([file])
-    root = file.parent
-    while (root.parent / "__init__.py").exists():
-        root = root.parent
-    found: dict[Path, None] = {}
-    ahead = sorted(file.parent.glob("*.py"))
-    while ahead:
-        path = ahead.pop()
-        if path not in found:
-            found[path] = None
-            ahead += _imported(path, root, path.stat().st_mtime_ns)
-    return digest_of_files(sorted(found))
-
-
-@cache
-def _imported(file: Path, root: Path, changed: int) -> tuple[Path, ...]:  # noqa: ARG001 - a changed file is read anew
-    """Files of the package at ``root`` that a file imports; one that can't be parsed imports none."""
-    try:
-        tree = ast.parse(file.read_bytes())
-    except (SyntaxError, ValueError):
-        return ()
-    modules: list[Path] = []
-    for node in _statements(tree):
-        if isinstance(node, ast.Import):
-            modules += [root.parent.joinpath(*alias.name.split(".")) for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            base = file.parents[node.level - 1] if node.level else root.parent
-            module = base.joinpath(*(node.module or "").split("."))
-            modules += [module, *(module / alias.name for alias in node.names)]
-    files = [module.with_suffix(".py") for module in modules if module.is_relative_to(root) and module != root]
-    return tuple(path for path in files if path.is_file())
-
-
-def _statements(tree: ast.Module) -> Iterator[ast.AST]:
-    """Every statement at any depth; expressions, which are most of a tree, hold none."""
-    ahead: list[ast.AST] = [tree]
-    while ahead:
-        node = ahead.pop()
-        yield node
-        for inside in ("body", "orelse", "finalbody", "handlers", "cases"):
-            found = getattr(node, inside, None)
-            if isinstance(found, list):
-                ahead += found
-
-
-def digest_of_files(files: Iterable[Path]) -> str:
-    """Digest of file names and contents, in the order given."""
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
-    return digest.hexdigest()[:16]
+        try:
+            file = Path(inspect.getfile(self.cls))
+        except (OSError, TypeError):  # made in an interactive session
+            return hashlib.sha256(repr(self.cls).encode()).hexdigest()[:16]
+        return digest_of_files(code_files(file, self.beside))
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -143,14 +89,28 @@ class Registry:
 
     Attributes:
         remarks: why a name may be missing: what went wrong with plugins.
+        absent: local plugins that did not load, as the suite names them.
     """
 
     def __init__(self) -> None:
         self.remarks: list[str] = []
+        self.absent: list[str] = []
         self._entries: dict[tuple[str, str], Entry] = {}
 
-    def add(self, cls: type[Any], owner: Owner) -> None:
+    def copy(self) -> Registry:
+        """Another with the same techniques, to which more can be added."""
+        other = Registry()
+        other.remarks, other.absent = list(self.remarks), list(self.absent)
+        other._entries = dict(self._entries)
+        return other
+
+    def add(self, cls: type[Any], owner: Owner, beside: Path | None = None) -> None:
         """Register a technique.
+
+        Args:
+            cls: its class.
+            owner: where it comes from.
+            beside: see ``Entry``.
 
         Raises:
             PluginError: not a technique, or its slot and name are taken; names both owners.
@@ -162,7 +122,7 @@ class Registry:
                 f"{card.slot} {card.name!r} is registered twice: by {known.owner} "
                 f"({known.cls.__module__}) and by {owner} ({cls.__module__}); the first stays"
             )
-        self._entries[card.slot, card.name] = Entry(cls, owner)
+        self._entries[card.slot, card.name] = Entry(cls, owner, beside)
 
     def get(self, slot: str, name: str) -> Entry:
         """The technique ``name`` of ``slot``.
@@ -185,6 +145,8 @@ class Registry:
             return hint
         if elsewhere:
             return f"{name!r} belongs to slot {elsewhere[0]!r}"
+        if self.absent:
+            return f"it may be in {self.absent[0]}, which could not be loaded"
         return "; ".join([hint, *self.remarks[:1]] if hint else self.remarks[:1])
 
     def names(self, slot: str) -> list[str]:

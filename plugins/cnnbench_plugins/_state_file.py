@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnbench.errors import Unsupported, UsageError
 from cnnbench.lazy import torch
-from cnnbench.registry import digest_of_files
+from cnnbench.sources import digest_of_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -18,7 +18,7 @@ ROOT = Path(cnnbench.__file__).parent
 # What passes between scheduler and executors is part of the contract with plugins, hence so low.
 LAYERS = """
 bulk
-errors hookspecs interrupt lazy locks quiet text xla
+contract_version errors hookspecs interrupt lazy locks quiet text xla
 durable
 types execute.interface paths
 design locate plain quantities seeds stats.multiplicity stats.signflip stats.student
@@ -26,8 +26,9 @@ stats.ahead stats.intervals stats.looks stats.paired stats.rounds
 stats.aggregate stats.designs stats.effects stats.equivalence stats.power stats.resampling
 session_source slots
 technique
+importing sources
 registry
-expect toml toml_text devices environment meters.base meters.counters meters.rapl
+expect local_plugins toml toml_text devices environment meters.base meters.counters meters.rapl
 options plugins carbon inference sheets
 stats.verdicts
 stats.sequential
@@ -37,7 +38,7 @@ draft measuring
 axes changes
 suite needs
 matrix schema
-importing pickled
+pickled
 gpus nvml
 artifact convert data parcel meters.codecarbon meters.constant meters.counting meters.choose meters.survey tracing
 surgery

@@ -9,9 +9,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import re
-import site
 import sys
-import sysconfig
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
@@ -19,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnbench.environment import versions
 from cnnbench.errors import UsageError
+from cnnbench.importing import installed
 from cnnbench.keys import code_digest, digest, measuring_digest
 from cnnbench.matrix import arms
 from cnnbench.options import nested
@@ -154,20 +153,13 @@ def _local_files(top: str) -> Sequence[tuple[Path, Path]]:
         spec = importlib.util.find_spec(top)
     except (ImportError, ValueError):
         return ()
-    if spec is None or not spec.origin or not Path(spec.origin).is_file() or _installed(Path(spec.origin)):
+    if spec is None or not spec.origin or not Path(spec.origin).is_file() or installed(Path(spec.origin)):
         return ()
     origin = Path(spec.origin)
     if not spec.submodule_search_locations:
         return [(origin.parent, origin)]
     found = sorted(path for path in origin.parent.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
     return [(origin.parent.parent, path) for path in found]
-
-
-def _installed(file: Path) -> bool:
-    paths = sysconfig.get_paths()
-    roots = {paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-    roots |= {*site.getsitepackages(), site.getusersitepackages()}
-    return any(file.resolve().is_relative_to(Path(root).resolve()) for root in roots)
 
 
 def _imports(source: bytes) -> list[str]:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from cnnbench.errors import UsageError
 from cnnbench.importing import located
 from cnnbench.lazy import torch
-from cnnbench.registry import digest_of_files, nearest
+from cnnbench.registry import nearest
+from cnnbench.sources import digest_of_files
 from cnnbench.technique import technique
 from cnnbench_plugins.model._probe import check_logits
 
