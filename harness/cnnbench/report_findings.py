@@ -20,6 +20,11 @@ VERDICTS: Final[Mapping[str, str]] = {"better": "▲", "worse": "▼", "equivale
 """Every verdict with its sign: neither colour nor shape alone tells them apart."""
 
 
+def coloured(table: str) -> str:
+    """A table's HTML with its verdicts in their colours."""
+    return re.sub(rf"(<td[^>]*>)({'|'.join(VERDICTS)})(?=[ <])", r'\1<span class="\2">\2</span>', table)
+
+
 def badge(verdict: str) -> str:
     """A verdict as a word with its sign."""
     sign = element("span", VERDICTS[verdict], aria_hidden="true")

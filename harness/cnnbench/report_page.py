@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
 from dataclasses import replace
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from cnnbench.answers import answers_of
 from cnnbench.frame import by_dataset
 from cnnbench.report_conditions import environment, facts, method, reproduction, settings, statuses
-from cnnbench.report_findings import VERDICTS, conclusion, kept, limits
+from cnnbench.report_findings import coloured, conclusion, kept, limits
 from cnnbench.report_html import Section, bullets, element, text
 from cnnbench.table_html import sheet_html
 
@@ -97,8 +96,7 @@ def _sheet(sheet: Sheet, datasets: Mapping[str, str]) -> Section:
     if sheet.key in datasets:  # its caption is the question, which is the page's heading
         where = datasets[sheet.key]
         sheet = replace(sheet, title=f"Results on {where}" if where else "Results", caption=_legend(sheet))
-    body = re.sub(rf"(<td[^>]*>)({'|'.join(VERDICTS)})(?=[ <])", r'\1<span class="\2">\2</span>', sheet_html(sheet))
-    return Section(sheet.key, sheet.title, element("div", body, class_="sheet"), wide=True)
+    return Section(sheet.key, sheet.title, element("div", coloured(sheet_html(sheet)), class_="sheet"), wide=True)
 
 
 def _legend(sheet: Sheet) -> str:

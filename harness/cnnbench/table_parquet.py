@@ -11,7 +11,7 @@ from cnnbench.table_data import FIELDS, flat
 if TYPE_CHECKING:
     from cnnbench.tables import Report
 
-_TEXTS: Final = (
+TEXTS: Final = (
     "dataset",
     "arm",
     "role",
@@ -22,7 +22,7 @@ _TEXTS: Final = (
     "diff_method",
     "verdict",
 )
-_COUNTS: Final = ("ok", "planned", "n", "diff_n")
+COUNTS: Final = ("ok", "planned", "n", "diff_n")
 
 
 def parquet(report: Report, _width: int | None = None) -> bytes:
@@ -34,7 +34,7 @@ def parquet(report: Report, _width: int | None = None) -> bytes:
     import pyarrow as pa
     from pyarrow import parquet as files
 
-    kinds = {**dict.fromkeys(_TEXTS, pa.string()), **dict.fromkeys(_COUNTS, pa.int64())}
+    kinds = {**dict.fromkeys(TEXTS, pa.string()), **dict.fromkeys(COUNTS, pa.int64())}
     schema = pa.schema(
         [pa.field(name, kinds.get(name, pa.float64())) for name in FIELDS],
         metadata={"cnnbench": json.dumps(_about(report), ensure_ascii=False)},
