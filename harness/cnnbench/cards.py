@@ -112,7 +112,7 @@ def _card(entry: Entry, registry: Registry) -> str:
     for field in fields:
         default = "required" if field.required else f"default {_default(field, registry)}"
         options.append(f"  {field.name:<{width}}  {field.expects}; {default}")
-    needs = [f"needs {need.module}: pip install 'cnnbench[{need.extra}]'" for need in card.requires]
+    needs = [f"needs {need.module}: {need.install}" for need in card.requires]
     required = [f"{field.name} = ..." for field in fields if field.required]
     value = f'{{ name = "{card.name}", {", ".join(required)} }}' if required else f'"{card.name}"'
     usage = f"{_PLACES.get(card.slot, 'in [baseline] or an arm')}: {card.slot} = {value}"

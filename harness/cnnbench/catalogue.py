@@ -50,7 +50,7 @@ def _section(entry: Entry, registry: Registry) -> str:
             rows.append([f"`{field.name}`", field.expects, default, meanings.get(field.name, "")])
         width = 4 if meanings else 3
         parts.append("\n".join(f"| {' | '.join(c.replace('|', '&#124;') for c in row[:width])} |" for row in rows))
-    parts += [f"Needs `{need.module}`: `pip install 'cnnbench[{need.extra}]'`." for need in card.requires]
+    parts += [f"Needs `{need.module}`: `{need.install}`." for need in card.requires]
     return "\n\n".join(parts)
 
 

@@ -56,7 +56,7 @@ def _extras(host: PluginHost) -> list[str]:
     lines = []
     for need in sorted(needs, key=lambda n: n.module):
         users = ", ".join(sorted(e.card.name for e in host.registry if need in e.card.requires))
-        state = "installed" if find_spec(need.module) else f"missing: pip install 'cnnbench[{need.extra}]'"
+        state = "installed" if find_spec(need.module) else f"missing: {need.install}"
         lines.append(f"{need.module} (for {users}): {state}")
     state = "installed" if find_spec("ray") else "missing: pip install 'cnnbench[ray]'"
     return [*lines, f"ray (for --executor ray): {state}"]

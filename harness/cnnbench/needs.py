@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cnnbench.axes import flatten
-from cnnbench.errors import DataError, Problem, SuiteError, UsageError
+from cnnbench.errors import DataError, MissingDependency, Problem, SuiteError, UsageError
 from cnnbench.locate import dotted, line_of, lines_of
 from cnnbench.options import make, nested
 from cnnbench.types import Choice
@@ -25,10 +25,16 @@ if TYPE_CHECKING:
 
 
 def check_data(named: DatasetDraft, reader: Reader) -> None:
-    """Report a dataset that is missing or corrupt, and sizes that it can't meet as far as it knows its own."""
+    """Report a dataset that is missing, corrupt or lacks a package, and sizes that it is known not to meet."""
     if named.choice is None:
         return  # its mistake is told already
     data = named.data
+    lacking = [need for need in reader.registry.get("dataset", named.choice.name).card.requires if not need.installed]
+    if lacking:
+        need = lacking[0]
+        missing = MissingDependency(need.module, need.extra, need.distribution)
+        reader.report(named.place, f"{named.choice.name} {missing}")
+        return
     try:
         dataset = make(named.choice, reader.registry)
         dataset.fingerprint()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeVar, dataclass_transform
 
-from cnnbench.errors import PluginError
+from cnnbench.errors import PluginError, install_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -23,11 +24,23 @@ class Requirement:
 
     Attributes:
         module: the name to import, e.g. ``torch_pruning``.
-        extra: the extra of cnnbench that installs it.
+        extra: the extra that installs it.
+        distribution: whose extra that is: the plugin's own, as pip knows it.
     """
 
     module: str
     extra: str
+    distribution: str = "cnnbench"
+
+    @property
+    def installed(self) -> bool:
+        """Whether its package is here, as far as that shows without importing it."""
+        return find_spec(self.module.partition(".")[0]) is not None  # of a dotted name it would import the package
+
+    @property
+    def install(self) -> str:
+        """The command that installs it."""
+        return install_line(self.distribution, self.extra)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -34,7 +34,7 @@ def check_trackers(names: Sequence[str], registry: Registry) -> None:
             raise UsageError(f"--tracker: unknown tracker {name!r}: {nearest(name, known)}")
         for need in registry.get("tracker", name).card.requires:
             if find_spec(need.module) is None:
-                raise UsageError(f"--tracker: {name} {MissingDependency(need.module, need.extra)}")
+                raise UsageError(f"--tracker: {name} {MissingDependency(need.module, need.extra, need.distribution)}")
 
 
 @contextmanager

@@ -36,15 +36,6 @@ class TimmModel:
     arch: str
     pretrained: bool = False
 
-    def fingerprint(self) -> str:
-        """Version of timm; empty where it is not installed, which is said before a trial starts."""
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:
-            return version("timm")
-        except PackageNotFoundError:
-            return ""
-
     def __call__(self, image_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
         """Build for images (C, H, W).
 

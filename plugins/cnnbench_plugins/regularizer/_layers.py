@@ -71,12 +71,14 @@ class BlockDropout(nn.Module):
         if not self.training or self.share == 0 or features.ndim != 4:
             return features
         if self.channels_last:
-            return self._dropped(features.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        return self._dropped(features)
+            return self._maps(features.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return self._maps(features)
 
-    def _dropped(self, features: torch.Tensor) -> torch.Tensor:
-        if features.shape[2:].numel() == 1:
-            return features
+    def _maps(self, features: torch.Tensor) -> torch.Tensor:
+        return features if features.shape[2:].numel() == 1 else self.dropped(features)
+
+    def dropped(self, features: torch.Tensor) -> torch.Tensor:
+        """Maps [N, C, H, W] of more than one pixel with blocks dropped."""
         batch, channels, height, width = features.shape
         size = min(self.block_size, height, width)
         corners = (height - size + 1, width - size + 1)
