@@ -53,11 +53,11 @@ def test_input_notes_and_helpers_come_back(tmp_path):
 
 def test_a_pruned_network(tmp_path):
     pytest.importorskip("torch_pruning")
-    from cnnbench_plugins.compressor.prune_filters import remove_channels
+    from cnnbench_plugins.compressor.prune_filters import ranking, remove_channels
 
     model = resnet18(weights=None, num_classes=10)
     x = torch.randn(2, 3, 32, 32)
-    remove_channels(model, x[:1], 0.5, "l2", torch.Generator())
+    remove_channels(model, x[:1], 0.5, ranking("l2", torch.Generator()))
     with torch.no_grad():
         assert torch.equal(round_trip(tmp_path, model).model(x), model(x))
 

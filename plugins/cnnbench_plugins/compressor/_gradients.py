@@ -15,25 +15,34 @@ if TYPE_CHECKING:
     from cnnbench.slots import CompressionContext
 
 
-class _Products(Observer):
-    def __init__(self, collect: Callable[[str, torch.Tensor], None]) -> None:
-        self._collect = collect
+class _Steps(Observer):
+    def __init__(self, look: Callable[[nn.Module], None]) -> None:
+        self._look = look
 
     def after_step(self, model: nn.Module, step: int) -> None:  # noqa: ARG002
-        for name, weight in prunable_weights(model).items():
-            if weight.grad is not None:
-                self._collect(name, weight.detach() * weight.grad)
+        self._look(model)
+
+
+def look_at_gradients(model: nn.Module, context: CompressionContext, look: Callable[[nn.Module], None]) -> None:
+    """Call ``look`` with the model whose parameters have their ``grad``, for every batch of one epoch.
+
+    L is the arm's own training loss, under its augmentation and regularizers, in training mode. The model is not
+    changed: a copy takes the epoch, at a learning rate of 0, and it is that which is looked at.
+    """
+    context.train(copy.deepcopy(model), epochs=1, learning_rate=0.0, observers=[_Steps(look)])
 
 
 def weight_times_gradient(
     model: nn.Module, context: CompressionContext, collect: Callable[[str, torch.Tensor], None]
 ) -> None:
-    """Call ``collect(name, w * dL/dw)`` for every conv and linear weight of every batch of one epoch.
+    """Call ``collect(name, w * dL/dw)`` for every conv and linear weight of every batch of one epoch."""
 
-    L is the arm's own training loss, under its augmentation and regularizers, in training mode. The model is not
-    changed: a copy takes the epoch, at a learning rate of 0.
-    """
-    context.train(copy.deepcopy(model), epochs=1, learning_rate=0.0, observers=[_Products(collect)])
+    def look(copied: nn.Module) -> None:
+        for name, weight in prunable_weights(copied).items():
+            if weight.grad is not None:
+                collect(name, weight.detach() * weight.grad)
+
+    look_at_gradients(model, context, look)
 
 
 def weight_saliency(model: nn.Module, context: CompressionContext) -> dict[str, torch.Tensor]:

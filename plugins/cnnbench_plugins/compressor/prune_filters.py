@@ -2,113 +2,40 @@
 
 from __future__ import annotations
 
-import warnings
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Gt, Lt
 
 from cnnbench import Requirement, technique
-from cnnbench.errors import NoEffect, Unsupported
 from cnnbench.lazy import nn, torch
 from cnnbench_plugins.compressor._changeable import check_changeable
+from cnnbench_plugins.compressor._channels import remove_channels
 from cnnbench_plugins.compressor._finetune import finetune
 from cnnbench_plugins.compressor._taylor import gate_gradients, taylor_importance
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from cnnbench.slots import CompressionContext
+    from cnnbench_plugins.compressor._channels import Ranking
 
 Importance = Literal["l1", "l2", "taylor", "bn_scale", "random"]
 
 
-def remove_channels(
-    model: nn.Module,
-    example: torch.Tensor,
-    ratio: float,
-    importance: Importance,
-    generator: torch.Generator,
-    gates: Mapping[nn.Module, torch.Tensor] | None = None,
-) -> None:
-    """Remove a share of each group of coupled channels, in place; inputs and outputs keep their shapes.
+def ranking(
+    name: Importance, generator: torch.Generator, gates: Mapping[nn.Module, torch.Tensor] | None = None
+) -> Ranking:
+    """What ranks channels.
 
     Args:
-        model: on the example's device.
-        example: one model input [1, C, H, W].
-        ratio: of a group's n channels floor(n * (1 - ratio)) stay; where that is 0, all of them.
-        importance: how channels are ranked; the lowest go.
+        name: see ``PruneFilters``.
         generator: CPU generator, drawn from by ``random`` alone.
         gates: what ``taylor`` ranks by, see ``gate_gradients``.
-
-    Raises:
-        Unsupported: the model's structure can't be followed, or it no longer runs once pruned.
-        NoEffect: no channel was removed.
     """
-    import torch_pruning
-
-    model.eval()
-    before = sum(parameter.numel() for parameter in model.parameters())
-    output, last = _output_layer(model, example)
-    requires_grad = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
-    try:
-        with torch.enable_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about parameters outside layers, which stay as they are
-            for parameter in model.parameters():  # the dependency graph is read off autograd's
-                parameter.requires_grad_(True)
-            ranked = _importance(importance, generator, gates or {})
-            pruner = torch_pruning.pruner.BasePruner(model, example, ranked, pruning_ratio=ratio, ignored_layers=[last])
-            pruner.step()
-        with torch.no_grad():
-            pruned = model(example)
-    except Exception as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise _unsupported(model, reason) from error
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(requires_grad[name])
-        parameter.grad = None
-    if pruned.shape != output.shape:
-        raise _unsupported(model, f"output {tuple(pruned.shape)}, expected {tuple(output.shape)}")
-    if sum(parameter.numel() for parameter in model.parameters()) == before:
-        reason = "no layer would keep a channel"
-        if importance == "bn_scale":
-            reason += ", or none has a batch norm to rank it by"
-        raise NoEffect(f"removed no channel at ratio {ratio}: {reason}")
-
-
-def _unsupported(model: nn.Module, reason: str) -> Unsupported:
-    return Unsupported(
-        f"torch-pruning can't follow the channels of {type(model).__name__} (shuffles, zero-padded shortcuts and the "
-        f"like are beyond it): {reason}"
-    )
-
-
-def _output_layer(model: nn.Module, example: torch.Tensor) -> tuple[torch.Tensor, nn.Module]:
-    """Output for the example, and the convolution or linear layer that ran last: its channels are the classes."""
-    ran: list[nn.Module] = []
-
-    def note(module: nn.Module, inputs: Any, output: Any) -> None:  # noqa: ARG001
-        ran.append(module)
-
-    layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
-    hooks = [layer.register_forward_hook(note) for layer in layers]
-    try:
-        with torch.no_grad():
-            output = model(example)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    if not ran:
-        raise NoEffect("removed no channel: the model has no convolution or linear layer")
-    return output, ran[-1]
-
-
-def _importance(
-    name: Importance, generator: torch.Generator, gates: Mapping[nn.Module, torch.Tensor]
-) -> Callable[[Any], torch.Tensor | None]:
     from torch_pruning import importance
 
     if name == "taylor":
-        return taylor_importance(gates)
+        return taylor_importance(gates or {})
     if name == "random":
         return lambda group: torch.rand(len(group[0].idxs), generator=generator)
     if name == "bn_scale":
@@ -116,7 +43,7 @@ def _importance(
     else:
         # Not divided by the group's mean, which changes no order and fails where all weights are zero.
         made = importance.GroupMagnitudeImportance(p=int(name[1]), normalizer=None)
-    ranked: Callable[[Any], torch.Tensor | None] = made
+    ranked: Ranking = made
     return ranked
 
 
@@ -150,7 +77,7 @@ class PruneFilters:
         """Prune in place; raises ``Unsupported`` or ``NoEffect``."""
         check_changeable(model)
         gates = gate_gradients(model, context) if self.importance == "taylor" else None
-        remove_channels(model, context.example, self.ratio, self.importance, context.generator, gates)
+        remove_channels(model, context.example, self.ratio, ranking(self.importance, context.generator, gates))
         finetune(model, context, self.epochs, self.learning_rate)
         return model
 

@@ -11,7 +11,7 @@ from torchvision.models import mobilenet_v2, resnet18, shufflenet_v2_x0_5
 pytest.importorskip("torch_pruning")
 
 from cnnbench.errors import NoEffect, Unsupported
-from cnnbench_plugins.compressor.prune_filters import PruneFilters, remove_channels
+from cnnbench_plugins.compressor.prune_filters import PruneFilters, ranking, remove_channels
 from cnnbench_plugins.model.resnet import ResNet
 
 
@@ -53,7 +53,7 @@ def test_the_filters_with_the_smallest_norm_go(importance, kept):
         model[1].weight.fill_(0.1)
         model[1].weight[:, 2] = torch.tensor([0.1, -0.1, 0.1, -0.1])[:, None, None]
     first, second = (layer.weight.detach().clone() for layer in model)
-    remove_channels(model, torch.zeros(1, 3, 8, 8), 0.5, importance, generator())
+    remove_channels(model, torch.zeros(1, 3, 8, 8), 0.5, ranking(importance, generator()))
     torch.testing.assert_close(model[0].weight, first[kept], rtol=0, atol=0)
     torch.testing.assert_close(model[1].weight, second[:, kept], rtol=0, atol=0)
 
@@ -65,7 +65,7 @@ def test_the_norm_counts_every_layer_that_loses_the_channel():
         model[0].weight[:2] = 2
         model[1].weight.fill_(0)
         model[1].weight[:, 2:] = 5
-    remove_channels(model, torch.zeros(1, 3, 8, 8), 0.5, "l1", generator())
+    remove_channels(model, torch.zeros(1, 3, 8, 8), 0.5, ranking("l1", generator()))
     assert (model[0].weight == 1).all()
     assert (model[1].weight == 5).all()
 
@@ -74,14 +74,14 @@ def test_a_network_of_zeros_is_pruned_all_the_same():
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1)).eval()
     for parameter in model.parameters():
         parameter.data.zero_()
-    remove_channels(model, torch.zeros(1, 3, 8, 8), 0.5, "l1", generator())
+    remove_channels(model, torch.zeros(1, 3, 8, 8), 0.5, ranking("l1", generator()))
     assert model[0].out_channels == 2
 
 
 def test_bn_scale_removes_the_smallest_gamma():
     model = nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.Conv2d(6, 4, 1)).eval()
     model[1].weight.data = torch.tensor([0.1, -2.0, 0.3, 1.0, -0.2, 3.0])
-    remove_channels(model, torch.zeros(1, 3, 8, 8), 0.5, "bn_scale", generator())
+    remove_channels(model, torch.zeros(1, 3, 8, 8), 0.5, ranking("bn_scale", generator()))
     assert model[1].weight.tolist() == [-2.0, 1.0, 3.0]
 
 
@@ -93,7 +93,7 @@ def test_dead_channels_cost_nothing():
         model[2].weight[:, [1, 3, 4]] = 0
     x = torch.randn(2, 3, 8, 8)
     before = model(x)
-    remove_channels(model, x[:1], 0.5, "l1", generator())
+    remove_channels(model, x[:1], 0.5, ranking("l1", generator()))
     assert params(model) == 3 * 27 + 3 * 4 + 4
     torch.testing.assert_close(model(x), before)
 
@@ -122,23 +122,23 @@ def test_torchvision_networks(make):
     model = make(weights=None, num_classes=10)
     before = params(model)
     x = torch.randn(2, 3, 32, 32)
-    remove_channels(model, x[:1], 0.5, "l1", generator())
+    remove_channels(model, x[:1], 0.5, ranking("l1", generator()))
     assert model(x).shape == (2, 10)
     assert params(model) < 0.3 * before
 
 
 def test_a_group_norm_loses_as_many_channels_from_each_group():
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.GroupNorm(2, 8), nn.ReLU(), nn.Conv2d(8, 4, 1)).eval()
-    remove_channels(model, torch.zeros(1, 3, 8, 8), 0.25, "l2", generator())
+    remove_channels(model, torch.zeros(1, 3, 8, 8), 0.25, ranking("l2", generator()))
     assert (model[0].out_channels, model[1].num_channels, model[1].num_groups) == (6, 6, 2)
 
 
 def test_what_torch_pruning_cannot_follow_is_unsupported_with_its_reason():
     with pytest.raises(Unsupported, match="torch-pruning can't follow the channels of ShuffleNetV2 "):
-        remove_channels(shufflenet_v2_x0_5(weights=None), torch.randn(1, 3, 64, 64), 0.5, "l1", generator())
+        remove_channels(shufflenet_v2_x0_5(weights=None), torch.randn(1, 3, 64, 64), 0.5, ranking("l1", generator()))
     padded = ResNet(depth=8, width=8, shortcut="pad")((3, 32, 32), 10)
     with pytest.raises(Unsupported, match="zero-padded shortcuts"):
-        remove_channels(padded, torch.randn(1, 3, 32, 32), 0.5, "l1", generator())
+        remove_channels(padded, torch.randn(1, 3, 32, 32), 0.5, ranking("l1", generator()))
 
 
 def test_statistics_are_those_of_the_pruned_network_without_fine_tuning(model, context):
@@ -154,9 +154,9 @@ def test_statistics_are_those_of_the_pruned_network_without_fine_tuning(model, c
 
 def test_nothing_removed_is_an_error():
     plain = nn.Sequential(nn.Conv2d(3, 6, 3), nn.Conv2d(6, 4, 1))
-    with pytest.raises(NoEffect, match="none has a batch norm"):
-        remove_channels(plain, torch.zeros(1, 3, 8, 8), 0.5, "bn_scale", generator())
+    with pytest.raises(NoEffect, match="none has what the importance ranks by .bn_scale: a batch norm"):
+        remove_channels(plain, torch.zeros(1, 3, 8, 8), 0.5, ranking("bn_scale", generator()))
     with pytest.raises(NoEffect, match=r"removed no channel at ratio 0\.9: no layer would keep"):
-        remove_channels(plain, torch.zeros(1, 3, 8, 8), 0.9, "l1", generator())
+        remove_channels(plain, torch.zeros(1, 3, 8, 8), 0.9, ranking("l1", generator()))
     with pytest.raises(NoEffect, match="no convolution or linear layer"):
-        remove_channels(nn.Sequential(nn.Flatten()), torch.zeros(1, 3, 8, 8), 0.5, "l1", generator())
+        remove_channels(nn.Sequential(nn.Flatten()), torch.zeros(1, 3, 8, 8), 0.5, ranking("l1", generator()))

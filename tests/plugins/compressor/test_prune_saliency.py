@@ -12,7 +12,7 @@ from torch import nn
 from cnnbench.errors import NoEffect
 from cnnbench_plugins.compressor._gradients import weight_saliency
 from cnnbench_plugins.compressor._taylor import gate_gradients
-from cnnbench_plugins.compressor.prune_filters import PruneFilters, remove_channels
+from cnnbench_plugins.compressor.prune_filters import PruneFilters, ranking, remove_channels
 from cnnbench_plugins.compressor.prune_gradient import PruneGradient
 from cnnbench_plugins.compressor.prune_movement import Movement, PruneMovement
 from cnnbench_plugins.compressor.prune_weights import PruneMagnitude, PruneRandom
@@ -225,7 +225,7 @@ def test_taylor_removes_the_channels_of_the_smallest_gate_gradients(context, swa
     gates = gate_gradients(model, context)
     model.gate.z.requires_grad_(False)
     plain = Ungated(model)
-    remove_channels(plain, context.example, 0.5, "taylor", context.generator, gates)
+    remove_channels(plain, context.example, 0.5, ranking("taylor", context.generator, gates))
     torch.testing.assert_close(plain.left.weight, expected[0], rtol=0, atol=0)
     torch.testing.assert_close(plain.right.weight, expected[1], rtol=0, atol=0)
     torch.testing.assert_close(plain.joint.weight, middle, rtol=0, atol=0)
