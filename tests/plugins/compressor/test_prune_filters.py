@@ -154,7 +154,7 @@ def test_statistics_are_those_of_the_pruned_network_without_fine_tuning(model, c
 
 def test_nothing_removed_is_an_error():
     plain = nn.Sequential(nn.Conv2d(3, 6, 3), nn.Conv2d(6, 4, 1))
-    with pytest.raises(NoEffect, match="none has what the importance ranks by .bn_scale: a batch norm"):
+    with pytest.raises(NoEffect, match="none has what the importance ranks by"):
         remove_channels(plain, torch.zeros(1, 3, 8, 8), 0.5, ranking("bn_scale", generator()))
     with pytest.raises(NoEffect, match=r"removed no channel at ratio 0\.9: no layer would keep"):
         remove_channels(plain, torch.zeros(1, 3, 8, 8), 0.9, ranking("l1", generator()))
