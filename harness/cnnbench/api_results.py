@@ -174,7 +174,10 @@ class Results:
         return make_figures(self._report, self._records)
 
     def figure(self, key: str = "forest") -> Figure:
-        """One figure: ``forest``, ``pareto-size-bytes``, ``seeds``, ``curves`` ...; its ``svg`` and ``png()`` are files.
+        """One figure, shown by a notebook; its ``svg`` is text for a file, its ``png()`` are bytes.
+
+        Args:
+            key: ``forest``, ``seeds``, ``curves``, ``pareto-size-bytes`` ...: those of ``figures``.
 
         Raises:
             UsageError: the report has no such figure; names those that it has.

@@ -45,7 +45,7 @@ def _is_section(value: object) -> bool:
 
 
 def _table(data: Mapping[Any, Any], place: Place, problems: list[tuple[Place, str]]) -> dict[str, Any]:
-    table = {}
+    table: dict[str, Any] = {}
     for key, value in data.items():
         if not isinstance(key, str):
             problems.append((place, f"expected text as a key, got {key!r}"))
