@@ -22,11 +22,13 @@ from cnnbench.commands import (
     export,
     history,
     merge,
+    new,
     plan,
     publish,
     report,
     run,
     techniques,
+    try_,
     verify,
 )
 from cnnbench.commands.common import INTERRUPTED, OK, SOME_FAILED, USAGE, tell
@@ -35,7 +37,7 @@ from cnnbench.errors import CnnbenchError, SuiteError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-COMMANDS = (run, plan, techniques, compat, report, compare, history, merge, publish, verify, export, doctor)
+COMMANDS = (run, plan, techniques, new, try_, compat, report, compare, history, merge, publish, verify, export, doctor)
 """In the order of the help."""
 
 EXAMPLES = """\

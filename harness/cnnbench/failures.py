@@ -93,9 +93,12 @@ def _heading(failure: Failure) -> str:
 
 
 def _trace(failure: Failure) -> str:
-    """A trace, line by line: text of others, which must not steer a terminal."""
+    """A trace, or why there is none."""
     if not failure.trace:
         return "  no trace: it did not end by an error in Python code, or the reason says it all"
-    return "\n".join(
-        "  " + " " * (len(line) - len(line.lstrip(" "))) + printable(line) for line in failure.trace.splitlines()
-    )
+    return indented(failure.trace)
+
+
+def indented(trace: str) -> str:
+    """A trace with two spaces more before each line; text of others, which must not steer a terminal."""
+    return "\n".join("  " + " " * (len(line) - len(line.lstrip(" "))) + printable(line) for line in trace.splitlines())

@@ -113,12 +113,17 @@ calls run_page seed_arithmetic runner tracking outlook cards catalogue doctor mo
 scaffold.imports scaffold.names
 scaffold.write
 export rerun api_plan api_results api_source
+targets module_diff step_cost try_suite
+try_fit
+try_report
+try_operate
+trying
 api_suite
 api
 commands.common
 commands.run commands.run_end commands.plan commands.techniques commands.compat commands.report commands.doctor
 commands.compare commands.history commands.export
-commands.publish commands.verify commands.merge commands.new
+commands.publish commands.verify commands.merge commands.new commands.try_
 testing.compare testing.use
 testing.state testing.subject
 testing.rule testing.uses.augmentation

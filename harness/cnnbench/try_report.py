@@ -1,0 +1,177 @@
+"""What ``cnnbench try`` says, section by section."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from cnnbench.failures import failures, indented, trace_text
+from cnnbench.numerals import factor, number, rounded
+from cnnbench.options import label
+from cnnbench.stats.rounds import called_different
+from cnnbench.table_formats import terminal
+from cnnbench.tables import make_report
+from cnnbench.text import listed, printable, wrapped
+from cnnbench.try_fit import TRAINED_FIRST
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from cnnbench.module_diff import Change, ModelDiff
+    from cnnbench.registry import Entry, Registry
+    from cnnbench.step_cost import StepCost
+    from cnnbench.suite import Suite
+    from cnnbench.try_fit import Fault
+    from cnnbench.types import ImageData
+
+WIDTH = 80
+_MOST_PATHS = 6
+_MOST_CHANGES = 8
+_RESOLUTION = 0.02
+"""A step that differs by less is called the same."""
+
+
+def heading(suite: Suite, data: Mapping[str, ImageData], device: str, registry: Registry) -> str:
+    """On what techniques are tried."""
+    sizes = []
+    for one in suite.datasets:
+        channels, height, width = data[one.label].image_shape
+        images = one.data.train_size or len(data[one.label].train_labels)
+        kind = "gray" if channels == 1 else "colour"
+        sizes.append(f"{label(one.choice, registry)} ({images:,} {kind} training images of {height} x {width})")
+    recipe = suite.baseline.recipe
+    how = f"{recipe.epochs} epochs, {len(suite.seeds)} seed{'s' * (len(suite.seeds) > 1)}, {device}"
+    text = f"tried on {listed(sizes)} with {label(suite.baseline.model, registry)}: {how}"
+    return "\n".join(wrapped(text, WIDTH, "  "))
+
+
+def data_facts(name: str, data: ImageData) -> str:
+    """What a dataset holds."""
+    channels, height, width = data.image_shape
+    counts = torch.bincount(data.train_labels, minlength=data.num_classes)
+    values = data.train_images.float().div(255)
+    shape = f"{channels} x {height} x {width} (channels, height, width)"
+    spread = f"{float(values.mean()):.2f} ± {float(values.std()):.2f}"
+    lines = [
+        f"{len(data.train_labels):,} training and {len(data.test_labels):,} test images, {shape}",
+        f"{data.num_classes} classes: {listed(data.class_names, 10)}",
+        f"{int(counts.min()):,} to {int(counts.max()):,} training images a class",
+        f"pixel values {spread}, of 0 to 1",
+    ]
+    return _section(f"{name}: the data", lines)
+
+
+def modules(name: str, entry: Entry, diff: ModelDiff) -> str:
+    """What a technique changed in the network."""
+    trained = entry.card.slot in TRAINED_FIRST
+    title = f"{name}: what it makes of a network trained for two steps" if trained else f"{name}: the model's modules"
+    whole = next((change for change in diff.changes if change.paths == ("",)), None)
+    lines = []
+    if whole is not None:
+        kinds = [f"{count} {kind}" for kind, count in diff.leaves.most_common()]
+        lines += [f"another model, {whole.after.partition('(')[0]}: {listed(kinds, 12)}"]
+    for change in diff.changes[:_MOST_CHANGES] if whole is None else ():
+        lines += _change(change)
+    if len(diff.changes) > _MOST_CHANGES:
+        lines.append(f"... and {len(diff.changes) - _MOST_CHANGES} kinds of change more")
+    if not diff.changes:
+        lines.append("none is replaced, put in or taken out")
+    if whole is None and diff.refilled and not trained:
+        lines.append(f"values before training: other ones in {diff.refilled} of {diff.filled} parameter tensors")
+    before, after = diff.params
+    lines.append(f"parameters: {before:,} -> {after:,}" if before != after else f"parameters: {before:,}, as before")
+    if diff.zeros[1] > diff.zeros[0] and trained:
+        lines.append(f"of them exactly 0: {diff.zeros[0]:,} -> {diff.zeros[1]:,}")
+    return _section(title, lines)
+
+
+def _change(change: Change) -> list[str]:
+    count = f"{change.count} " if change.count > 1 else ""
+    first = ", the first:" if change.count > 1 and change.before != "" else ":"
+    lines = [f"{count}{change.kind} ({listed(change.paths, _MOST_PATHS)}){first}"]
+    if change.before:
+        lines.append(f"- {change.before}")
+    if change.after and change.kind != "hooked":
+        lines.append(f"+ {change.after}")
+    return lines
+
+
+def table(records: Sequence[Mapping[str, Any]]) -> str:
+    """The small table, what did not work, and what the harness remarked."""
+    report = make_report(records)
+    sheets = tuple(replace(sheet, title="the table", caption="", notes=()) for sheet in report.sheets[:1])
+    if len(report.tables) > 1:
+        sheets = tuple(replace(sheet, caption="", notes=()) for sheet in report.sheets if sheet.key.startswith("table"))
+    lines = [terminal(replace(report, sheets=sheets), WIDTH)]
+    skipped = {(record["arm"], record["reason"]) for record in records if record["status"] == "skipped"}
+    lines += [f"{arm} is skipped: {printable(str(reason))}" for arm, reason in sorted(skipped)]
+    notes = {(record["arm"], note) for record in records for note in record["details"].get("notes", ())}
+    lines += ["\n".join(wrapped(f"{arm}: {printable(note)}", WIDTH, "  ")) for arm, note in sorted(notes)]
+    if found := failures(records):
+        lines.append(trace_text(found))
+    return "\n".join(lines)
+
+
+def verdict(records: Sequence[Mapping[str, Any]]) -> str:
+    """What the table shows, and what it does not."""
+    report = make_report(records)
+    first = report.tables[0]
+    seeds = len(first.seeds)
+    decided = [
+        f"{row.arm} is {judgement.verdict} in {first.primary} than the baseline"
+        for row in first.rows
+        if (judgement := row.measured[first.primary].judgement) and judgement.verdict in {"better", "worse"}
+    ]
+    signs = "±: 95 % interval over the seeds; Δ: difference from the baseline in the same seeds"
+    told = (
+        f"on this small task {', '.join(decided)}; whether it helps on yours takes a suite of your own"
+        if decided
+        else f"{seeds} seed{'s' * (seeds > 1)} on a small task show whether it works, not whether it helps"
+    )
+    return "\n".join([*wrapped(signs, WIDTH), *wrapped(told, WIDTH)])
+
+
+def cost(costs: Mapping[str, StepCost], threads: int, device: str) -> str:
+    """What a training step takes."""
+    where = f"{threads} thread{'s' * (threads > 1)} of the CPU" if device == "cpu" else device
+    any_cost = next(iter(costs.values()))
+    what = "a short training, by its steps" if any_cost.whole else "a training step"
+    width = max(map(len, ["baseline", *costs]))
+    lines = [f"{'baseline':<{width}}  {rounded(any_cost.reference_ms, 3)} ms"]
+    for name, one in costs.items():
+        ratio = one.ratio
+        between = f" (95 % interval {factor(ratio.low)} to {factor(ratio.high)})" if ratio.low and ratio.high else ""
+        word = called_different(ratio, _RESOLUTION)
+        lines.append(f"{name:<{width}}  {rounded(one.ms, 3)} ms, x {factor(ratio.median)}{between}: {word}")
+    return _section(f"time of {what} on {where}, {any_cost.ratio.n} rounds in turns", lines)
+
+
+def compressing(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """How long compressing took, arm by arm."""
+    taken: dict[str, list[float]] = {}
+    for record in records:
+        if "compress" in record["seconds"]:
+            taken.setdefault(record["arm"], []).append(record["seconds"]["compress"])
+    return [
+        f"{arm}: compressing took {number(sorted(times)[len(times) // 2], 1)} s after each training"
+        for arm, times in taken.items()
+    ]
+
+
+def fault(one: Fault) -> str:
+    """Why a technique is left out."""
+    lines = wrapped(f"{one.name} can't be tried: {printable(one.text)}", WIDTH, "  ")
+    if one.trace:
+        lines.append(indented(one.trace))
+    return "\n".join(lines)
+
+
+def _section(title: str, lines: Sequence[str]) -> str:
+    return "\n".join([title, *(part for line in lines for part in _indented(line))])
+
+
+def _indented(line: str) -> list[str]:
+    return [f"  {part}" for part in wrapped(printable(line), WIDTH - 2, "    ")]
