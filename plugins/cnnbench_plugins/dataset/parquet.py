@@ -52,25 +52,26 @@ class Parquet:
 
     def fingerprint(self) -> str:
         """Digest of the files, training and test apart. Raises ``DataError``."""
-        files = [self._files(pattern) for pattern in (self.train, self.test)]
+        files = [self.files(pattern) for pattern in (self.train, self.test)]
         for file in (file for part in files for file in part):
             _check_ends(file)
         return "-".join(digest_files(part, self.path) for part in files)
 
     def sizes(self) -> tuple[int, int]:
         """Rows of the training and of the test files, from their metadata. Raises ``DataError``."""
-        train, test = (sum(map(_count, self._files(pattern))) for pattern in (self.train, self.test))
+        train, test = (sum(map(_count, self.files(pattern))) for pattern in (self.train, self.test))
         return train, test
 
     def __call__(self) -> ImageData:
         """Decode all images. Raises ``DataError``, naming file and row."""
-        parts = [self._read(self._files(pattern)) for pattern in (self.train, self.test)]
+        parts = [self._read(self.files(pattern)) for pattern in (self.train, self.test)]
         images = stack([part.images for part in parts], [part.places for part in parts])
         labels = [torch.from_numpy(np.asarray(part.labels, np.int64)) for part in parts]
         names = parts[0].class_names or tuple(map(str, range(1 + max(int(part.max()) for part in labels))))
         return ImageData(images[0], labels[0], images[1], labels[1], names)
 
-    def _files(self, pattern: str) -> list[Path]:
+    def files(self, pattern: str) -> list[Path]:
+        """Files that a pattern names. Raises ``DataError`` where there is none, and says what is there."""
         files = sorted(file for file in self.path.rglob(pattern) if file.is_file())
         if files:
             return files

@@ -1,0 +1,92 @@
+"""Image datasets of the Hugging Face hub."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from annotated_types import Ge
+
+from cnnbench.errors import DataError
+from cnnbench.technique import Requirement, technique
+from cnnbench_plugins._foreign import first_line
+from cnnbench_plugins.dataset.parquet import Parquet
+
+if TYPE_CHECKING:
+    from cnnbench.types import ImageData
+
+_LAYOUTS = (("main", "{}-*.parquet"), ("main", "{}/*.parquet"), ("refs/convert/parquet", "{}/*.parquet"))
+"""Branches, and the files of a split there."""
+
+
+@technique("dataset", "huggingface", requires=(Requirement("huggingface_hub", "huggingface"),))
+class HuggingFace:
+    """An image classification dataset of the Hugging Face hub, from its Parquet files.
+
+    Read from the hub's cache on this machine (https://huggingface.co/docs/huggingface_hub/guides/manage-cache): the
+    branch ``main`` where the repository keeps Parquet files (``data/train-00000-of-00002.parquet``), else the branch
+    ``refs/convert/parquet``, into which the hub converts datasets of up to 5 GB (``default/train/0000.parquet``). The
+    columns are as in dataset ``parquet``. Nothing is asked of the network unless ``download``.
+
+    Attributes:
+        repo: the repository, e.g. ``"zalando-datasets/fashion_mnist"``.
+        config: the folder of one configuration, for repositories that have several.
+        train: name of the training split.
+        test: name of the test split, e.g. ``"validation"``.
+        image: name of the image column.
+        label: name of the label column.
+        size: scale each image's shorter side to so many pixels and cut out the centre; None wants all of one size.
+        path: the hub's cache folder; None is the hub's own choice (``HF_HOME``).
+        download: fetch the two splits into the cache if they are not there.
+    """
+
+    repo: str
+    config: str | None = None
+    train: str = "train"
+    test: str = "test"
+    image: str = "image"
+    label: str = "label"
+    size: Annotated[int, Ge(4)] | None = None
+    path: Path | None = None
+    download: bool = False
+
+    def fingerprint(self) -> str:
+        """Digest of the files. Raises ``DataError``."""
+        return self._files.fingerprint()
+
+    def sizes(self) -> tuple[int, int]:
+        """Rows of the two splits, from the files' metadata. Raises ``DataError``."""
+        return self._files.sizes()
+
+    def __call__(self) -> ImageData:
+        """Decode all images. Raises ``DataError``, naming file and row."""
+        return self._files()
+
+    @cached_property
+    def _files(self) -> Parquet:
+        from huggingface_hub import snapshot_download
+
+        reason = "not in the hub's cache"
+        ask: dict[str, Any] = {"repo_type": "dataset", "cache_dir": self.path}
+        for local, (branch, layout) in product((True, False) if self.download else (True,), _LAYOUTS):
+            train, test = layout.format(self.train), layout.format(self.test)
+            ask |= {"revision": branch, "local_files_only": local, "allow_patterns": [f"*{train}", f"*{test}"]}
+            try:
+                folder = Path(snapshot_download(self.repo, **ask), self.config or "")
+                found = Parquet(folder, train, test, self.image, self.label, self.size)
+                places = {file.parent.relative_to(folder) for file in found.files(train) if found.files(test)}
+            except Exception as error:  # noqa: BLE001 - the hub's, the network's, the disk's, or no such file there
+                reason = first_line(error) if isinstance(error, DataError) or not local else reason
+                continue
+            if len(places) == 1:
+                return found
+            names = ", ".join(sorted({repr(place.parts[0]) for place in places if place.parts}))
+            raise DataError(f"{self.repo} has several configurations: set its option config to one of {names}")
+        where = f" --cache-dir {self.path}" if self.path else ""
+        command = f"hf download {self.repo} --repo-type dataset --revision {_LAYOUTS[-1][0]}{where}"
+        raise DataError(f"{self.repo}: {reason}: set its option download = true, or run {command}")
+
+
+TECHNIQUES = (HuggingFace,)
