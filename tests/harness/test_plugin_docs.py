@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
+import runpy
+import time
 from pathlib import Path
 
 import pytest
@@ -14,35 +16,25 @@ from cnnbench.cli import main
 from cnnbench.slots import SLOTS
 from cnnbench.store import open_results
 
-ROOT = Path(__file__).parents[2]
-SLOT_PAGE = (ROOT / "docs" / "plugin_slots.md").read_text("utf-8")
-_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+SECTIONS = runpy.run_path(str(Path(__file__).with_name("plugin_pages.py")))["SECTIONS"]
 
 # What every example's suite begins with, where the example does not say it.
 HEAD = {
     "question": 'question = "Does the example run?"',
-    "dataset": 'dataset = { name = "digits", train_size = 120, test_size = 60 }',
+    "dataset": 'dataset = { name = "digits", train_size = 200, test_size = 60 }',
     "model": 'model = { name = "vgg", width = 2 }',
     "seeds": "seeds = 1",
     "device": 'device = "cpu"',
 }
 RECIPE = '[recipe]\nepochs = 2\nbatch_size = 32\noptimizer = { name = "sgd", lr = 0.05 }\n'
-MEASURE = '[measure]\nlatency = { batch_sizes = [1], max_seconds = 0.02 }\nmetrics = ["accuracy", "size", "latency"]\n'
+MEASURE = '[measure]\nmetrics = ["accuracy", "params"]\n'
+TIMED = '[measure]\nmetrics = ["accuracy", "latency"]\nlatency = { batch_sizes = [1], max_seconds = 0.02 }\n'
 
 
-def _sections():
-    """The page's sections by slot: the code of a plugin, how it is used, and in which language that is said."""
-    found = re.split(r"^## (\w+)\n", SLOT_PAGE, flags=re.MULTILINE)[1:]
-    for slot, text in zip(found[::2], found[1::2], strict=True):
-        (_, code), (language, use) = _BLOCK.findall(text)
-        yield slot, (code, language, use.strip())
-
-
-SECTIONS = dict(_sections())
 IN_SUITES = [slot for slot, (_, language, _) in SECTIONS.items() if language == "toml"]
 
 
-def _suite(use):
+def _suite(use, measure=MEASURE):
     """A whole suite around an example's part of one."""
     key = use.partition(" =")[0]
     head = {**HEAD, key: use} if key in HEAD else HEAD
@@ -53,7 +45,7 @@ def _suite(use):
         tables = tables.replace("[recipe]\n", recipe)
     else:
         tables = f"{RECIPE}\n{tables}"
-    return "\n".join([*head.values(), tables, "" if "[measure]" in tables else MEASURE])
+    return "\n".join([*head.values(), tables, "" if "[measure]" in tables else measure])
 
 
 def _loss(record, epoch=-1):
@@ -78,7 +70,7 @@ def _is_squeezed(arms, _text):
 
 def _stops(arms, _text):
     record = arms["stop at 5 %"]
-    assert record["details"]["notes"]["epochs_trained"] == len(record["details"]["history"]) == 1
+    assert record["details"]["training"]["epochs_trained"] == len(record["details"]["history"]) == 1
     assert len(arms["baseline"]["details"]["history"]) == 2
 
 
@@ -94,8 +86,8 @@ def _is_served(arms, text):
 
 
 def _decays(arms, _text):
-    """By 1 / (1 + 4 t), the last step being the seventh of eight: 108 images in batches of 32, twice."""
-    assert arms["baseline"]["details"]["history"][-1]["learning_rate"] == pytest.approx(0.05 / (1 + 4 * 7 / 8))
+    """By 1 / (1 + 4 t), the last step being the eleventh of twelve, 0-based: 180 images in batches of 32, twice."""
+    assert arms["baseline"]["details"]["history"][-1]["learning_rate"] == pytest.approx(0.05 / (1 + 4 * 11 / 12))
 
 
 def _is_bounded(arms, _text):
@@ -144,15 +136,21 @@ EFFECTS = {
 }
 
 
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """Of all examples, whose baseline is one."""
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture
-def example(tmp_path, monkeypatch, install_plugin):
+def example(tmp_path, monkeypatch, cache, install_plugin):
     """Makes a plugin of an example and runs a suite with it: exit code, and records by arm."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("CNNBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("CNNBENCH_CACHE", str(cache))
 
     def run(slot, use, *options):
         install_plugin(f"example_{slot}", SECTIONS[slot][0])
-        Path("suite.toml").write_text(_suite(use), "utf-8")
+        Path("suite.toml").write_text(_suite(use, TIMED if slot in {"runtime", "executor"} else MEASURE), "utf-8")
         given = options if "--executor" in options else (*options, "--executor", "inline")
         code = main(["run", "suite.toml", "--results", "results", "--quiet", *given])
         return code, {record["arm"]: record for record in open_results(Path("results")).records}
@@ -198,15 +196,15 @@ def test_the_reporter_prints_the_arms(example, capsys):
 
 
 def test_the_executor_rests_before_what_is_measured(example, monkeypatch):
-    rests = []
-    monkeypatch.setattr("time.sleep", rests.append)
-    status, _ = example("executor", "", *_options("executor"))
+    rests, sleep = [], time.sleep
+    monkeypatch.setattr("time.sleep", lambda seconds: rests.append(seconds) if seconds == 2 else sleep(seconds))
+    status, _ = example("executor", "", *_options("executor"), "--fresh")
     assert status == 0
-    assert rests == [2.0]  # latency, and no energy
+    assert rests == [2]  # before latency; nothing else is measured
 
 
 def test_the_tracker_writes_what_it_is_told(example):
-    status, arms = example("tracker", "", *_options("tracker"))
+    status, arms = example("tracker", "", *_options("tracker"), "--fresh")
     assert status == 0
     events = [json.loads(line) for line in Path("results/events.jsonl").read_text("utf-8").splitlines()]
     history = arms["baseline"]["details"]["history"]
