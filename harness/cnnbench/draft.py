@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cnnbench.reader import Reader
 
 TOP = (
-    *("question", "dataset", "model", "seeds", "device", "placebo", "time_limit"),
+    *("question", "dataset", "model", "seeds", "device", "placebo", "time_limit", "plugins"),
     *("recipe", "baseline", "arms", "design", "measure", "statistics"),
 )
 """Keys at the top of a suite file."""

@@ -114,6 +114,7 @@ class PluginHost:
         for plugin in local:
             if without and plugin.name in without:
                 host._add(PluginProblem(plugin.owner, without[plugin.name]))
+                host.registry.absent[plugin.name] = without[plugin.name]
                 continue
             tell(plugin.name)
             host.load_local(plugin)
@@ -122,10 +123,11 @@ class PluginHost:
     def with_local(self, local: Sequence[LocalPlugin]) -> PluginHost:
         """Another host with the same plugins, and local ones loaded after them."""
         host = PluginHost()
-        for name, plugin in self._manager.list_name_plugin():
-            if name in self._owners:
-                host._manager.register(plugin, name=name)
-                host._owners[name] = self._owners[name]
+        with _deprecations():  # told already
+            for name, plugin in self._manager.list_name_plugin():
+                if name in self._owners:
+                    host._manager.register(plugin, name=name)
+                    host._owners[name] = self._owners[name]
         host.registry = self.registry.copy()
         host.problems, host.local = list(self.problems), self.local
         for one in local:
@@ -159,8 +161,8 @@ class PluginHost:
                 self.register(module, owner, plugin.beside)
                 if len(self.problems) == known and (lack := self._lack(module, owner)):
                     self._add(PluginProblem(owner, lack))
-        if not all(problem.usable for problem in self.problems[known:]):
-            self.registry.absent.append(plugin.name)
+        if lacks := [problem for problem in self.problems[known:] if not problem.usable]:
+            self.registry.absent[plugin.name] = lacks[0].cause
 
     def _imported(self, plugin: LocalPlugin) -> tuple[ModuleType, str] | None:
         with ctrl_c() as pressed:
@@ -208,7 +210,7 @@ class PluginHost:
         """
         if owner.plugin in self._owners:
             taken = self._owners[owner.plugin]
-            self._add(PluginProblem(owner, f"the entry point's name is taken by {taken}; not loaded"))
+            self._add(PluginProblem(owner, f"its name is taken by a plugin of {taken}; not loaded"))
             return
         self._owners[owner.plugin] = owner
         try:

@@ -51,9 +51,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--cnnbench-cache", type=Path, metavar="DIR", help="stage cache (default: the user's cache folder)")
     group.addoption("--cnnbench-seeds", type=_seeds, metavar="N", help="seeds 0 to N-1 in place of the suite's, or 5-9")
     group.addoption("--cnnbench-fresh", action="store_true", help="run everything again, whatever is on disk")
-    group.addoption(
-        "--cnnbench-no-import", action="store_true", help="refuse suites that name code to import (model 'import')"
-    )
+    group.addoption("--cnnbench-no-import", action="store_true", help="refuse suites that name code to import")
     parser.addini("cnnbench_no_import", "refuse suites that name code to import", type="bool", default=False)
     parser.addini(
         "cnnbench_suites",
@@ -128,9 +126,15 @@ def pytest_terminal_summary(
 
 
 class SuiteFile(pytest.File):
-    """A suite file; makes its items, and runs those that are left after selection together."""
+    """A suite file; makes its items, and runs those that are left after selection together.
+
+    Attributes:
+        suite: as it was read.
+        host: with the suite's own plugins.
+    """
 
     suite: Suite
+    host: PluginHost
     _ended: Mapping[tuple[str, str, int], Record] | None = None
     _fault: Exception | None = None
 
@@ -144,14 +148,17 @@ class SuiteFile(pytest.File):
         """
         from cnnbench.matrix import trials
         from cnnbench.needs import check_machine
-        from cnnbench.suite import load
+        from cnnbench.opening import open_suite
 
         try:
             refused = self.config.getoption("cnnbench_no_import") or self.config.getini("cnnbench_no_import")
-            suite = load(_shown(self.path), self._host().registry, data=True, imports=not refused)
+            common = self._common_host()
+            suite, self.host = open_suite(_shown(self.path), common, data=True, imports=not refused)
             check_machine(suite)
         except SuiteError as error:
             raise self.CollectError(str(error)) from error
+        for problem in self.host.problems[len(common.problems) :]:
+            self.warn(pytest.PytestWarning(f"cnnbench: {problem}"))
         seeds = self.config.getoption("cnnbench_seeds")
         self.suite = suite if seeds is None else replace(suite, seeds=seeds)
         for trial in trials(self.suite):
@@ -198,7 +205,7 @@ class SuiteFile(pytest.File):
             datasets=tuple(one for one in self.suite.datasets if one.label in datasets),
         )
         progress = make_progress(quiet=self.config.getoption("capture") != "no")
-        records = run_suite(suite, self._host(), self._options(arms), progress).records
+        records = run_suite(suite, self.host, self._options(arms), progress).records
         self.config.stash.setdefault(_RAN, []).append(self)
         return {(record["dataset"], record["arm"], record["seed"]): record for record in records}
 
@@ -218,8 +225,8 @@ class SuiteFile(pytest.File):
             only=() if whole else tuple(arms),
         )
 
-    def _host(self) -> PluginHost:
-        """One host for all suites of the session; what is wrong with plugins is a warning, the rest works on."""
+    def _common_host(self) -> PluginHost:
+        """The installed plugins, for all suites of the session; what is wrong with them is a warning."""
         from cnnbench.plugins import PluginHost
 
         if _HOST not in self.config.stash:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 import inspect
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnbench.errors import PluginError, UsageError
+from cnnbench.session_source import session_digest
 from cnnbench.slots import SLOTS
 from cnnbench.sources import code_files, digest_of_files
 from cnnbench.technique import Card, card_of
@@ -71,7 +71,7 @@ class Entry:
         try:
             file = Path(inspect.getfile(self.cls))
         except (OSError, TypeError):  # made in an interactive session
-            return hashlib.sha256(repr(self.cls).encode()).hexdigest()[:16]
+            return session_digest(self.cls)
         return digest_of_files(code_files(file, self.beside))
 
 
@@ -89,18 +89,18 @@ class Registry:
 
     Attributes:
         remarks: why a name may be missing: what went wrong with plugins.
-        absent: local plugins that did not load, as the suite names them.
+        absent: local plugins that are not loaded, as the suite names them, with the reason where it is not told before.
     """
 
     def __init__(self) -> None:
         self.remarks: list[str] = []
-        self.absent: list[str] = []
+        self.absent: dict[str, str] = {}
         self._entries: dict[tuple[str, str], Entry] = {}
 
     def copy(self) -> Registry:
         """Another with the same techniques, to which more can be added."""
         other = Registry()
-        other.remarks, other.absent = list(self.remarks), list(self.absent)
+        other.remarks, other.absent = list(self.remarks), dict(self.absent)
         other._entries = dict(self._entries)
         return other
 
@@ -145,8 +145,8 @@ class Registry:
             return hint
         if elsewhere:
             return f"{name!r} belongs to slot {elsewhere[0]!r}"
-        if self.absent:
-            return f"it may be in {self.absent[0]}, which could not be loaded"
+        for plugin, reason in self.absent.items():
+            return f"it may be in {plugin}, which is not loaded{reason and ': '}{reason}"
         return "; ".join([hint, *self.remarks[:1]] if hint else self.remarks[:1])
 
     def names(self, slot: str) -> list[str]:

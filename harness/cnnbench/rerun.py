@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnbench.errors import UsageError
 from cnnbench.matrix import arms
+from cnnbench.opening import open_suite
 from cnnbench.pairs import VERSIONS
 from cnnbench.progress import make_progress
 from cnnbench.publication import suite_file
@@ -17,7 +18,6 @@ from cnnbench.quality import of_machine, quality
 from cnnbench.quantities import quantities
 from cnnbench.registry import nearest
 from cnnbench.runner import RunOptions, run_suite
-from cnnbench.suite import load
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -82,13 +82,13 @@ def rerun(folder: Path, record: Mapping[str, Any], host: PluginHost, *, imports:
     Args:
         folder: the published one, with its suite file.
         record: of the trial.
-        host: for the techniques that the suite names.
+        host: the installed plugins.
         imports: the suite may name code to import; it is another's, so that this has to be asked for.
 
     Raises:
         UsageError: the suite can't run here.
     """
-    suite = load(folder / suite_file(record), host.registry, data=True, imports=imports)
+    suite, host = open_suite(folder / suite_file(record), host, data=True, imports=imports)
     with TemporaryDirectory(prefix="cnnbench-verify-") as scratch:
         options = RunOptions(Path(scratch) / "results", Path(scratch) / "cache", executor="inline")
         made = run_suite(_alone(suite, record), host, options, make_progress(quiet=True)).records[-1]

@@ -20,6 +20,7 @@ from cnnbench.execute.scheduler import Scheduler
 from cnnbench.failures import FINE
 from cnnbench.keys import Place
 from cnnbench.ledger import Ledger
+from cnnbench.local_plugins import COPIES
 from cnnbench.options import make
 from cnnbench.outlook import warnings_of
 from cnnbench.plan import PlannedTrial, make_plan
@@ -169,7 +170,7 @@ def make_executor(
         from cnnbench.execute.local import LocalExecutor
 
         bindings = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in place.gpus]
-        return LocalExecutor(options.workers or default_workers(place), bindings)
+        return LocalExecutor(options.workers or default_workers(place), bindings, local=host.local)
     plugins = host.registry.names("executor")
     if options.executor not in plugins:
         hint = nearest(options.executor, [*EXECUTORS, *plugins])
@@ -214,6 +215,8 @@ def _run_at(
             environment = {**cluster.environment, **({"revision": revision} if revision else {})}
             environment |= host.describe_environment()
         store.keep(Path(suite.file).name, suite.content)
+        for name, content in suite.code.items():
+            store.keep(f"{COPIES}/{name}", content)
         run = _Run(suite, host, options, progress, place, store, cache, executor, environment)
         records = run.all(plan, began)
         store.restore()

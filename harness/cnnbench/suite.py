@@ -118,6 +118,8 @@ class Suite:
         time_limit: seconds that one stage may take; None for no limit.
         measure: what is measured and reported.
         inference: how comparisons are decided.
+        plugins: files and modules that its techniques come from beside the installed plugins, as it names them.
+        code: their files, by path below the folder that they are imported from; see ``opening``.
     """
 
     name: str
@@ -135,6 +137,8 @@ class Suite:
     time_limit: float | None
     measure: Measure
     inference: Inference = field(default_factory=Inference)
+    plugins: tuple[str, ...] = ()
+    code: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
     @property
     def content(self) -> bytes:
@@ -153,6 +157,7 @@ class Header:
         device: ``auto``, ``cpu``, ``cuda``, ``mps``, ``xla`` or ``tpu``; ``cuda:1`` names one of several.
         placebo: run the baseline once more under other random streams, to see the run's own noise.
         time_limit: seconds that one stage of a trial may take.
+        plugins: Python files, by their path from here, and modules with techniques of your own; they are imported.
     """
 
     question: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
@@ -160,6 +165,7 @@ class Header:
     device: str = "auto"
     placebo: bool = False
     time_limit: Annotated[float, Gt(0)] | None = None
+    plugins: tuple[Annotated[str, StringConstraints(min_length=1)], ...] = ()
 
 
 def load(file: str | Path, registry: Registry, *, data: bool = False, imports: bool = True) -> Suite:
@@ -167,7 +173,7 @@ def load(file: str | Path, registry: Registry, *, data: bool = False, imports: b
 
     Args:
         file: its path.
-        registry: the techniques that it may name.
+        registry: the techniques that it may name, those of its own plugins among them: ``opening`` loads these.
         data: also look for the dataset and for code and files that techniques name, so that what is missing is told
             among the other mistakes.
         imports: the suite may name code to import (``model = { name = "import", ... }``).
@@ -249,6 +255,7 @@ def _read(raw: Mapping[str, Any], reader: Reader, file: str, text: str, sha256: 
         time_limit=header.time_limit,
         measure=measure,
         inference=inference,
+        plugins=header.plugins,
     )
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Sequence
 
+    from cnnbench.opening import Opened
     from cnnbench.plugins import PluginHost, PluginProblem
     from cnnbench.suite import Suite
 
@@ -38,7 +39,7 @@ def suite_overrides(parser: argparse.ArgumentParser) -> None:
         help="seeds 0 to N-1 in place of the suite's, or 5-9; auto: more for undecided arms, up to most_seeds",
     )
     parser.add_argument(
-        "--no-import", action="store_true", help="refuse a suite that names code to import (model 'import')"
+        "--no-import", action="store_true", help="refuse a suite that names code to import (plugins, model 'import')"
     )
     parser.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, mps, xla or auto in place of the suite's")
     parser.add_argument(
@@ -92,6 +93,38 @@ def plugin_host() -> PluginHost:
     return host
 
 
+def plugin_option(parser: argparse.ArgumentParser) -> None:
+    """The argument of commands that take no suite, which would name them, but plugins that are not installed."""
+    parser.add_argument(
+        "--plugin",
+        action="append",
+        default=[],
+        metavar="FILE_OR_MODULE",
+        help="also a plugin that is not installed: a Python file, or a module (may be repeated)",
+    )
+
+
+def host_with(plugins: Sequence[str]) -> PluginHost:
+    """The plugin host with plugins that are not installed.
+
+    Args:
+        plugins: of ``--plugin``: paths of files, or modules of the working directory or the import path.
+
+    Raises:
+        UsageError: one of them does not load; all such are told.
+    """
+    host = plugin_host()
+    if not plugins:
+        return host
+    from cnnbench.opening import with_plugins
+
+    found = with_plugins(host, plugins, Path.cwd())
+    if found.faults:
+        raise UsageError("\n".join(f"--plugin: {text}" for _, text in found.faults))
+    warn_of(found.host.problems[len(host.problems) :])
+    return found.host
+
+
 def tell(text: str) -> None:
     """A line for people, to stderr; what it quotes from files can't steer their terminal."""
     from cnnbench.text import unsteered
@@ -105,13 +138,20 @@ def warn_of(problems: Sequence[PluginProblem]) -> None:
         tell(f"cnnbench: warning: {text}" + (f" ({count} times)" if count > 1 else ""))
 
 
-def load_suite(path: Path, given: argparse.Namespace, host: PluginHost) -> Suite:
-    """A suite with the command line's changes; data, device and cores are looked for too, before anything runs."""
-    from cnnbench.suite import load
+def load_suite(path: Path, given: argparse.Namespace, host: PluginHost) -> Opened:
+    """A suite with the command line's changes; data, device and cores are looked for too, before anything runs.
 
-    suite = load(path, host.registry, data=True, imports=not given.no_import)
+    Args:
+        path: its file.
+        given: the command line.
+        host: the installed plugins; what is returned has the suite's own beside them.
+    """
+    from cnnbench.opening import open_suite
+
+    opened = open_suite(path, host, data=True, imports=not given.no_import)
+    warn_of(opened.host.problems[len(host.problems) :])
     here = getattr(given, "executor", "") != "ray"
-    return changed(suite, given.seeds, given.device, here=here)
+    return opened._replace(suite=changed(opened.suite, given.seeds, given.device, here=here))
 
 
 def no_suite(command: str) -> UsageError:

@@ -57,9 +57,8 @@ def _plan(given: argparse.Namespace) -> int:
         raise no_suite("plan")
     if given.effect is not None and not 0 < given.effect < float("inf"):
         raise UsageError(f"--effect: expected a number above 0, got {given.effect:g}")
-    host = plugin_host()
+    suite, host = load_suite(given.suite, given, plugin_host())
     known = len(host.problems)
-    suite = load_suite(given.suite, given, host)
     if given.effect is not None and given.effect > 1:
         primary = quantities([suite.measure.primary], suite.measure.latency.batch_sizes)[0]
         if primary.unit == "%":

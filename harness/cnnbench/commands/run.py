@@ -23,10 +23,11 @@ from cnnbench.errors import SuiteError, UsageError
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
 
     from cnnbench.commands.common import AddCommand
     from cnnbench.errors import Problem
-    from cnnbench.suite import Suite
+    from cnnbench.opening import Opened
 
 
 def add(command: AddCommand) -> None:
@@ -65,11 +66,8 @@ def _run(given: argparse.Namespace) -> int:
 
         start_fork_server()  # it imports torch while suites are read and planned
     host = plugin_host()
-    from cnnbench.tracking import check_trackers, tracked
-
-    check_trackers(given.tracker, host.registry)
     # Every suite is read before the first one runs: a mistake in the last must not show after an hour.
-    suites: list[Suite] = []
+    suites: list[Opened] = []
     problems: list[Problem] = []
     for path in given.suites:
         try:
@@ -78,23 +76,16 @@ def _run(given: argparse.Namespace) -> int:
             problems += error.problems
     if problems:
         raise SuiteError(problems)
-    if given.results is not None and len(suites) > 1:
-        raise UsageError(
-            "--results names one folder, but there are several suites: leave it out, or run them one by one"
-        )
-    for name, count in Counter(suite.name for suite in suites).items():
-        if count > 1:
-            raise UsageError(
-                f"{count} of the suites would write to results/{name}: run them one by one, with --results"
-            )
+    _check_together(given, suites)
     from cnnbench.commands.run_end import again, ends
     from cnnbench.execute.cache import default_cache
     from cnnbench.progress import make_progress
     from cnnbench.runner import RunOptions, run_suite
     from cnnbench.tables import render
+    from cnnbench.tracking import tracked
 
     everything_ok = True
-    for path, suite in zip(given.suites, suites, strict=True):
+    for path, (suite, host) in zip(given.suites, suites, strict=True):
         options = RunOptions(
             results=results_folder(given, suite),
             cache=given.cache or default_cache(),
@@ -115,6 +106,27 @@ def _run(given: argparse.Namespace) -> int:
         for line in ends(summary, again(given, path, suite, summary), str(options.results)):
             tell(line)
     return OK if everything_ok else SOME_FAILED
+
+
+def _check_together(given: argparse.Namespace, suites: Sequence[Opened]) -> None:
+    """See that the suites can be run by this one command.
+
+    Raises:
+        UsageError: one of them knows no such tracker, or two would write to the same folder.
+    """
+    from cnnbench.tracking import check_trackers
+
+    for opened in suites:
+        check_trackers(given.tracker, opened.host.registry)
+    if given.results is not None and len(suites) > 1:
+        raise UsageError(
+            "--results names one folder, but there are several suites: leave it out, or run them one by one"
+        )
+    for name, count in Counter(opened.suite.name for opened in suites).items():
+        if count > 1:
+            raise UsageError(
+                f"{count} of the suites would write to results/{name}: run them one by one, with --results"
+            )
 
 
 def _on_record(given: argparse.Namespace) -> bool:

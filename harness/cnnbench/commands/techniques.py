@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnnbench.commands.common import OK, plugin_host
+from cnnbench.commands.common import OK, host_with, plugin_option
 
 if TYPE_CHECKING:
     import argparse
@@ -19,7 +19,9 @@ def add(command: AddCommand) -> None:
     listing.add_argument("--markdown", action="store_true", help="everything about all of them, as a Markdown page")
     show = command("show", _show, "one technique: options, formula, source, caveats")
     show.add_argument("name", metavar="NAME", help="a name, or SLOT/NAME")
-    command("schema", _schema, "JSON Schema of suite files, for editors")
+    schema = command("schema", _schema, "JSON Schema of suite files, for editors")
+    for parser in (listing, show, schema):
+        plugin_option(parser)
 
 
 def _list(given: argparse.Namespace) -> int:
@@ -28,23 +30,23 @@ def _list(given: argparse.Namespace) -> int:
     if given.markdown:
         from cnnbench.catalogue import catalogue
 
-        print(catalogue(plugin_host().registry))
+        print(catalogue(host_with(given.plugin).registry))
         return OK
-    print(listing(plugin_host().registry, given.slot))
+    print(listing(host_with(given.plugin).registry, given.slot))
     return OK
 
 
 def _show(given: argparse.Namespace) -> int:
     from cnnbench.cards import card_text
 
-    print(card_text(plugin_host().registry, given.name))
+    print(card_text(host_with(given.plugin).registry, given.name))
     return OK
 
 
-def _schema(_given: argparse.Namespace) -> int:
+def _schema(given: argparse.Namespace) -> int:
     import json
 
     from cnnbench.schema import json_schema
 
-    print(json.dumps(json_schema(plugin_host().registry), indent=2))
+    print(json.dumps(json_schema(host_with(given.plugin).registry), indent=2))
     return OK

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from multiprocessing.connection import Connection
 
+    from cnnbench.local_plugins import LocalPlugin
+
     Event = Outcome | Epoch | Placed
 
 _FORK_SERVER = "forkserver" in multiprocessing.get_all_start_methods()
@@ -55,15 +57,21 @@ class LocalExecutor:
         bindings: environment variables that bind a worker to a device of its own, for each device; workers share them
             evenly. None: they see what this process sees.
         free: the machine's free memory in MiB.
+        local: plugins that are not installed, which workers load as well.
     """
 
     def __init__(
-        self, places: int, bindings: Sequence[Mapping[str, str]] = (), free: Callable[[], float] = free_mib
+        self,
+        places: int,
+        bindings: Sequence[Mapping[str, str]] = (),
+        free: Callable[[], float] = free_mib,
+        local: tuple[LocalPlugin, ...] = (),
     ) -> None:
         self.places = places
         self._free = free
         self._margin = margin_mib(free())
         self._bindings = bindings or ({},)
+        self._local = local
         self._context: Any = multiprocessing.get_context("forkserver" if _FORK_SERVER else "spawn")
         self._idle: list[Worker] = []
         self._busy: list[Worker] = []
@@ -125,7 +133,8 @@ class LocalExecutor:
 
     def _start(self, place: int) -> Worker:
         start_fork_server()
-        return start(self._context, _live, place, self._bindings[place % len(self._bindings)], dict(self._without))
+        binding = self._bindings[place % len(self._bindings)]
+        return start(self._context, _live, place, binding, dict(self._without), self._local)
 
     def _receive(self, worker: Worker) -> Sequence[Event]:
         try:

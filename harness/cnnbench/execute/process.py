@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
     from multiprocessing.process import BaseProcess
 
+    from cnnbench.local_plugins import LocalPlugin
+
 BEGUN = "begun"
 """A worker says so when it takes up a task: its time limit counts from there, not from the worker's own start."""
 LEAVING = "leaving"
@@ -57,13 +59,15 @@ class Start:
         path: the parent's ``sys.path``, so that techniques are found there as they were here.
         binding: environment variables that bind it to a device of its own, and name the run's temporary folder.
         folder: empty, its working directory; it goes with the worker.
-        without: plugins, by entry point, that are left out because a worker could not import them, with the reason.
+        without: plugins, by name, that are left out because a worker could not import them, with the reason.
+        local: plugins that are not installed.
     """
 
     path: tuple[str, ...] = ()
     binding: Mapping[str, str] = field(default_factory=dict)
     folder: str = ""
     without: Mapping[str, str] = field(default_factory=dict)
+    local: tuple[LocalPlugin, ...] = ()
 
 
 @dataclass
@@ -166,7 +170,14 @@ class Worker:
                 clear_scratch(Path(one.folder), pid)
 
 
-def start(context: Any, entry: Any, place: int, binding: Mapping[str, str], without: Mapping[str, str]) -> Worker:
+def start(
+    context: Any,
+    entry: Any,
+    place: int,
+    binding: Mapping[str, str],
+    without: Mapping[str, str],
+    local: tuple[LocalPlugin, ...],
+) -> Worker:
     """Start a worker.
 
     Args:
@@ -175,13 +186,15 @@ def start(context: Any, entry: Any, place: int, binding: Mapping[str, str], with
         place: its number.
         binding: see ``Start``.
         without: see ``Start``.
+        local: see ``Start``.
     """
     ours, theirs = context.Pipe()
     output, end = context.Pipe(duplex=False) if os.name == "posix" else (None, None)
     folder = tempfile.mkdtemp(prefix="worker-", dir=run_folder())
     binding = {**binding, **settings()}
     path = tuple(os.path.abspath(one) for one in sys.path)  # noqa: PTH100 - "" is the working directory
-    process = context.Process(target=entry, args=(theirs, Start(path, binding, folder, without), end), daemon=False)
+    begin = Start(path, binding, folder, without, local)
+    process = context.Process(target=entry, args=(theirs, begin, end), daemon=False)
     with _main_unseen():
         process.start()
     theirs.close()

@@ -69,7 +69,7 @@ class RayCluster:
     Attributes:
         place: where the run takes place, as keys have it.
         environment: versions and hardware of a node that measures, for records.
-        code: reference to the files that each place needs.
+        needs: reference to what the suite asks of each place.
         run: name of the run.
         omp: ``OMP_NUM_THREADS`` of this process.
     """
@@ -89,9 +89,9 @@ class RayCluster:
         self.omp = os.environ.get("OMP_NUM_THREADS")
         self.run = uuid.uuid4().hex[:12]
         self.device = _device(suite.device, self._alive())
-        self._needs = needs_of(suite, host.registry)
+        self._needs = needs_of(suite, host.registry, host.local)
         self._here = packages_here(self._needs, host.registry)
-        self.code = ray.put(dict(self._needs.code))
+        self.needs = ray.put(self._needs)
         self._known: dict[str, Node | None] = {}
         nodes, problems = self._look(self._alive())
         if problems:
@@ -133,7 +133,7 @@ class RayCluster:
         # Two calls at a time: ``end`` must be heard while a stage runs.
         remote: Any = self._ray.remote(num_cpus=cpus, num_gpus=gpus, max_restarts=0, max_concurrency=2)(PlaceActor)
         strategy = NodeAffinitySchedulingStrategy(node.name, soft=False)
-        return remote.options(scheduling_strategy=strategy).remote(self.run, self.code, self.omp)
+        return remote.options(scheduling_strategy=strategy).remote(self.run, self.needs, self.omp)
 
     def kill(self, actor: Any) -> None:
         """End an actor, if it is still there."""
@@ -201,14 +201,13 @@ class RayCluster:
         from cnnbench.execute.ray_node import look
 
         remote: Any = self._ray.remote(num_cpus=0, max_calls=1, max_retries=0)(look)
-        needs = self._ray.put(self._needs)
         ahead = {}
         for node in nodes:
             self._known[node["NodeID"]] = None
             if _fits(node["Resources"], self.device):
                 strategy = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
                 task = remote.options(scheduling_strategy=strategy)
-                reference = task.remote(needs, self._find_place, self.device, self._threads, self.omp)
+                reference = task.remote(self.needs, self._find_place, self.device, self._threads, self.omp)
                 ahead[node["NodeID"]] = (node, reference)
         found, problems = [], []
         for name, (node, reference) in ahead.items():

@@ -10,7 +10,7 @@ import ast
 import importlib.util
 import re
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,7 @@ from cnnbench.types import Choice
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from cnnbench.local_plugins import LocalPlugin
     from cnnbench.registry import Registry
     from cnnbench.suite import Suite
 
@@ -45,15 +46,31 @@ class Needs:
         techniques: slots and names of the techniques that the suite uses.
         optional: modules of optional packages that these ask for.
         code: files to send along, by their path below a folder of ``sys.path``.
+        local: plugins that are not installed.
     """
 
     techniques: tuple[tuple[str, str], ...]
     optional: tuple[str, ...]
     code: Mapping[str, bytes] = field(repr=False)
+    local: tuple[LocalPlugin, ...] = ()
+
+    def local_in(self, folder: Path) -> tuple[LocalPlugin, ...]:
+        """The plugins that are not installed, on a node that has the code in a folder."""
+
+        def sent(plugin: LocalPlugin) -> bool:
+            path = plugin.module.replace(".", "/")
+            return f"{path}.py" in self.code or f"{path}/__init__.py" in self.code
+
+        return tuple(replace(plugin, folder=folder) if sent(plugin) else plugin for plugin in self.local)
 
 
-def needs_of(suite: Suite, registry: Registry) -> Needs:
+def needs_of(suite: Suite, registry: Registry, local: tuple[LocalPlugin, ...] = ()) -> Needs:
     """What a suite asks of a node.
+
+    Args:
+        suite: what is to run.
+        registry: of this process.
+        local: plugins that are not installed.
 
     Raises:
         UsageError: the code to send along is too large.
@@ -64,11 +81,12 @@ def needs_of(suite: Suite, registry: Registry) -> Needs:
     optional = tuple(sorted({need.module.partition(".")[0] for e in entries for need in e.card.requires}))
     tops = [entry.cls.__module__.partition(".")[0] for entry in entries]
     tops += [found[1] for choice in choices for text in _texts(choice.options) if (found := _TARGET.fullmatch(text))]
-    code = _local_code(tops)
+    tops += [plugin.module.partition(".")[0] for plugin in local]
+    code = {**_local_code(tops), **suite.code}
     for entry in entries:
         if any(name.partition("/")[0].removesuffix(".py") == entry.cls.__module__.partition(".")[0] for name in code):
             code |= _metadata(entry.owner.distribution)
-    return Needs(techniques, optional, code)
+    return Needs(techniques, optional, code, local)
 
 
 def packages_here(needs: Needs, registry: Registry) -> dict[str, str]:
@@ -86,16 +104,15 @@ def packages_here(needs: Needs, registry: Registry) -> dict[str, str]:
             found[module] = version(module)
         except PackageNotFoundError:
             found[module] = "of unknown version" if importlib.util.find_spec(module) else "absent"
-    owners: dict[str, list[str]] = {}
+    owners: dict[tuple[str, str], list[str]] = {}
     for slot, name in needs.techniques:
         if name not in registry.names(slot):
             found[f"{slot} {name!r}"] = "absent"
             continue
         entry = registry.get(slot, name)
-        owners.setdefault(str(entry.owner), []).append(entry.source_digest)
+        owners.setdefault((entry.owner.distribution, entry.owner.version), []).append(entry.source_digest)
         found[f"{slot} {name!r}"] = f"of {entry.owner}"
-    for owner, digests in owners.items():
-        package, _, number = owner.rpartition(" ")
+    for (package, number), digests in owners.items():
         found[f"plugins of {package}"] = f"{number} (sources {digest(digests)[:8]})"
     return found
 

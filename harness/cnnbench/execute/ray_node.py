@@ -89,7 +89,8 @@ def look(
     with tempfile.TemporaryDirectory(prefix="cnnbench-") as folder:
         unpack(needs.code, Path(folder))
         sys.path.insert(0, folder)
-        packages = packages_here(needs, PluginHost.discover().registry)
+        host = PluginHost.discover(local=needs.local_in(Path(folder)))
+        packages = packages_here(needs, host.registry)
         try:
             place = find_place(device, threads)
             return Sight(packages, replace(place, gpus=(), remark=""), manifest(place.device), usable_cores())
@@ -109,11 +110,11 @@ class PlaceActor:
 
     Args:
         run: name of the run, for its folder on the node.
-        code: files to find on ``sys.path``.
+        needs: what the suite asks of the node, with the files to find on ``sys.path``.
         omp: ``OMP_NUM_THREADS`` of the driver, if it is set.
     """
 
-    def __init__(self, run: str, code: Mapping[str, bytes], omp: str | None) -> None:
+    def __init__(self, run: str, needs: Needs, omp: str | None) -> None:
         from cnnbench.execute.local import LocalExecutor
 
         _as_on_driver(omp)
@@ -121,7 +122,7 @@ class PlaceActor:
         self._shared = Path(tempfile.gettempdir()) / f"cnnbench-{run}-{node[:12]}"
         self._own = self._shared / f"place-{os.getpid()}"
         self._own.mkdir(parents=True)
-        unpack(code, self._own / CODE)
+        unpack(needs.code, self._own / CODE)
         sys.path.insert(0, str(self._own / CODE))
         (self._own / TEMPORARY).mkdir()
         # What stages leave there goes with the rest.
@@ -129,7 +130,7 @@ class PlaceActor:
         # The worker has no need of Ray's own main module, which it would import anew.
         with suppress(AttributeError):
             del sys.modules["__main__"].__file__
-        self._executor = LocalExecutor(1)
+        self._executor = LocalExecutor(1, local=needs.local_in(self._own / CODE))
 
     def ready(self) -> None:
         """Answer: the place has its CPUs."""

@@ -45,7 +45,7 @@ def main(pipe: Connection[Any, Any], begin: Start, output: Connection[Any, Any] 
     end_with_parent(pipe, inbox, begin.folder)
     if hasattr(os, "register_at_fork"):  # a child that a technique forks must not keep it open when this process ends
         os.register_at_fork(after_in_child=pipe.close)
-    host = PluginHost.discover(begin.without, lambda plugin: pipe.send(Loading(plugin)))
+    host = PluginHost.discover(begin.without, lambda plugin: pipe.send(Loading(plugin)), begin.local)
     bench = Bench(host.registry)
     guard = Guard(Path(begin.folder))
     own = os.getpid()
