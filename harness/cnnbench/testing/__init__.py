@@ -10,9 +10,23 @@ place, and how to mend it.
 """
 
 from cnnbench.testing.case import ConformanceCase
-from cnnbench.testing.check import Finding, check, subject_of
+from cnnbench.testing.check import Inspection, check, subject_of
+from cnnbench.testing.finding import Finding
 from cnnbench.testing.kit import KIT
-from cnnbench.testing.rule import Broken, Inapplicable, Rule
-from cnnbench.testing.subject import Subject
+from cnnbench.testing.rule import Broken, Inapplicable, NotChecked, Rule
+from cnnbench.testing.subject import Subject, entry_of
 
-__all__ = ["KIT", "Broken", "ConformanceCase", "Finding", "Inapplicable", "Rule", "Subject", "check", "subject_of"]
+__all__ = [
+    "KIT",
+    "Broken",
+    "ConformanceCase",
+    "Finding",
+    "Inapplicable",
+    "Inspection",
+    "NotChecked",
+    "Rule",
+    "Subject",
+    "check",
+    "entry_of",
+    "subject_of",
+]

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from importlib.metadata import packages_distributions, version
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
-from cnnbench.registry import Entry, Owner
 from cnnbench.technique import card_of
-from cnnbench.testing.check import check_rule, subject_of
 from cnnbench.testing.kit import KIT
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
-    from cnnbench.registry import Registry
+    from cnnbench.testing.check import Inspection
     from cnnbench.testing.rule import Rule
 
 
@@ -27,7 +25,8 @@ class ConformanceCase:
         class TestMyNorm(ConformanceCase):
             technique = MyNorm
 
-    A rule that the technique waives, or that has nothing to hold it to, is a skipped test with the reason.
+    A rule that the technique waives, or that has nothing to hold it to, is a skipped test with the reason. Where it
+    needs files, such as a dataset's, ``options`` makes them.
 
     Attributes:
         technique: a class made with ``@technique``.
@@ -35,30 +34,31 @@ class ConformanceCase:
 
     technique: ClassVar[type[Any]]
 
+    @classmethod
+    def options(cls, folder: Path) -> Mapping[str, Any]:  # noqa: ARG003 - for subclasses
+        """Options to try the technique with, over those of its ``example``.
+
+        Args:
+            folder: an empty one, for files that they name.
+        """
+        return {}
+
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """A test for each rule of the technique's slot."""
-        if "rule" in metafunc.fixturenames:
-            slot = card_of(self.technique).slot
-            rules = [rule for rule in KIT if slot in rule.slots]
-            metafunc.parametrize("rule", rules, ids=[rule.name for rule in rules])
+        if "rule" not in metafunc.fixturenames:
+            return
+        chosen = getattr(self, "technique", None)
+        if chosen is None:
+            name = type(self).__name__
+            pytest.fail(f"{name} names no technique: expected `technique = MyTechnique` in its body", pytrace=False)
+        slot = card_of(chosen).slot
+        rules = [rule for rule in KIT if slot in rule.slots]
+        metafunc.parametrize("rule", rules, ids=[rule.name for rule in rules])
 
-    def test_conformance(self, rule: Rule, cnnbench_registry: Registry, tmp_path: Path) -> None:
+    def test_conformance(self, rule: Rule, cnnbench_inspection: Inspection) -> None:
         """One rule."""
-        entry = entry_of(self.technique, cnnbench_registry)
-        finding = check_rule(subject_of(entry, cnnbench_registry, tmp_path), rule)
+        finding = cnnbench_inspection.of(rule)
         if finding.status == "broken":
-            pytest.fail(f"{card_of(self.technique).name}: {finding}", pytrace=False)
+            pytest.fail("\n".join(filter(None, (finding.trace, str(finding)))), pytrace=False)
         if finding.status != "kept":
             pytest.skip(f"{finding.status}: {finding.text}")
-
-
-def entry_of(cls: type[Any], registry: Registry) -> Entry:
-    """A technique as it is registered; one that is not becomes so, as its package's."""
-    card = card_of(cls)
-    if card.name in registry.names(card.slot) and registry.get(card.slot, card.name).cls is cls:
-        return registry.get(card.slot, card.name)
-    top = cls.__module__.partition(".")[0]
-    names = packages_distributions().get(top)
-    owner = Owner(top, names[0], version(names[0])) if names else Owner(top, top, "not installed")
-    registry.add(cls, owner)
-    return registry.get(card.slot, card.name)

@@ -4,9 +4,40 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnnbench.testing.rules import options, state
+from cnnbench.registry import nearest
+from cnnbench.testing.rule import Broken, Inapplicable, Rule
+from cnnbench.testing.rules import docstring, options, situations, state, training, values
 
 if TYPE_CHECKING:
-    from cnnbench.testing.rule import Rule
+    from cnnbench.testing.subject import Subject
 
-KIT: tuple[Rule, ...] = (*options.RULES, *state.RULES)
+
+def _waivers(subject: Subject) -> None:
+    waives = subject.entry.card.waives
+    if not waives:
+        raise Inapplicable("it waives nothing")
+    known = {rule.name: rule for rule in KIT}
+    for name, reason in waives.items():
+        if name not in known:
+            raise Broken(f"it waives {name!r}, which is no rule: {nearest(name, known)}")
+        if not known[name].waivable:
+            raise Broken(f"it waives {name!r}, which every technique must keep")
+        if not reason.strip():
+            raise Broken(f"it waives {name!r} without a reason")
+
+
+KIT: tuple[Rule, ...] = (
+    Rule(
+        "waivers",
+        "what it waives are rules that can be waived, each with its reason",
+        "see `cnnbench check --rules` for the rules' names; mend what can't be waived",
+        _waivers,
+        waivable=False,
+    ),
+    *docstring.RULES,
+    *options.RULES,
+    *state.RULES,
+    *situations.RULES,
+    *values.RULES,
+    *training.RULES,
+)

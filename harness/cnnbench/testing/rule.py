@@ -23,6 +23,10 @@ class Inapplicable(Exception):  # noqa: N818
     """A rule has nothing to hold this technique to; the text says why."""
 
 
+class NotChecked(Exception):  # noqa: N818
+    """A rule can't be looked at here, through no fault of the technique; the text says what is missing."""
+
+
 @dataclass(frozen=True)
 class Rule:
     """What must hold for every technique of some slots.
@@ -35,6 +39,7 @@ class Rule:
             raises came out of the technique, and breaks the rule too.
         slots: where it applies.
         waivable: a technique may waive it, with a reason.
+        gate: where it is broken, none of the rules after it can be looked at.
     """
 
     name: str
@@ -43,3 +48,4 @@ class Rule:
     check: Callable[[Subject], None]
     slots: frozenset[str] = EVERY_SLOT
     waivable: bool = True
+    gate: bool = False

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from importlib.metadata import packages_distributions, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, get_args
 
-from cnnbench.options import complete, make
+from cnnbench.errors import UsageError
+from cnnbench.options import complete, make, options_of
+from cnnbench.registry import Entry, Owner, Registry
+from cnnbench.technique import card_of
+from cnnbench.testing.rule import NotChecked
 from cnnbench.types import Choice
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
-    from cnnbench.registry import Entry, Registry
     from cnnbench.testing.use import Situation, Use
 
 
@@ -44,13 +48,17 @@ class Subject:
         registry: all techniques, those that its options may name among them.
         how: how techniques of its slot are used.
         folder: an empty one, for files.
+        options: to try it with, over those of its ``example``.
     """
 
     entry: Entry
     registry: Registry
     how: SlotUse
     folder: Path
-    _uses: dict[tuple[Situation, int], Use] = field(default_factory=dict, init=False, repr=False, compare=False)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    _uses: dict[tuple[Situation, int], Use | Exception] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @property
     def slot(self) -> str:
@@ -66,13 +74,25 @@ class Subject:
         """The technique as a suite would name it, complete.
 
         Args:
-            options: over those of its ``example``.
+            options: over those that it is tried with.
 
         Raises:
             UsageError: they are not valid.
+            NotChecked: it needs a file, whose path nobody gave.
         """
         card = self.entry.card
-        return complete(Choice(card.slot, card.name, {**card.example, **(options or {})}), self.registry)
+        chosen = {**card.example, **self.options, **(options or {})}
+        known = options_of(self.entry.cls)
+        needed = [option for key, option in known.items() if option.required and key not in chosen]
+        if any(option.hint is Path or Path in get_args(option.hint) for option in needed):
+            name = needed[0].name
+            raise NotChecked(f"it needs {name!r}: `def options(cls, folder)` of its ConformanceCase can make the files")
+        if needed:
+            raise UsageError(
+                f"it needs {needed[0].name!r}, {needed[0].expects}, and has no example: "
+                f"add example={{{needed[0].name!r}: ...}} to @technique(...)"
+            )
+        return complete(Choice(card.slot, card.name, chosen), self.registry)
 
     def technique(self, options: Mapping[str, Any] | None = None) -> Any:
         """A fresh instance, made as a worker makes it."""
@@ -93,9 +113,27 @@ class Subject:
             draw: seed of every generator that it is handed.
         """
         if (situation, draw) not in self._uses:
-            self._uses[situation, draw] = self.fresh(situation, draw)
-        return self._uses[situation, draw]
+            try:
+                self._uses[situation, draw] = self.fresh(situation, draw)
+            except Exception as error:  # noqa: BLE001 - kept as well, and raised below
+                self._uses[situation, draw] = error
+        found = self._uses[situation, draw]
+        if isinstance(found, Exception):
+            raise found
+        return found
 
     def fresh(self, situation: Situation, draw: int = 0, options: Mapping[str, Any] | None = None) -> Use:
         """The same, never kept: for rules that change what comes out, or that watch the use itself."""
         return self.how.use(self, self.technique(options), situation, draw)
+
+
+def entry_of(cls: type[Any], registry: Registry) -> Entry:
+    """A technique as it is registered; one that is not becomes so, as its package's."""
+    card = card_of(cls)
+    if card.name in registry.names(card.slot) and registry.get(card.slot, card.name).cls is cls:
+        return registry.get(card.slot, card.name)
+    top = cls.__module__.partition(".")[0]
+    names = packages_distributions().get(top)
+    owner = Owner(top, names[0], version(names[0])) if names else Owner(top, top, "not installed")
+    registry.add(cls, owner)
+    return registry.get(card.slot, card.name)

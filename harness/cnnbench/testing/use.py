@@ -19,12 +19,12 @@ class Situation:
         channels, height, width: of the images.
         batch: how many of them.
         classes: how many classes there are.
-        layers: for slots that act on a network: which tiny one.
+        layers: for slots that act on a network: which tiny one; empty for the first that has what they act on.
     """
 
     channels: int = 3
-    height: int = 8
-    width: int = 8
+    height: int = 16
+    width: int = 16
     batch: int = 6
     classes: int = 4
     layers: str = ""
@@ -37,7 +37,7 @@ class Situation:
 
 PLAIN = Situation()
 GRAY = Situation(channels=1)
-ODD = Situation(height=9, width=7)
+ODD = Situation(height=19, width=15)
 ONE = Situation(batch=1)
 EMPTY = Situation(batch=0)
 
@@ -53,6 +53,7 @@ class Use:
         module: the network or layer that came of it, in eval mode, where there is one.
         example: an input [N, C, H, W] for it.
         plain: the same without the technique, where that means something: what a no-op would give.
+        generator: the one that it drew from, where it was handed one.
     """
 
     given: dict[str, Any]
@@ -61,3 +62,4 @@ class Use:
     module: nn.Module | None = None
     example: torch.Tensor | None = None
     plain: Any = None
+    generator: torch.Generator | None = None

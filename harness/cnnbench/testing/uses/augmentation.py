@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from cnnbench.testing.compare import copied
+from cnnbench.testing.reference import batch, procedure
 from cnnbench.testing.use import EMPTY, GRAY, ODD, ONE, PLAIN, Situation, Use
 
 if TYPE_CHECKING:
@@ -15,18 +16,13 @@ if TYPE_CHECKING:
 situations = (PLAIN, GRAY, ODD, ONE, EMPTY)
 
 
-def use(subject: Subject, technique: Any, situation: Situation, draw: int) -> Use:  # noqa: ARG001 - as all slots have it
+def use(subject: Subject, technique: Any, situation: Situation, draw: int) -> Use:
     """Augment one batch."""
-    source = torch.Generator().manual_seed(0)
-    images = torch.rand(situation.batch, situation.channels, situation.height, situation.width, generator=source)
-    labels = torch.randint(situation.classes, (situation.batch,), generator=source)
-    targets = torch.eye(situation.classes)[labels]
+    (augmentation,) = procedure(subject.registry, situation, augmentations=[technique]).augmentations
+    images, targets = batch(situation)
     given = {"images": images, "targets": targets}
     before = copied(given)
-    changed, changed_targets = technique(images, targets, torch.Generator().manual_seed(draw))
-    return Use(
-        given=given,
-        before=before,
-        result={"images": changed, "targets": changed_targets},
-        plain=before,
-    )
+    generator = torch.Generator(device="cpu").manual_seed(draw)
+    changed, changed_targets = augmentation(images, targets, generator)
+    result = {"images": changed, "targets": changed_targets}
+    return Use(given=given, before=before, result=result, plain=before, generator=generator)

@@ -1,0 +1,5 @@
+"""Rules about techniques in a training run."""
+
+from __future__ import annotations
+
+RULES = ()
