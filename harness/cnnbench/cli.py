@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import cnnbench
 from cnnbench.commands import (
+    check,
     compare,
     compat,
     doctor,
@@ -37,7 +38,7 @@ from cnnbench.errors import CnnbenchError, SuiteError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-COMMANDS = (run, plan, techniques, new, try_, compat, report, compare, history, merge, publish, verify, export, doctor)
+COMMANDS = (run, plan, techniques, new, check, try_, compat, report, compare, history, merge, publish, verify, export, doctor)
 """In the order of the help."""
 
 EXAMPLES = """\

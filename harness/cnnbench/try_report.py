@@ -137,16 +137,20 @@ def verdict(records: Sequence[Mapping[str, Any]]) -> str:
 def cost(costs: Mapping[str, StepCost], threads: int, device: str) -> str:
     """What a training step takes."""
     where = f"{threads} thread{'s' * (threads > 1)} of the CPU" if device == "cpu" else device
-    any_cost = next(iter(costs.values()))
-    what = "a short training, by its steps" if any_cost.whole else "a training step"
-    width = max(map(len, ["baseline", *costs]))
-    lines = [f"{'baseline':<{width}}  {rounded(any_cost.reference_ms, 3)} ms"]
-    for name, one in costs.items():
-        ratio = one.ratio
-        between = f" (95 % interval {factor(ratio.low)} to {factor(ratio.high)})" if ratio.low and ratio.high else ""
-        word = called_different(ratio, _RESOLUTION)
-        lines.append(f"{name:<{width}}  {rounded(one.ms, 3)} ms, x {factor(ratio.median)}{between}: {word}")
-    return _section(f"time of {what} on {where}, {any_cost.ratio.n} rounds in turns", lines)
+    rounds = next(iter(costs.values())).ratio.n
+    lines = [f"{name}: {step_line(one)}" for name, one in costs.items()]
+    return _section(f"time of a training step, {where}, {rounds} rounds in turns", lines)
+
+
+def step_line(one: StepCost) -> str:
+    """A step's time without a technique and with it, and the ratio of the two."""
+    ratio = one.ratio
+    between = f" (95 % interval {factor(ratio.low)} to {factor(ratio.high)})" if ratio.low and ratio.high else ""
+    said = called_different(ratio, _RESOLUTION)
+    word = "no difference shown" if said == "same" else said
+    whole = ", of a whole short training by its steps" if one.whole else ""
+    times = f"{rounded(one.reference_ms, 3)} -> {rounded(one.ms, 3)} ms a step{whole}"
+    return f"{times}, x {factor(ratio.median)}{between}: {word}"
 
 
 def compressing(records: Sequence[Mapping[str, Any]]) -> list[str]:

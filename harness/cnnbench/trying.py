@@ -13,9 +13,9 @@ from cnnbench import try_report
 from cnnbench.devices import resolve
 from cnnbench.module_diff import compare_models
 from cnnbench.runner import RunOptions, run_suite
-from cnnbench.slots import SLOTS
 from cnnbench.step_cost import step_costs
 from cnnbench.text import duration
+from cnnbench.try_cost import THREADS, acts_in_training
 from cnnbench.try_fit import STREAMS, Fitter, unusable
 from cnnbench.try_operate import OPERATING, operate
 from cnnbench.try_suite import arms_of
@@ -26,14 +26,13 @@ if TYPE_CHECKING:
     from cnnbench.progress import Progress
     from cnnbench.registry import Entry
     from cnnbench.targets import Target
-    from cnnbench.try_fit import Asked, Fault, Trial
+    from cnnbench.try_cost import THREADS, acts_in_training
+from cnnbench.try_fit import Asked, Fault, Trial
 
 MOST = 6
 """Techniques of one call; more would take minutes."""
 COST_SECONDS = 3.0
 """For timing steps, an arm."""
-THREADS = 1
-"""Of a step on the CPU, as trainings have in a run."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +119,7 @@ class Attempt:
         summary = run_suite(suite, self.target.host, options, self.progress())
         self.say(try_report.table(summary.records))
         self.say("\n".join([*try_report.compressing(summary.records), try_report.verdict(summary.records)]))
-        timed = {name: arm.builder for name, arm in trial.arms.items() if _acts_in_training(techniques[name])}
+        timed = {name: arm.builder for name, arm in trial.arms.items() if acts_in_training(techniques[name])}
         failed = {record["arm"] for record in summary.records if record["status"] != "ok"}
         timed = {name: builder for name, builder in timed.items() if name not in failed}
         if timed:
@@ -139,7 +138,3 @@ class Attempt:
     def _tell_of(self, faults: Sequence[Fault]) -> None:
         for fault in faults:
             self.say(try_report.fault(fault))
-
-
-def _acts_in_training(entry: Entry) -> bool:
-    return SLOTS[entry.card.slot].stage == "train"
