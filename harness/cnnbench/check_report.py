@@ -35,7 +35,7 @@ def technique(entry: Entry, findings: Sequence[Finding], *, short: bool, more: S
     kept = "" if short else f": {listed((one.rule.name for one in of['kept']), len(findings))}"
     head = "breaks" if of["broken"] else "keeps"
     count = f"{len(of['broken'])} of {len(findings)}" if of["broken"] else str(len(of["kept"]))
-    lines = [f"{card.slot} {card.name} {head} {count} rules"]
+    lines = [f"{card.slot} {card.name} {head} {count} rule{'s' * (len(findings) > 1)}"]
     if of["kept"] and not short:
         lines += _paragraph(f"keeps {len(of['kept'])}{kept}")
     for one in of["broken"]:
@@ -60,7 +60,7 @@ def _broken(one: Finding) -> list[str]:
     lines = _paragraph(f"BROKEN {one.rule.name}")
     for word, text in rows:
         if text:
-            lines += wrapped(f"    {word}: {printable(text)}", WIDTH, "      ")
+            lines += _within(f"{word}: {text}", "    ")
     if one.trace:
         lines += [f"    {line}" for line in indented(one.trace.rstrip()).splitlines()]
     return lines
@@ -78,16 +78,19 @@ def summary(findings: Sequence[Finding], techniques: int) -> str:
 
 def rules(kit: Sequence[Rule]) -> str:
     """The rules of the kit, each with what it asks and how to mend what breaks it."""
-    lines = []
+    lines: list[str] = []
     for rule in kit:
-        where = (
-            "every slot" if rule.slots == SLOTS.keys() else listed([s for s in SLOTS if s in rule.slots], len(SLOTS))
-        )
-        lines += [f"{rule.name} ({where}){'' if rule.waivable else '; can not be waived'}"]
-        lines = [*lines[:-1], *wrapped(lines[-1], WIDTH, "  ")]
+        slots = [slot for slot in SLOTS if slot in rule.slots]
+        where = "every slot" if len(slots) == len(SLOTS) else listed(slots, len(SLOTS))
+        lines += _within(f"{rule.name} ({where}{'' if rule.waivable else '; can not be waived'})", "")
         lines += [*_paragraph(rule.holds), *_paragraph(f"fix: {rule.fix}"), ""]
     return "\n".join([*lines, f"{len(kit)} rules"])
 
 
 def _paragraph(text: str) -> list[str]:
-    return wrapped(f"  {printable(text)}", WIDTH, "    ")
+    return _within(text, "  ")
+
+
+def _within(text: str, indent: str) -> list[str]:
+    """Lines that begin with an indent, those after the first with two spaces more."""
+    return [f"{indent}{line}" for line in wrapped(printable(text), WIDTH - len(indent), "  ")]

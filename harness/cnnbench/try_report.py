@@ -178,4 +178,4 @@ def _section(title: str, lines: Sequence[str]) -> str:
 
 
 def _indented(line: str) -> list[str]:
-    return [f"  {part}" for part in wrapped(printable(line), WIDTH - 2, "    ")]
+    return [f"  {part}" for part in wrapped(printable(line), WIDTH - 2, "  ")]

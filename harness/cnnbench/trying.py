@@ -24,10 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cnnbench.progress import Progress
-    from cnnbench.registry import Entry
     from cnnbench.targets import Target
-    from cnnbench.try_cost import THREADS, acts_in_training
-from cnnbench.try_fit import Asked, Fault, Trial
+    from cnnbench.try_fit import Asked, Fault, Trial
 
 MOST = 6
 """Techniques of one call; more would take minutes."""

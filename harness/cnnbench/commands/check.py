@@ -58,9 +58,7 @@ def _check(given: argparse.Namespace) -> int:
             put(check_report.technique(entry, findings, short=short, more=more), None)
         found += findings
     if not found:
-        raise UsageError(
-            f"--rule: none of these is for {given.target}: cnnbench check --rules says which slots they hold"
-        )
+        raise UsageError(f"--rule: none is for {given.target}: cnnbench check --rules says which slots they hold")
     put(check_report.summary(found, len({finding.technique for finding in found})), None)
     return SOME_FAILED if any(finding.status == "broken" for finding in found) else OK
 
