@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 from cnnbench.calls import AUTO, changed
 from cnnbench.errors import CnnbenchWarning, SuiteError, UsageError
 from cnnbench.expect import show
+from cnnbench.opening import open_text
 from cnnbench.plugins import PluginHost
 from cnnbench.session import bring_in
-from cnnbench.suite import Suite, parse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from cnnbench.suite import Suite
 
 Seeds = int | tuple[int, ...] | list[int] | range
 """A number of seeds, 0 to N-1, or the seeds themselves."""
@@ -86,10 +88,11 @@ def read(source: Source, techniques: Sequence[type[Any]]) -> Reading:
     own = bring_in(host, techniques)
     warn_of_plugins(host)
     try:
-        suite = parse(source.content, source.file, host.registry, data=True)
+        opened = open_text(source.content, source.file, host, data=True)
     except SuiteError as error:
         raise source.mistakes(error) from None
-    return Reading(source, tuple(techniques), host, own, suite)
+    warn_of_plugins(opened.host, len(host.problems))
+    return Reading(source, tuple(techniques), opened.host, own, opened.suite)
 
 
 def plain_seeds(seeds: Seeds | str | None) -> tuple[int, ...] | int | str | None:
