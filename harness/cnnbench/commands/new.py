@@ -62,15 +62,15 @@ def _steps_of_package(names: Names, slot: str, folder: Path) -> list[str]:
     return [
         f"cd {shlex.quote(str(folder))}",
         'pip install -e ".[test]"',
-        f"cnnbench check {names.project}",
         "pytest",
+        f"cnnbench try {names.project}",
         _run(f"suites/{names.project}.toml", names, slot),
     ]
 
 
 def _steps_of_file(names: Names, slot: str, folder: Path) -> list[str]:
     file, suite = (shlex.quote(str(folder / f"{names.module}.{ending}")) for ending in ("py", "toml"))
-    return [f"cnnbench check {file}", _run(suite, names, slot)]
+    return [f"cnnbench check {file}", f"cnnbench try {file}", _run(suite, names, slot)]
 
 
 def _run(suite: str, names: Names, slot: str) -> str:
