@@ -25,7 +25,7 @@ class Kornia:
     """An augmentation of the package kornia by its name.
 
     E. Riba et al. 2020, arXiv:1910.02190 (https://github.com/kornia/kornia): the 2D transforms of
-    ``kornia.augmentation`` that give images of the size that they take, such as ``RandomAffine``, ``RandomClahe`` or
+    ``kornia.augmentation`` that give images of the size that they take, such as ``RandomAffine``, ``RandomJPEG`` or
     ``RandomPlasmaShadow``, and ``RandomMixUpV2``, which mixes targets along with images. kornia draws from torch's
     global generator on the CPU: that is seeded by one draw of the trial's own, and put back afterwards. Results are cut
     to 0..1. What fits many images only together (``RandomCutMixV2``, ``RandomMosaic``, ``RandomTransplantation``) and
@@ -33,8 +33,8 @@ class Kornia:
 
     Helps where the catalogue lacks a transform, and to compare with pipelines of kornia.
     Known not to help: speed on a GPU, as parameters are drawn on the CPU; most defaults have ``p = 0.5``, so that half
-    of the images stay as they are. Some share a part of their draw within a batch: ``RandomMotionBlur`` its kernel's
-    size, ``ColorJiggle`` the order of its four changes.
+    of the images stay as they are. Within a batch ``RandomClahe`` takes one clip limit, ``RandomMotionBlur`` one size of
+    its kernel, ``ColorJiggle`` and ``ColorJitter`` one order of their changes; the rest is each image's own.
 
     Attributes:
         transform: kornia's name, e.g. ``"RandomElasticTransform"``.
