@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,8 +11,8 @@ from cnnbench.durable import write as write_file
 from cnnbench.errors import UsageError
 from cnnbench.frame import by_dataset
 from cnnbench.machines import BORROWED, folder_names
-from cnnbench.paths import plain_name, within
-from cnnbench.publication import digest
+from cnnbench.paths import content_within, plain_name, within
+from cnnbench.publication import code_files, digest
 from cnnbench.store import FILE, as_line
 
 if TYPE_CHECKING:
@@ -49,6 +51,8 @@ def write(merged: Merged, output: Path, homes: Sequence[Path]) -> list[str]:
         content = _suite(suite, homes)
         if content is not None:
             write_file(within(folder, plain_name(Path(str(suite["file"])).name, "the suite file")), content)
+        for name, code in _code(records[-1], homes).items():
+            write_file(within(folder, name), code)
         lines.append(f"{folder}: {machine.label}: {_told(records)}")
     return lines
 
@@ -59,6 +63,14 @@ def _suite(suite: Mapping[str, Any], homes: Sequence[Path]) -> bytes | None:
         if path.is_file() and digest(content := path.read_bytes()) == suite.get("sha256"):
             return content
     return None
+
+
+def _code(heading: Mapping[str, Any], homes: Sequence[Path]) -> dict[str, bytes]:
+    """Files of the suite's plugins from the first folder that has all of them."""
+    for home in homes:
+        with suppress(UsageError):
+            return code_files(heading, partial(content_within, home))
+    return {}
 
 
 def _told(records: Sequence[Mapping[str, Any]]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -72,8 +73,15 @@ class Ledger:
         """What all records of the suite say alike."""
         suite = self._suite
         file = Path(suite.file).name
+        code = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(suite.code.items())}
         return {
-            "suite": {"name": suite.name, "question": suite.question, "sha256": suite.sha256, "file": file},
+            "suite": {
+                "name": suite.name,
+                "question": suite.question,
+                "sha256": suite.sha256,
+                "file": file,
+                **({"code": code} if code else {}),
+            },
             "design": None if suite.design is None else suite.design.plain([BASELINE, *(a.name for a in suite.arms)]),
             "measure": measure_plain(suite.measure),
             "statistics": suite.inference.plain(),

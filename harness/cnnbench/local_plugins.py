@@ -73,26 +73,27 @@ class LocalPlugin:
         return code_files(self.file, self.beside)
 
 
-def locate_plugin(written: str, folder: Path) -> LocalPlugin:
+def locate_plugin(written: str, folder: Path, *, copies: bool = False) -> LocalPlugin:
     """Where a plugin lies that a suite names; nothing is imported.
 
     Args:
         written: a file's path relative to ``folder``, with its ending ``.py``; or a dotted module, which is looked for
             in ``folder`` and then on the import path.
         folder: the suite's.
+        copies: it is a folder of results: the copies there are the plugins that the suite was run with.
 
     Raises:
         UsageError: there is none, or its name is no module's; names the nearest that there is.
     """
-    folder = Path(os.path.abspath(folder))  # noqa: PTH100 - resolve() would follow links
+    folder = _absolute(folder)
     if _is_file(written):
-        return _located_file(written, folder)
+        return _located_file(written, folder, copies=copies)
     parts = written.split(".")
     if not all(part.isidentifier() and not keyword.iskeyword(part) for part in parts):
         raise UsageError(
             f"expected a Python file such as my_norm.py, or a module such as my_lab.norms, got {written!r}"
         )
-    for root in (folder, folder / COPIES):
+    for root in (folder / COPIES, folder) if copies else (folder, folder / COPIES):
         path = root.joinpath(*parts)
         if path.with_suffix(".py").is_file() or (path / "__init__.py").is_file():
             return LocalPlugin(written, written, root)
@@ -158,9 +159,10 @@ def _is_file(written: str) -> bool:
     return written.endswith(".py") or "/" in written or "\\" in written
 
 
-def _located_file(written: str, folder: Path) -> LocalPlugin:
-    given = Path(os.path.abspath(folder / Path(written).expanduser()))  # noqa: PTH100
-    path = next((one for one in (given, folder / COPIES / given.name) if one.is_file()), None)
+def _located_file(written: str, folder: Path, *, copies: bool) -> LocalPlugin:
+    given = _absolute(folder / Path(written).expanduser())
+    copy = folder / COPIES / given.name
+    path = next((one for one in ((copy, given) if copies else (given, copy)) if one.is_file()), None)
     if path is None:
         raise UsageError(_missing(written, given))
     if path.suffix != ".py":
@@ -172,6 +174,10 @@ def _located_file(written: str, folder: Path) -> LocalPlugin:
         better = better if better.isidentifier() and not keyword.iskeyword(better) else f"my_{better}"
         raise UsageError(f"{written}: Python can't import a file of this name: rename it, say to {better}.py")
     return LocalPlugin(written, path.stem, path.parent)
+
+
+def _absolute(path: Path) -> Path:
+    return Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links
 
 
 def _missing(written: str, path: Path) -> str:

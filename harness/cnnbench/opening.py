@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cnnbench.errors import Problem, SuiteError, UsageError
-from cnnbench.local_plugins import locate_plugin
+from cnnbench.local_plugins import COPIES, locate_plugin
 from cnnbench.locate import Place, dotted, line_of, lines_of
+from cnnbench.options import nested
 from cnnbench.suite import parse
-from cnnbench.text import unsteered
+from cnnbench.text import listed, unsteered
 from cnnbench.toml import read_file
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from cnnbench.local_plugins import LocalPlugin
     from cnnbench.plugins import PluginHost
@@ -38,7 +39,9 @@ class Opened(NamedTuple):
     host: PluginHost
 
 
-def open_suite(file: str | Path, host: PluginHost, *, data: bool = False, imports: bool = True) -> Opened:
+def open_suite(
+    file: str | Path, host: PluginHost, *, data: bool = False, imports: bool = True, copies: bool = False
+) -> Opened:
     """Read and validate a suite file, and load the plugins that it names.
 
     Args:
@@ -46,22 +49,25 @@ def open_suite(file: str | Path, host: PluginHost, *, data: bool = False, import
         host: the installed plugins; it stays as it is.
         data: see ``suite.load``.
         imports: the suite may name code to import; without, none of its plugins is.
+        copies: see ``with_plugins``.
 
     Raises:
         SuiteError: it can't be read, is not TOML, or has mistakes, plugins that don't load among them; carries all of
             them in the order of the file.
     """
-    return open_text(read_file(file), str(file), host, data=data, imports=imports)
+    return open_text(read_file(file), str(file), host, data=data, imports=imports, copies=copies)
 
 
-def open_text(content: bytes, file: str, host: PluginHost, *, data: bool = False, imports: bool = True) -> Opened:
+def open_text(
+    content: bytes, file: str, host: PluginHost, *, data: bool = False, imports: bool = True, copies: bool = False
+) -> Opened:
     """``open_suite`` for bytes already read; ``file`` gives the name and the folder that paths start from."""
     names = plugin_names(content)
     if not names:
         return Opened(parse(content, file, host.registry, data=data, imports=imports), host)
     found: list[tuple[Place, str]] = []
     if imports:
-        host, faults = with_plugins(host, names, Path(file).absolute().parent)
+        host, faults = with_plugins(host, names, Path(file).absolute().parent, copies=copies)
         found += [((KEY, index), text) for index, text in faults]
     else:
         found.append(((KEY,), "names code that is imported, which is forbidden here"))
@@ -90,13 +96,14 @@ class Loaded(NamedTuple):
     faults: tuple[tuple[int, str], ...]
 
 
-def with_plugins(host: PluginHost, names: Sequence[str], folder: Path) -> Loaded:
+def with_plugins(host: PluginHost, names: Sequence[str], folder: Path, *, copies: bool = False) -> Loaded:
     """Load plugins that are not installed.
 
     Args:
         host: stays as it is.
         names: files and modules, as people write them.
         folder: that files are relative to, and where modules are looked for first.
+        copies: it is a folder of results: the copies there are the plugins that the suite was run with.
     """
     located: dict[str, LocalPlugin] = {}
     faults: list[tuple[int, str]] = []
@@ -106,7 +113,7 @@ def with_plugins(host: PluginHost, names: Sequence[str], folder: Path) -> Loaded
             faults.append((index, f"{name} is listed twice"))
             continue
         try:
-            located[name] = locate_plugin(name, folder)
+            located[name] = locate_plugin(name, folder, copies=copies)
         except UsageError as error:
             faults.append((index, str(error)))
             lost.append(name)
@@ -118,6 +125,36 @@ def with_plugins(host: PluginHost, names: Sequence[str], folder: Path) -> Loaded
             faults.append((names.index(name), problem.cause if told else f"{name}: {problem.cause}"))
     loaded.registry.absent = dict.fromkeys([*loaded.registry.absent, *lost], "")
     return Loaded(loaded, tuple(sorted(faults)))
+
+
+def host_of_results(folder: Path, record: Mapping[str, Any], host: PluginHost, *, imports: bool) -> PluginHost:
+    """The host with the plugins that a run's suite named, as the run has kept them beside its records.
+
+    Args:
+        folder: of the results.
+        record: of the run.
+        host: the installed plugins.
+        imports: they may be imported; what lies in a folder of results may be another's.
+
+    Raises:
+        UsageError: the record's technique is of such a plugin, and they may not be imported, or don't load.
+    """
+    file = folder / Path(str((record.get("suite") or {}).get("file"))).name
+    names = plugin_names(file.read_bytes()) if file.is_file() else []
+    if not names:
+        return host
+    if imports:
+        loaded = with_plugins(host, names, folder, copies=True)
+        if loaded.faults:
+            raise UsageError("\n".join(text for _, text in loaded.faults))
+        return loaded.host
+    for one in nested(record["settings"]):
+        if one.name not in host.registry.names(one.slot):
+            raise UsageError(
+                f"{one.slot} {one.name!r} is of {listed(names)}, code that the run's suite names: with --allow-import "
+                f"it is imported, as the run has kept it in {folder / COPIES}"
+            )
+    return host
 
 
 def plugin_names(content: bytes) -> list[str]:

@@ -70,6 +70,22 @@ def within(folder: Path, name: str) -> Path:
     return path
 
 
+def content_within(folder: Path, name: str) -> bytes | None:
+    """Content of a file below a folder; None where there is none.
+
+    Raises:
+        StoreError: the name leads out of the folder, or the file can't be read.
+    """
+    path = within(folder, name)
+    try:
+        check_readable(path)
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StoreError(f"{path}: can't be read: {error.strerror or error}") from error
+
+
 def check_readable(path: Path) -> None:
     """See that a path is no device: one such as ``/dev/zero`` has no end, and a link may lead there.
 

@@ -19,6 +19,7 @@ from cnnbench.answers import answers_of
 from cnnbench.errors import UsageError
 from cnnbench.figures import make_figures
 from cnnbench.frame import by_dataset
+from cnnbench.local_plugins import COPIES
 from cnnbench.paths import plain_name
 from cnnbench.report_page import html_page
 from cnnbench.store import FILE, as_line
@@ -27,7 +28,7 @@ from cnnbench.text import escaped, listed
 from cnnbench.toml import parse_toml
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from cnnbench.figures import Figure
     from cnnbench.tables import Report
@@ -36,7 +37,7 @@ MANIFEST: Final = "published.json"
 """Says of a folder that it is published, by which versions, and the sha256 of every file."""
 
 _TAKEN: Final = frozenset(
-    {FILE, MANIFEST, "earlier.jsonl", "records.damaged", "table.md", "table.tex", "report.html", "figures"}
+    {FILE, MANIFEST, "earlier.jsonl", "records.damaged", "table.md", "table.tex", "report.html", "figures", COPIES}
 )
 """Names in a published folder that are not the suite's, in lower case: some systems tell no other apart."""
 _RENDERERS: Final = ("cnnbench", "numpy", "scipy", "pandas", "matplotlib")
@@ -94,19 +95,23 @@ def shown(records: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]
     return tuple(record for trials in by_dataset(records).values() for arm in trials.arms for record in trials.of(arm))
 
 
-def make(records: Sequence[Mapping[str, Any]], suite: bytes) -> Publication:
+def make(
+    records: Sequence[Mapping[str, Any]], suite: bytes, read: Callable[[str], bytes | None] = lambda _name: None
+) -> Publication:
     """The publication of the latest run among the records.
 
     Args:
         records: in the order of the file.
         suite: the bytes of the suite file that they came from.
+        read: content of a file of the suite's plugins by its path from the suite, None where there is none.
 
     Raises:
-        UsageError: there are no records, or they came from another suite file.
+        UsageError: there are no records, or they came from another suite file or other plugins.
     """
     mine = tuple(without_folders(dict(record)) for record in shown(records))
     file = suite_file(mine[-1])
     check_suite(mine[-1], suite)
+    code = code_files(mine[-1], read)
     trials = by_dataset(mine)
     report = make_report(mine, Path(FILE))
     figures = make_figures(report, mine)
@@ -114,6 +119,7 @@ def make(records: Sequence[Mapping[str, Any]], suite: bytes) -> Publication:
     files = {
         FILE: b"".join(map(as_line, mine)),
         file: suite,
+        **code,
         "table.md": _page(report, figures, mine, suite).encode(),
         "table.tex": _rendered(report, "latex") + b"\n",
         "report.html": html_page(report, mine, figures, suite_text=text).encode() + b"\n",
@@ -135,6 +141,31 @@ def suite_file(heading: Mapping[str, Any]) -> str:
     if name.lower() in _TAKEN:
         raise UsageError(f"the suite file {name!r} has the name of another published file")
     return name
+
+
+def code_files(heading: Mapping[str, Any], read: Callable[[str], bytes | None]) -> dict[str, bytes]:
+    """Files of the plugins that a suite names, by their path from the suite, as the run had them.
+
+    Args:
+        heading: a record of the run.
+        read: as of ``make``.
+
+    Raises:
+        UsageError: one is missing or was changed since.
+    """
+    found: dict[str, bytes] = {}
+    for name, said in ((heading.get("suite") or {}).get("code") or {}).items():
+        path = f"{COPIES}/{name}"
+        content = read(path)
+        if content is None:
+            raise UsageError(f"no {path} beside the records, of the suite's plugins: run it again, and it is put there")
+        if digest(content) != said:
+            raise UsageError(
+                f"the records came from another version of {path}: their sha256 is {str(said)[:12]}, the file's is "
+                f"{digest(content)[:12]}"
+            )
+        found[path] = content
+    return found
 
 
 def check_suite(heading: Mapping[str, Any], suite: bytes) -> None:

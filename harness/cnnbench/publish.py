@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial as bound
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,7 +14,7 @@ from cnnbench.anonymous import without_folders
 from cnnbench.durable import write
 from cnnbench.errors import StoreError, UsageError
 from cnnbench.frame import PENDING, by_dataset
-from cnnbench.paths import plain_name, within
+from cnnbench.paths import content_within, plain_name, within
 from cnnbench.publication import MANIFEST, check_suite, digest, make
 from cnnbench.store import FILE, Store, as_line, open_results
 from cnnbench.text import listed
@@ -60,7 +61,7 @@ def publish(results: Path, root: Path, *, suite: Path | None = None, partial: bo
     records = found.records
     _finished(records, partial=partial)
     home = found.path.parent
-    publication = make(records, _suite(records[-1], home, suite))
+    publication = make(records, _suite(records[-1], home, suite), bound(content_within, home))
     folder = home if _within(home, root) and found.path.name == FILE else root / _name(publication.heading)
     with _held(folder) as store:
         if folder.resolve() == home.resolve():

@@ -97,7 +97,7 @@ FIELDS: Final[Mapping[str, Check]] = {
     **dict.fromkeys(("reference", "dataset", "changes", "budget", "data", "device", "borrowed_from"), _text),
     **dict.fromkeys(("reason", "trace", "started", "finished"), _text),
     "workers": _integer,
-    "suite": table(dict.fromkeys(("name", "question", "sha256", "file"), _text)),
+    "suite": table({**dict.fromkeys(("name", "question", "sha256", "file"), _text), "code": by_name(TEXT)}),
     "planned": table(
         {
             "arms": many(TEXT),

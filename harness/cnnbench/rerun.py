@@ -88,7 +88,7 @@ def rerun(folder: Path, record: Mapping[str, Any], host: PluginHost, *, imports:
     Raises:
         UsageError: the suite can't run here.
     """
-    suite, host = open_suite(folder / suite_file(record), host, data=True, imports=imports)
+    suite, host = open_suite(folder / suite_file(record), host, data=True, imports=imports, copies=True)
     with TemporaryDirectory(prefix="cnnbench-verify-") as scratch:
         options = RunOptions(Path(scratch) / "results", Path(scratch) / "cache", executor="inline")
         made = run_suite(_alone(suite, record), host, options, make_progress(quiet=True)).records[-1]

@@ -9,12 +9,14 @@ from __future__ import annotations
 import difflib
 import math
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from itertools import takewhile, zip_longest
 from typing import TYPE_CHECKING, Any, Final, get_args
 
 from cnnbench.errors import CnnbenchError, StoreError
 from cnnbench.execute.interface import Status
+from cnnbench.paths import content_within
 from cnnbench.publication import MANIFEST, Publication, digest, make, suite_file
 from cnnbench.publish import manifest_of
 from cnnbench.store import FILE, modern, open_results
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
-_TEXTS: Final = (".md", ".tex", ".toml", ".jsonl", ".html", ".svg", ".json")
+_TEXTS: Final = (".md", ".py", ".tex", ".toml", ".jsonl", ".html", ".svg", ".json")
 _LINES: Final = 4
 """Of a difference, as many are shown."""
 _WIDEST: Final = 160
@@ -102,7 +104,7 @@ def verify(folder: Path) -> Verification:
     suite = "the suite file"
     try:
         suite = suite_file(found.records[-1])
-        publication = make(found.records, _read(folder, suite))
+        publication = make(found.records, _read(folder, suite), partial(content_within, folder))
     except CnnbenchError as error:
         return Verification((*findings, Finding(suite, str(error))), "", None)
     findings += _files(folder, publication, said)

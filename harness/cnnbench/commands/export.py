@@ -24,6 +24,11 @@ def add(command: AddCommand) -> None:
     export.add_argument("--seed", type=int, metavar="S", help="its seed (default: the first that is ok)")
     export.add_argument("--format", default="onnx", metavar="NAME", help="onnx (default), pt2 or state_dict")
     export.add_argument("--output", type=Path, metavar="DIR", help="folder (default: exports/<suite>/<arm and seed>)")
+    export.add_argument(
+        "--allow-import",
+        action="store_true",
+        help="import the plugins that the run's suite named, as the run kept them",
+    )
     export.add_argument("--cache", type=Path, metavar="DIR", help="stage cache (default: the user's cache folder)")
 
 
@@ -31,6 +36,7 @@ def _export(given: argparse.Namespace) -> int:
     from cnnbench.execute.cache import StageCache, default_cache
     from cnnbench.export import FORMATS, choose, default_folder, hand_over, model_file
     from cnnbench.frame import on_dataset
+    from cnnbench.opening import host_of_results
     from cnnbench.registry import nearest
     from cnnbench.store import open_results
 
@@ -46,7 +52,8 @@ def _export(given: argparse.Namespace) -> int:
     folder = given.output or default_folder(record, form)
     # In the order of the plan: the card's table speaks of the run that the last record describes.
     records = [found for arm in trials.arms for found in trials.of(arm)]
-    made = hand_over(records, record, model, form, folder, plugin_host().registry)
+    host = host_of_results(opened.path.parent, record, plugin_host(), imports=given.allow_import)
+    made = hand_over(records, record, model, form, folder, host.registry)
     put(f"{made.file}: {made.size / 1024:.1f} KiB, {record['arm']}, seed {record['seed']}\n{made.check}", None)
     print(f"model card: {folder / 'README.md'}")
     if not made.check.close:
