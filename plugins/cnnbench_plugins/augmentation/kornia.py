@@ -33,8 +33,8 @@ class Kornia:
 
     Helps where the catalogue lacks a transform, and to compare with pipelines of kornia.
     Known not to help: speed on a GPU, as parameters are drawn on the CPU; most defaults have ``p = 0.5``, so that half
-    of the images stay as they are. Within a batch ``RandomClahe`` takes one clip limit, ``RandomMotionBlur`` one size of
-    its kernel, ``ColorJiggle`` and ``ColorJitter`` one order of their changes; the rest is each image's own.
+    of the images stay as they are. Within a batch ``RandomClahe`` takes one clip limit, ``RandomMotionBlur`` one size
+    of its kernel, ``ColorJiggle`` and ``ColorJitter`` one order of their changes; the rest is each image's own.
 
     Attributes:
         transform: kornia's name, e.g. ``"RandomElasticTransform"``.

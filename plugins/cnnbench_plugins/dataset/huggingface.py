@@ -68,7 +68,7 @@ class HuggingFace:
     def _files(self) -> Parquet:
         from huggingface_hub import snapshot_download
 
-        reason = "not in the hub's cache"
+        reasons: list[str] = []
         ask: dict[str, Any] = {"repo_type": "dataset", "cache_dir": self.path}
         for local, (branch, layout) in product((True, False) if self.download else (True,), _LAYOUTS):
             train, test = layout.format(self.train), layout.format(self.test)
@@ -78,13 +78,14 @@ class HuggingFace:
                 found = Parquet(folder, train, test, self.image, self.label, self.size)
                 places = {file.parent.relative_to(folder) for file in found.files(train) if found.files(test)}
             except Exception as error:  # noqa: BLE001 - the hub's, the network's, the disk's, or no such file there
-                reason = first_line(error) if isinstance(error, DataError) or not local else reason
+                reasons += [first_line(error)] if isinstance(error, DataError) or not local else []
                 continue
             if len(places) == 1:
                 return found
             names = ", ".join(sorted({repr(place.parts[0]) for place in places if place.parts}))
             raise DataError(f"{self.repo} has several configurations: set its option config to one of {names}")
         where = f" --cache-dir {self.path}" if self.path else ""
+        reason = (*reasons, "not in the hub's cache")[0]
         command = f"hf download {self.repo} --repo-type dataset --revision {_LAYOUTS[-1][0]}{where}"
         raise DataError(f"{self.repo}: {reason}: set its option download = true, or run {command}")
 
