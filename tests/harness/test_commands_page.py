@@ -16,7 +16,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "reference" / "commands.md"
 HEAD = """\
 # Commands
 
-Made from the command line's own help: `cnnbench COMMAND --help` says the same.
+Made from the command line's own help: each command's `--help` says the same.
 
 """
 

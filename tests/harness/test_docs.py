@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import dataclasses
 import inspect
 import json
@@ -14,7 +15,6 @@ from typing import get_args
 
 import pytest
 
-from cnnbench import hookspecs
 from cnnbench.cli import _parser
 from cnnbench.design import KINDS
 from cnnbench.draft import RECIPE_DEFAULTS, TOP
@@ -32,10 +32,10 @@ from cnnbench.tables import FORMATS
 from cnnbench.types import DataOptions, EnergyOptions, LatencyOptions, Measure, Recipe
 
 ROOT = Path(__file__).parents[2]
-DOCS = {path.relative_to(ROOT).as_posix(): path.read_text("utf-8") for path in sorted(ROOT.glob("docs/*.md"))}
+DOCS = {path.relative_to(ROOT).as_posix(): path.read_text("utf-8") for path in sorted(ROOT.glob("docs/**/*.md"))}
 PAGES = {"README.md": (ROOT / "README.md").read_text("utf-8"), **DOCS}
 SUITES = DOCS["docs/suites.md"]
-PLUGINS = DOCS["docs/plugins.md"]
+PLUGIN_SLOTS = DOCS["docs/plugin_slots.md"]
 
 _FENCE = re.compile(r"^( *)```(\w+)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 
@@ -92,20 +92,13 @@ def registry(tmp_path_factory):
 
 
 def _plugin_sources():
-    """Whole plugins: blocks that hold technique and hook, and the page of examples put together."""
-    whole = [
+    """Whole plugins: blocks that hold technique and hook."""
+    return [
         (page, snippet)
         for param in _snippets("python")
         for page, snippet in [param.values]
         if "@technique(" in snippet and "@hookimpl" in snippet
     ]
-    return [*whole, ("docs/plugins.md", _examples())]
-
-
-def _examples():
-    """The examples of the contract by slot, as one module."""
-    blocks = [found[3] for found in _FENCE.finditer(_section(PLUGINS, "## Contract by slot")) if found[2] == "python"]
-    return "\n\n".join(blocks)
 
 
 # Suites
@@ -115,7 +108,7 @@ def test_there_are_snippets_of_every_kind():
     assert sum("question =" in p.values[1] for p in _snippets("toml")) >= 9
     assert len(_snippets("python")) >= 15
     assert len(_snippets("sh")) >= 8
-    assert len(_plugin_sources()) == 3
+    assert len(_plugin_sources()) >= len(SLOTS) + 2
 
 
 @pytest.mark.parametrize(("page", "snippet"), [p for p in _snippets("toml") if "question =" in p.values[1]])
@@ -134,7 +127,7 @@ def test_a_part_of_a_suite_parses_within_one(page, snippet, registry):
     parts = [snippet] if snippet.startswith("[") else [line for line in snippet.splitlines() if line.strip()]
     for part in parts:
         key = part.partition(" =")[0]
-        if key in head:
+        if key in TOP:
             text = "\n".join({**head, key: part}.values())
         else:
             text = "\n".join([*head.values(), part if part.startswith("[") else f"[baseline]\n{part}"])
@@ -243,23 +236,10 @@ def test_every_metric_is_documented_with_key_unit_and_direction():
 # Plugins
 
 
-def test_every_hook_is_documented_with_its_exact_arguments():
-    hooks = {name: spec for name, spec in vars(hookspecs).items() if name.startswith("cnnbench_")}
-    section = _section(PLUGINS, "## Hooks")
-    documented = re.findall(r"^- `(cnnbench_\w+)\(([^)]*)\)`:", section, re.MULTILINE)
-    assert dict(documented) == {name: ", ".join(inspect.signature(spec).parameters) for name, spec in hooks.items()}
-    # What the arguments hold: the keys that the specification names.
-    for name, spec in hooks.items():
-        entry = re.search(rf"^- `{name}\(.*?(?=^- |\Z|^$)", section, re.MULTILINE | re.DOTALL)
-        assert entry is not None
-        for mapping in re.findall(r"``\{(.*?)\}``", spec.__doc__ or "", re.DOTALL):
-            for key in re.findall(r'"(\w+)":', mapping):
-                assert f'"{key}"' in entry[0], f"{name}: {key}"
-
-
 @pytest.mark.parametrize("slot", SLOTS)
 def test_every_slot_is_documented_with_its_exact_call(slot):
-    cells = _row(_section(PLUGINS, "## Contract by slot"), slot)
+    (row,) = (line for line in PLUGIN_SLOTS.splitlines() if line.startswith(f"| [`{slot}`](#{slot}) |"))
+    cells = [cell.strip() for cell in row.strip("|").split(" | ")]
     own = {
         "model": "models",
         "dataset": "datasets",
@@ -276,21 +256,22 @@ def test_every_slot_is_documented_with_its_exact_call(slot):
         (call,) = re.findall(rf"``{name}\(([^)]*)\)``", protocol.__doc__) or [None]
         if call is None:  # named without arguments in a sentence
             continue
-        assert f"| `{name}(self, {call})` |" in PLUGINS
+        assert f"| `{name}(self, {call})` |" in PLUGIN_SLOTS
 
 
-def test_the_examples_of_every_slot_run_as_a_plugin(install_plugin, tmp_path):
-    install_plugin("documented_examples", _examples())
-    host = PluginHost.discover()
-    assert host.problems == []
-    (text,) = _code("docs/plugins.md", "toml", "doc_tiny")
-    mine = {e.card.name for e in host.registry if e.owner.distribution == "documented_examples"}
-    assert all(f'"{name}"' in text for name in mine)
-    suite = parse(text.encode(), str(tmp_path / "examples.toml"), host.registry)
+def test_every_field_of_a_record_is_documented(registry, tmp_path):
+    text = """
+        question = "What is in a record?"
+        dataset = { name = "digits", train_size = 60, test_size = 40 }
+        model = { name = "resnet", depth = 8, width = 2 }
+        seeds = 1
+        device = "cpu"
+        recipe = { epochs = 1 }
+        measure = { metrics = ["accuracy"] }
+    """
+    suite = parse(textwrap.dedent(text).encode(), str(tmp_path / "tiny.toml"), registry)
     options = RunOptions(results=tmp_path / "results", cache=tmp_path / "cache", executor="inline")
-    summary = run_suite(suite, host, options, make_progress(quiet=True))
-    assert [record["reason"] for record in summary.records] == [None] * 4
-    assert summary.statuses == {"ok": 4}
+    assert run_suite(suite, PluginHost.discover(), options, make_progress(quiet=True)).statuses == {"ok": 1}
     publishing = _section(DOCS["docs/publishing.md"], "## The records")
     first_cells = " ".join(re.findall(r"^\| (`.*?`) \|", publishing, re.MULTILINE))
     written = json.loads((tmp_path / "results" / "records.jsonl").read_text("utf-8").splitlines()[0])
@@ -330,11 +311,7 @@ def _commands():
     return commands.choices
 
 
-# Commands that a page names as planned.
-_PLANNED = ("cnnbench check", "cnnbench new")
-
-
-@pytest.mark.parametrize("line", [p for p in _command_lines() if p.values[0] not in _PLANNED])
+@pytest.mark.parametrize("line", list(_command_lines()))
 def test_every_command_line_parses(line):
     words = shlex.split(line)[1:]
     if len(words) == 1 and words[0] in _commands():  # the command as such, in a sentence
@@ -342,12 +319,6 @@ def test_every_command_line_parses(line):
     given = _parser().parse_args(words)
     for suite in getattr(given, "suites", []):
         assert not str(suite).startswith("suites/") or (ROOT / suite).is_file()
-
-
-@pytest.mark.parametrize("line", _PLANNED)
-def test_what_is_named_as_planned_is_not_there_yet(line):
-    with pytest.raises(SystemExit):
-        _parser().parse_args([*shlex.split(line)[1:], "x"])
 
 
 def test_the_readme_lists_every_command_with_its_options():
@@ -372,6 +343,30 @@ def test_the_two_lines_are_one_line_each_and_ci_runs_the_second():
 def test_every_status_is_documented():
     for status in get_args(Status):
         assert _row(DOCS["docs/methodology.md"], status)
+
+
+# The site
+
+
+def test_every_page_is_in_the_navigation_once():
+    nav = re.search(r"^nav:\n((?: .*\n)+)", (ROOT / "mkdocs.yml").read_text("utf-8"), re.MULTILINE)[1]
+    assert sorted(re.findall(r"[\w/]+\.md$", nav, re.MULTILINE)) == sorted(page.removeprefix("docs/") for page in DOCS)
+
+
+def test_what_builds_the_site_is_the_extra():
+    extra = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]["docs"]
+    tox = configparser.ConfigParser()
+    tox.read(ROOT / "tox.ini", "utf-8")
+    assert [line for line in tox["testenv:docs"]["deps"].splitlines() if line] == extra
+    assert "docs" in tox["tox"]["env_list"].split(", ")
+
+
+@pytest.mark.parametrize("page", DOCS)
+def test_pages_link_to_pages_so_that_links_work_on_the_site_too(page):
+    text = _FENCE.sub("", DOCS[page])
+    for target in re.findall(r"\]\(([^)\s#]+)", text):
+        if "://" not in target:
+            assert ((ROOT / page).parent / target).resolve().is_relative_to(ROOT / "docs"), target
 
 
 # Links

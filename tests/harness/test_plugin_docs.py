@@ -1,4 +1,4 @@
-"""The plugin author's pages do what they say: each slot's example is a plugin that a run uses as shown below it."""
+"""The plugin author's pages do what they say: each slot's example is a file that a suite names and uses as shown."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import math
 import re
 import runpy
+import sys
 import time
 from pathlib import Path
 
@@ -144,13 +145,22 @@ def cache(tmp_path_factory):
 
 @pytest.fixture
 def example(tmp_path, monkeypatch, cache, install_plugin):
-    """Makes a plugin of an example and runs a suite with it: exit code, and records by arm."""
+    """Saves an example and runs a suite that names its file: exit code, and records by arm.
+
+    A reporter is installed: ``cnnbench report`` reads no suite.
+    """
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setenv("CNNBENCH_CACHE", str(cache))
 
     def run(slot, use, *options):
-        install_plugin(f"example_{slot}", SECTIONS[slot][0])
-        Path("suite.toml").write_text(_suite(use, TIMED if slot in {"runtime", "executor"} else MEASURE), "utf-8")
+        text = _suite(use, TIMED if slot in {"runtime", "executor"} else MEASURE)
+        if slot == "reporter":
+            install_plugin("example_reporter", SECTIONS[slot][0])
+        else:
+            Path(f"example_{slot}.py").write_text(SECTIONS[slot][0], "utf-8")
+            text = f'plugins = ["example_{slot}.py"]\n{text}'
+        Path("suite.toml").write_text(text, "utf-8")
         given = options if "--executor" in options else (*options, "--executor", "inline")
         code = main(["run", "suite.toml", "--results", "results", "--quiet", *given])
         return code, {record["arm"]: record for record in open_results(Path("results")).records}
