@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from cnnbench.execute.state import PARTS, generators, set_generators
-from cnnbench.testing.compare import difference
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +33,7 @@ def as_found() -> Iterator[Left]:
             yield left
         finally:
             for name, was, now in zip(_RANDOM, draws, generators(), strict=True):
-                if difference(list(_flat(was)), list(_flat(now))):
+                if list(_flat(was)) != list(_flat(now)):
                     left.changed.append(f"the state of {name}")
             set_generators(draws)
             for part, was in zip(PARTS, before, strict=True):
