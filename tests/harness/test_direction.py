@@ -127,12 +127,12 @@ commands.publish commands.verify commands.merge commands.new commands.try_
 testing.compare testing.networks testing.records testing.use
 testing.modules testing.rule testing.state testing.subject
 testing.finding testing.reference
-testing.uses.augmentation testing.uses.compressor testing.uses.dataset testing.uses.executor testing.uses.initializer testing.uses.input \
-testing.uses.loss testing.uses.metric testing.uses.model testing.uses.optimizer testing.uses.regularizer \
+testing.uses.augmentation testing.uses.compressor testing.uses.dataset testing.uses.executor \
+testing.uses.initializer testing.uses.input testing.uses.loss testing.uses.metric testing.uses.model testing.uses.optimizer testing.uses.regularizer \
 testing.uses.reporter testing.uses.schedule testing.uses.strategy testing.uses.surgery testing.uses.tracker
 testing.uses.architecture testing.uses.runtime
-testing.rules.accounting testing.rules.data testing.rules.docstring testing.rules.modes testing.rules.numbers testing.rules.options \
-testing.rules.shapes testing.rules.situations testing.rules.state testing.rules.surgery testing.rules.trained \
+testing.rules.accounting testing.rules.data testing.rules.docstring testing.rules.modes testing.rules.numbers \
+testing.rules.options testing.rules.shapes testing.rules.situations testing.rules.state testing.rules.surgery testing.rules.trained \
 testing.rules.training testing.rules.values
 testing.kit
 testing.check

@@ -6,7 +6,21 @@ from typing import TYPE_CHECKING
 
 from cnnbench.registry import nearest
 from cnnbench.testing.rule import Broken, Inapplicable, Rule
-from cnnbench.testing.rules import docstring, options, situations, state, training, values
+from cnnbench.testing.rules import (
+    accounting,
+    data,
+    docstring,
+    modes,
+    numbers,
+    options,
+    shapes,
+    situations,
+    state,
+    surgery,
+    trained,
+    training,
+    values,
+)
 
 if TYPE_CHECKING:
     from cnnbench.testing.subject import Subject
@@ -39,5 +53,12 @@ KIT: tuple[Rule, ...] = (
     *state.RULES,
     *situations.RULES,
     *values.RULES,
+    *shapes.RULES,
+    *modes.RULES,
+    *numbers.RULES,
+    *accounting.RULES,
+    *surgery.RULES,
+    *trained.RULES,
     *training.RULES,
+    *data.RULES,
 )

@@ -61,17 +61,17 @@ def splits(situation: Situation) -> Splits:
     return Splits(*train, *validation, *test, names)
 
 
-def builder(
-    registry: Registry, situation: Situation, network: str, *techniques: Choice, checked: bool = True
-) -> Builder:
-    """Builds the reference trial.
+def settings(
+    registry: Registry, situation: Situation, network: str, *techniques: Choice, dataset: Choice | None = None
+) -> Settings:
+    """The reference trial.
 
     Args:
         registry: where techniques come from.
         situation: image shape, batch size and number of classes.
         network: one of ``NETWORKS``.
         techniques: of any slot that training depends on; the recipe's take the place of the usual.
-        checked: hold what they hand back to their contracts.
+        dataset: complete; for those who load it.
     """
     model, options, inside = NETWORKS[network]
     recipe = {
@@ -84,18 +84,32 @@ def builder(
     for one in techniques:
         if one.slot not in IN_RECIPE:
             slots[one.slot] = (complete(one, registry),)
-    settings = Settings(
-        dataset=Choice("dataset", "random"),
+    return Settings(
+        dataset=dataset or Choice("dataset", "random"),
         data=DataOptions(),
         model=complete(Choice("model", model, options), registry),
         recipe=Recipe(
             epochs=EPOCHS,
             batch_size=max(situation.batch, 1),
-            **{slot: complete(choice, registry) for slot, choice in recipe.items()},
+            optimizer=complete(recipe["optimizer"], registry),
+            schedule=complete(recipe["schedule"], registry),
+            loss=complete(recipe["loss"], registry),
         ),
         techniques=slots,
     )
-    return Builder(settings, registry, splits(situation), Device("cpu"), checked=checked)
+
+
+def builder(
+    registry: Registry, situation: Situation, network: str, *techniques: Choice, checked: bool = True
+) -> Builder:
+    """Builds the reference trial on random images.
+
+    Args:
+        registry, situation, network, *techniques: as of ``settings``.
+        checked: hold what techniques hand back to their contracts.
+    """
+    chosen = settings(registry, situation, network, *techniques)
+    return Builder(chosen, registry, splits(situation), Device("cpu"), checked=checked)
 
 
 def first_network(situation: Situation, attempt: Callable[[str], T]) -> T:

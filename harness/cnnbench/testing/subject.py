@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import packages_distributions, version
@@ -9,14 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, get_args
 
 from cnnbench.errors import UsageError
-from cnnbench.options import complete, make, options_of
+from cnnbench.options import make, options_of
+from cnnbench.reader import Reader
 from cnnbench.registry import Entry, Owner, Registry
 from cnnbench.technique import card_of
 from cnnbench.testing.rule import NotChecked
 from cnnbench.types import Choice
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from cnnbench.testing.use import Situation, Use
 
@@ -86,13 +88,20 @@ class Subject:
         needed = [option for key, option in known.items() if option.required and key not in chosen]
         if any(option.hint is Path or Path in get_args(option.hint) for option in needed):
             name = needed[0].name
-            raise NotChecked(f"it needs {name!r}: `def options(cls, folder)` of its ConformanceCase can make the files")
+            raise NotChecked(
+                f"it needs {name!r}, a file or folder: let options(cls, folder) of a ConformanceCase make it"
+            )
         if needed:
             raise UsageError(
                 f"it needs {needed[0].name!r}, {needed[0].expects}, and has no example: "
                 f"add example={{{needed[0].name!r}: ...}} to @technique(...)"
             )
-        return complete(Choice(card.slot, card.name, chosen), self.registry)
+        reader = Reader(self.registry, self.folder)
+        found = reader.choice(self.slot, {"name": card.name, **as_written(chosen)}, ())
+        if found is None:
+            place, message = reader.problems[0]
+            raise UsageError(": ".join(filter(None, (".".join(map(str, place)), message))))
+        return found
 
     def technique(self, options: Mapping[str, Any] | None = None) -> Any:
         """A fresh instance, made as a worker makes it."""
@@ -125,6 +134,19 @@ class Subject:
     def fresh(self, situation: Situation, draw: int = 0, options: Mapping[str, Any] | None = None) -> Use:
         """The same, never kept: for rules that change what comes out, or that watch the use itself."""
         return self.how.use(self, self.technique(options), situation, draw)
+
+
+def as_written(value: Any) -> Any:
+    """A value as a suite has it: techniques as tables with their name, paths as text, nothing that is None."""
+    if isinstance(value, Choice):
+        return {"name": value.name, **as_written(value.options)}
+    if isinstance(value, Mapping):
+        if value.keys() == {"slot", "name", "options"}:
+            return as_written(Choice.from_plain(value))
+        return {key: as_written(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list | tuple):
+        return [as_written(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
 
 
 def entry_of(cls: type[Any], registry: Registry) -> Entry:

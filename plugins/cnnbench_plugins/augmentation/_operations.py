@@ -101,7 +101,7 @@ def apply(
     slices = zip(
         *(torch.split(t.index_select(0, order), lengths) for t in (images, operations, strengths, signs)), strict=True
     )
-    parts: list[torch.Tensor] = []
+    parts = [images[:0]]
     for number, (part, own, strength, sign) in zip((0, 1, *range(_SIZED, len(OPERATIONS))), slices, strict=True):
         if len(part) and number in _GEOMETRIC:
             parts.append(_move(space, part, own, strength * sign))

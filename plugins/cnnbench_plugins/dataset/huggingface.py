@@ -21,7 +21,12 @@ _LAYOUTS = (("main", "{}-*.parquet"), ("main", "{}/*.parquet"), ("refs/convert/p
 """Branches, and the files of a split there."""
 
 
-@technique("dataset", "huggingface", requires=(Requirement("huggingface_hub", "huggingface"),))
+@technique(
+    "dataset",
+    "huggingface",
+    requires=(Requirement("huggingface_hub", "huggingface"),),
+    example={"repo": "ylecun/mnist"},
+)
 class HuggingFace:
     """An image classification dataset of the Hugging Face hub, from its Parquet files.
 

@@ -36,7 +36,7 @@ _EMNIST_COUNTS = {
 }
 
 
-@technique("dataset", "torchvision")
+@technique("dataset", "torchvision", example={"dataset": "MNIST"})
 class Torchvision:
     """A classification dataset by torchvision's name, in the layout that torchvision downloads.
 

@@ -15,8 +15,8 @@ from cnnbench_plugins.optimizer._parameters import can_fuse, trainable
 class Adam:
     """Steps scaled by running moments of the gradient.
 
-    w <- w - lr m / (sqrt(v) + eps) with bias-corrected running means m of g and v of g² (Kingma & Ba 2015, algorithm 1,
-    whose values are the defaults).
+    w <- w - lr m / (sqrt(v) + eps) with bias-corrected running means m of g and v of g², whose rates are ``beta1`` and
+    ``beta2`` (Kingma & Ba 2015, algorithm 1, whose values are the defaults).
 
     Helps where scales of gradients differ between layers: no normalization, attention. Known to generalize somewhat
     worse than tuned SGD with momentum on image classification (Wilson et al. 2017).
@@ -39,8 +39,8 @@ class Adam:
 class AdamW:
     """Adam with decoupled weight decay.
 
-    As ``adam``, and w <- w (1 - lr weight_decay) before each step (Loshchilov & Hutter 2019, algorithm 2), on every
-    parameter. Defaults are PyTorch's.
+    As ``adam``, with its ``beta1``, ``beta2`` and ``eps``, and w <- w (1 - lr weight_decay) before each step
+    (Loshchilov & Hutter 2019, algorithm 2), on every parameter. Defaults are PyTorch's.
 
     Helps where Adam overfits. Known not to matter over a few epochs, where lr x weight_decay x steps is far below 1.
     """

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class DropBlock:
     """Zero square blocks of feature maps at random during training, after every activation.
 
-    With b for the block size, a block starts at each position where a whole one fits with probability gamma = p / b² x
+    With b for ``block_size``, a block starts at each position where a whole one fits with probability gamma = p / b² x
     H W / ((H - b + 1) (W - b + 1)), in every channel of every sample on its own; y = x M count(M) / count_ones(M) with
     the mask M of the whole batch (Ghiasi et al. 2018, algorithm 1 and equation 1). The share dropped is p only about,
     as blocks overlap. Blocks are cut to the size of smaller maps; maps of one pixel, and features without height and

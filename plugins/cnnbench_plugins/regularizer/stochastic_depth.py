@@ -20,9 +20,10 @@ class StochasticDepth:
 
     y = shortcut(x) + b branch(x) / (1 - p_l) with b from Bernoulli(1 - p_l) and p_l = p l / L for branch l = 1 .. L
     (Huang et al. 2016, section 3, linear decay; p is theirs for the last block). Scaled in training, so that inference
-    is left alone; the paper scales at inference instead. ``row`` draws for each sample, ``batch`` once a step as the
-    paper does. On any model whose residual additions can be traced; a drop that the model has of its own (efficientnet,
-    convnext) stays, and the two compound. The paper's p is for 54 blocks; for three, 0.1 to 0.2 is enough.
+    is left alone; the paper scales at inference instead. ``mode``: ``row`` draws for each sample, ``batch`` once a
+    step as the paper does. On any model whose residual additions can be traced; a drop that the model has of its own
+    (efficientnet, convnext) stays, and the two compound. The paper's p is for 54 blocks; for three, 0.1 to 0.2 is
+    enough.
 
     Helps deep residual networks at long budgets. Known to hurt shallow ones, where a block is a large share of what the
     network can do.

@@ -24,7 +24,7 @@ class Constant:
         return 1.0
 
 
-@technique("schedule", "cosine")
+@technique("schedule", "cosine", no_op={"floor": 1.0})
 class Cosine:
     """Half a cosine from the full learning rate down to a floor.
 
@@ -47,7 +47,7 @@ class Cosine:
         return warm_then(step, total_steps, self.warmup, decay)
 
 
-@technique("schedule", "linear")
+@technique("schedule", "linear", no_op={"floor": 1.0})
 class Linear:
     """A straight line from the full learning rate down to a floor.
 

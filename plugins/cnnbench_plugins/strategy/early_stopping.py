@@ -55,10 +55,10 @@ class BestWeights(Observer):
 class EarlyStopping:
     """Stop when validation no longer improves, and go back to the best epoch's weights.
 
-    Training ends after ``patience`` epochs in a row without an improvement by more than ``min_delta`` (in nats for
-    ``loss``, as a share for ``accuracy``); the weights and buffers of the epoch that validated best return, also where
-    training ran to its end. The test split plays no part. Prechelt 1998; the default patience is a third of the usual
-    budget here. The record notes ``best_epoch`` and ``stopped_epoch``, the last one trained, both 0-based.
+    Training ends after ``patience`` epochs in a row without an improvement by more than ``min_delta`` of ``metric``
+    (``loss`` in nats, ``accuracy`` as a share); the weights and buffers of the epoch that validated best return, also
+    where training ran to its end. The test split plays no part. Prechelt 1998; the default patience is a third of the
+    usual budget here. The record notes ``best_epoch`` and ``stopped_epoch``, the last one trained, both 0-based.
 
     Helps where networks overfit, and saves time. Known to cut a decaying learning rate short: with a cosine schedule
     the last epochs improve most. Where a stop left the learning rate above the schedule's last, a line under the table

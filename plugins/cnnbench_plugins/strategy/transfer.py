@@ -97,7 +97,7 @@ class Pretrained(Observer):
             parameter.requires_grad_(True)
 
 
-@technique("strategy", "transfer")
+@technique("strategy", "transfer", example={"source": {"name": "shapes", "train_images": 40, "test_images": 40}})
 class Transfer:
     """Start from weights that were learned elsewhere, with a new classifier.
 
@@ -107,12 +107,13 @@ class Transfer:
     over; the last linear layer (or convolution, where that classifies) starts fresh. How many tensors fitted is said
     under the table.
 
-    ``finetune`` trains everything on from there; with ``gradual`` > 0 the classifier alone in the first epoch, then
-    from the last layer to the first more and more, all of them once that share of the epochs is over (ULMFiT, Howard &
-    Ruder 2018, section 3.3, which frees one layer an epoch). ``freeze`` keeps the first ``frozen`` share of the layers
-    as they came (Yosinski et al. 2014, section 2). ``linear_probe`` trains the classifier alone. Frozen layers get no
-    update at all, and their batch norms neither take nor update statistics of the batch. Layers are the linear ones and
-    convolutions in order of definition, each with the norm behind it. After training nothing is frozen any more.
+    ``mode``: ``finetune`` trains everything on from there; with ``gradual`` > 0 the classifier alone in the first
+    epoch, then from the last layer to the first more and more, all of them once that share of the epochs is over
+    (ULMFiT, Howard & Ruder 2018, section 3.3, which frees one layer an epoch). ``freeze`` keeps the first ``frozen``
+    share of the layers as they came (Yosinski et al. 2014, section 2). ``linear_probe`` trains the classifier alone.
+    Frozen layers get no update at all, and their batch norms neither take nor update statistics of the batch. Layers
+    are the linear ones and convolutions in order of definition, each with the norm behind it. After training nothing is
+    frozen any more.
 
     Helps with few images, most where source and target are alike. Known to gain little with plenty of images (He et al.
     2019, Rethinking ImageNet Pre-training); frozen features fall behind where the target differs (Kornblith et al.

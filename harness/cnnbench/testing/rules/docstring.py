@@ -32,7 +32,7 @@ def _docstring(subject: Subject) -> None:
         )
     options = [field.name for field in fields(cls) if field.init]
     for name in options:
-        if not re.search(rf"(?<!\w){re.escape(name)}(?!\w)", rest):
+        if not re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text):
             raise Broken(f"it does not say what option {name!r} is")
     for name in _attributes(rest):
         if not hasattr(cls, name) and name not in options:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from cnnbench.errors import UsageError
@@ -11,11 +10,11 @@ from cnnbench.expect import show
 from cnnbench.options import make, options_of
 from cnnbench.reader import Reader
 from cnnbench.testing.rule import Broken, Inapplicable, Rule
+from cnnbench.testing.subject import as_written
 from cnnbench.toml_text import suite_text
-from cnnbench.types import Choice
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from cnnbench.options import Option
     from cnnbench.testing.subject import Subject
@@ -71,7 +70,7 @@ def _at_the_edge(schema: Mapping[str, Any]) -> Iterator[Any]:
 
 def _toml(subject: Subject) -> None:
     choice = subject.choice()
-    text, problems = suite_text({choice.slot: _as_written(choice.plain())})
+    text, problems = suite_text({choice.slot: as_written(choice.plain())})
     if problems:
         place, expected = problems[0]
         raise Broken(f"{'.'.join(map(str, place[1:]))} has no form in TOML: {expected}")
@@ -83,18 +82,6 @@ def _toml(subject: Subject) -> None:
     for key, value in choice.options.items():
         if read.options[key] != value:
             raise Broken(f"{key} = {show(value)} comes back from TOML as {show(read.options[key])}")
-
-
-def _as_written(value: Any) -> Any:
-    """A plain value as a suite has it: techniques as tables with their name, nothing that is None."""
-    if isinstance(value, Mapping):
-        if value.keys() == {"slot", "name", "options"}:
-            choice = Choice.from_plain(value)
-            return {"name": choice.name, **_as_written(choice.options)}
-        return {key: _as_written(item) for key, item in value.items() if item is not None}
-    if isinstance(value, list | tuple):
-        return [_as_written(item) for item in value]
-    return value
 
 
 RULES: tuple[Rule, ...] = (
@@ -117,13 +104,13 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "refusals",
         "a value that an option must not have is refused with a ValueError that says what was expected",
-        "annotate the option, e.g. Annotated[int, Ge(1)] or a Literal; raise ValueError in __post_init__, assert nothing",
+        "annotate it, e.g. Annotated[int, Ge(1)] or a Literal; raise ValueError in __post_init__, and assert nothing",
         _refusals,
     ),
     Rule(
         "toml",
         "its options can be written in a suite and come back from it as they were",
-        "use text, numbers, true and false, lists and tables of these, paths, or techniques; leave None for a whole option",
+        "use text, numbers, booleans, lists and tables of these, paths or techniques; only a whole option may be None",
         _toml,
         waivable=False,
     ),

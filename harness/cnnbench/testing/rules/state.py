@@ -101,7 +101,7 @@ RULES: tuple[Rule, ...] = (
     _rule(
         "usable",
         "it can be used as its slot's contract says",
-        "see the contract of the slot in docs/plugin_slots.md; where small images are the reason, give an example={...}",
+        "see the slot's contract in docs/plugin_slots.md; where small images are the reason, give an example={...}",
         _usable,
         gate=True,
     ),

@@ -9,6 +9,7 @@ from cnnbench.testing.uses import (
     augmentation,
     compressor,
     dataset,
+    executor,
     initializer,
     loss,
     metric,
@@ -49,5 +50,6 @@ USES: Mapping[str, SlotUse] = {
     "dataset": dataset,
     "metric": metric,
     "reporter": reporter,
+    "executor": executor,
     "tracker": tracker,
 }

@@ -24,7 +24,7 @@ STEPS = 3
 def fresh_model(subject: Subject, situation: Situation) -> nn.Module:
     """A tiny network in training mode; its last bias is frozen, as transfer learning freezes layers."""
     model = builder(subject.registry, situation, "plain").model(Streams(0)).train()
-    list(model.parameters())[-1].requires_grad_(requires_grad=False)
+    list(model.parameters())[-1].requires_grad_(False)
     return model
 
 
