@@ -59,19 +59,23 @@ def _check_absent(paths: list[Path]) -> None:
 
 
 def _steps_of_package(names: Names, slot: str, folder: Path) -> list[str]:
+    from cnnbench.scaffold.write import uses
+
     return [
         f"cd {shlex.quote(str(folder))}",
         'pip install -e ".[test]"',
         "pytest",
         f"cnnbench try {names.project}",
-        _run(f"suites/{names.project}.toml", names, slot),
+        *uses(slot, names.module, f"suites/{names.project}.toml", names.project),
     ]
 
 
 def _steps_of_file(names: Names, slot: str, folder: Path) -> list[str]:
+    from cnnbench.scaffold.write import uses
+
     file, suite = (shlex.quote(str(folder / f"{names.module}.{ending}")) for ending in ("py", "toml"))
-    return [f"cnnbench check {file}", f"cnnbench try {file}", _run(suite, names, slot)]
-
-
-def _run(suite: str, names: Names, slot: str) -> str:
-    return f"cnnbench run {suite}" + (f" --{slot} {names.module}" if slot in ("executor", "tracker") else "")
+    return [
+        f"cnnbench check {file}",
+        f"cnnbench try {file}",
+        *uses(slot, names.module, suite, names.module, file),
+    ]

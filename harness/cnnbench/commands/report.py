@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnbench.commands.common import OK, plugin_host, put, tell
+from cnnbench.commands.common import OK, host_with, plugin_option, put, tell
 from cnnbench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def add(command: AddCommand) -> None:
         "--traces", action="store_true", help="what failed and where in the code, in place of the table"
     )
     report.add_argument("--figures", type=Path, metavar="DIR", help="write every figure there too, as SVG and PNG")
+    plugin_option(report)
 
 
 def _report(given: argparse.Namespace) -> int:
@@ -58,7 +59,7 @@ def _reported(given: argparse.Namespace) -> int:
         return OK
     if given.figures is not None:
         _draw(list(found.records), given.results, given.figures)
-    rendered = _rendered(list(found.records), given.format, given.results, found.path.parent)
+    rendered = _rendered(list(found.records), given.format, given.results, found.path.parent, given.plugin)
     if isinstance(rendered, str):
         put(rendered, given.output)
     else:
@@ -92,7 +93,7 @@ def _put_bytes(content: bytes, form: str, output: Path | None) -> None:
         raise UsageError(f"--output: {output} can't be written: {error.strerror}") from error
 
 
-def _rendered(records: list[dict[str, Any]], form: str, source: Path, folder: Path) -> str | bytes:
+def _rendered(records: list[dict[str, Any]], form: str, source: Path, folder: Path, plugins: list[str]) -> str | bytes:
     """Records in one of the harness's formats, or a plugin's; plugins are loaded only for theirs."""
     from cnnbench.registry import nearest
     from cnnbench.tables import FORMATS, render
@@ -106,7 +107,7 @@ def _rendered(records: list[dict[str, Any]], form: str, source: Path, folder: Pa
     from cnnbench.options import make
     from cnnbench.types import Choice
 
-    registry = plugin_host().registry
+    registry = host_with(plugins).registry
     names = registry.names("reporter")
     if form not in names:
         raise UsageError(f"--format: unknown format {form!r}: {nearest(form, [*FORMATS, _PAGE, *names])}")

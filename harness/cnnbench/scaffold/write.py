@@ -27,12 +27,6 @@ _REAL = {
 }
 """What takes the place of torch's lazy stand-ins in a file that needs torch as soon as it is imported."""
 _RUN = "cnnbench run suites/template-project.toml"
-_COMMANDS = {
-    "reporter": f"{_RUN}\ncnnbench report results/template-project --format template_name",
-    "executor": f"{_RUN} --executor template_name",
-    "tracker": f"{_RUN} --tracker template_name",
-}
-"""How techniques are used that no suite names."""
 
 
 def package_files(names: Names, slot: str) -> Mapping[str, str]:
@@ -88,6 +82,22 @@ def single_files(names: Names, slot: str) -> Mapping[str, str]:
     }
 
 
+def uses(slot: str, technique: str, suite: str, results: str, plugin: str = "") -> list[str]:
+    """The commands that run a plugin's suite and use the plugin.
+
+    Args:
+        slot: of the technique.
+        technique: its name.
+        suite: path of the suite.
+        results: name of the suite.
+        plugin: the file, where it is not installed.
+    """
+    if slot == "reporter":
+        report = f"cnnbench report results/{results} --format {technique}"
+        return [f"cnnbench run {suite}", report + (f" --plugin {plugin}" if plugin else "")]
+    return [f"cnnbench run {suite}" + (f" --{slot} {technique}" if slot in ("executor", "tracker") else "")]
+
+
 def names_in(slot: str) -> set[str]:
     """Names that the code of a slot's plugin uses, its class's own aside."""
     texts = [*_sources(slot).values(), _template("plugin.py"), _template(f"{slot}/tests.py")]
@@ -130,8 +140,9 @@ def _filled(text: str, names: Names, slot: str, summary: str) -> str:
 
 def _use(slot: str) -> str:
     """How one uses it: the line of its suite that names it, under its table's header, or a command."""
-    if slot in _COMMANDS:
-        return f"```sh\n{_COMMANDS[slot]}\n```"
+    if slot in ("reporter", "executor", "tracker"):  # which no suite names
+        commands = "\n".join(uses(slot, "template_name", "suites/template-project.toml", "template-project"))
+        return f"```sh\n{commands}\n```"
     header = ""
     for line in _template(f"{slot}/suite.toml").splitlines():
         header = f"{line}\n" if line.startswith("[") else header

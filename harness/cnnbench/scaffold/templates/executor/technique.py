@@ -35,7 +35,8 @@ class Template:
 
     def __call__(self, workers: int | None) -> TaskExecutor:
         """Make the executor. It has one place, however many workers are asked for."""
-        from cnnbench.execute.inline import InlineExecutor  # imports torch, which listing techniques should not
+        # Imports torch, which listing techniques should not have to wait for.
+        from cnnbench.execute.inline import InlineExecutor
 
         return RestingExecutor(InlineExecutor(PluginHost.discover()), self.rest)
 
