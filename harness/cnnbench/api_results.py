@@ -107,7 +107,7 @@ class Results:
     @property
     def statuses(self) -> Mapping[str, int]:
         """How many trials ended in each status."""
-        return Counter(record["status"] for record in self.records)
+        return dict(Counter(record["status"] for record in self.records))
 
     @property
     def failures(self) -> tuple[Failure, ...]:

@@ -35,7 +35,7 @@ def session_digest(cls: type[Any]) -> str:
     digest = hashlib.sha256()
     while ahead:
         name, value = ahead.pop(0)
-        value = _bare(value)
+        name, value = f"{name} {type(value).__name__}", _bare(value)
         if id(value) in told:
             continue
         told[id(value)] = value
