@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from annotated_types import Ge
 
 from cnnbench.errors import DataError
 from cnnbench.technique import Requirement, technique
 from cnnbench_plugins._foreign import first_line
-from cnnbench_plugins.dataset.parquet import Parquet
-
-if TYPE_CHECKING:
-    from cnnbench.types import ImageData
+from cnnbench_plugins.dataset._parquet import ParquetFiles, files_in
 
 _LAYOUTS = (("main", "{}-*.parquet"), ("main", "{}/*.parquet"), ("refs/convert/parquet", "{}/*.parquet"))
 """Branches, and the files of a split there."""
 
 
-@technique(
-    "dataset",
-    "huggingface",
-    requires=(Requirement("huggingface_hub", "huggingface"),),
-    example={"repo": "ylecun/mnist"},
-)
-class HuggingFace:
+_NEEDS = Requirement("huggingface_hub", "huggingface")
+
+
+@technique("dataset", "huggingface", requires=(_NEEDS,), example={"repo": "ylecun/mnist"})
+class HuggingFace(ParquetFiles):
     """An image classification dataset of the Hugging Face hub, from its Parquet files.
 
     Read from the hub's cache on this machine (https://huggingface.co/docs/huggingface_hub/guides/manage-cache): the
@@ -57,20 +51,8 @@ class HuggingFace:
     path: Path | None = None
     download: bool = False
 
-    def fingerprint(self) -> str:
-        """Digest of the files. Raises ``DataError``."""
-        return self._files.fingerprint()
-
-    def sizes(self) -> tuple[int, int]:
-        """Rows of the two splits, from the files' metadata. Raises ``DataError``."""
-        return self._files.sizes()
-
-    def __call__(self) -> ImageData:
-        """Decode all images. Raises ``DataError``, naming file and row."""
-        return self._files()
-
-    @cached_property
-    def _files(self) -> Parquet:
+    def located(self) -> tuple[Path, str, str]:
+        """The two splits in the hub's cache."""
         from huggingface_hub import snapshot_download
 
         reasons: list[str] = []
@@ -80,13 +62,13 @@ class HuggingFace:
             ask |= {"revision": branch, "local_files_only": local, "allow_patterns": [f"*{train}", f"*{test}"]}
             try:
                 folder = Path(snapshot_download(self.repo, **ask), self.config or "")
-                found = Parquet(folder, train, test, self.image, self.label, self.size)
-                places = {file.parent.relative_to(folder) for file in found.files(train) if found.files(test)}
+                places = {file.parent.relative_to(folder) for file in files_in(folder, train)}
+                files_in(folder, test)
             except Exception as error:  # noqa: BLE001 - the hub's, the network's, the disk's, or no such file there
                 reasons += [first_line(error)] if isinstance(error, DataError) or not local else []
                 continue
             if len(places) == 1:
-                return found
+                return folder, train, test
             names = ", ".join(sorted({repr(place.parts[0]) for place in places if place.parts}))
             raise DataError(f"{self.repo} has several configurations: set its option config to one of {names}")
         where = f" --cache-dir {self.path}" if self.path else ""

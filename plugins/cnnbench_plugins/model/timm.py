@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from cnnbench.lazy import nn
 
 
-@technique("model", "timm", requires=(Requirement("timm", "timm"),))
+@technique("model", "timm", requires=(Requirement("timm", "timm"),), example={"arch": "test_resnet"})
 class TimmModel:
     """An image classifier of the package timm by its name, for any number of channels and classes.
 
