@@ -105,7 +105,10 @@ def builder(
     """Builds the reference trial on random images.
 
     Args:
-        registry, situation, network, *techniques: as of ``settings``.
+        registry: where techniques come from.
+        situation: image shape, batch size and number of classes.
+        network: one of ``NETWORKS``.
+        techniques: as of ``settings``.
         checked: hold what techniques hand back to their contracts.
     """
     chosen = settings(registry, situation, network, *techniques)

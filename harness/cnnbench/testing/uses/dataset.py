@@ -30,7 +30,6 @@ def use(subject: Subject, technique: Any, situation: Situation, draw: int) -> Us
     sizes = technique.sizes() if hasattr(technique, "sizes") else None
     data = load(technique)
     result = {
-        "fingerprint": fingerprint,
         "sizes": None if sizes is None else tuple(sizes),
         "images": (data.train_images, data.test_images),
         "labels": (data.train_labels, data.test_labels),

@@ -51,6 +51,7 @@ def _step(subject: Subject, technique: Any, situation: Situation, draw: int, net
         smoothed = acts.targets(targets) if hasattr(acts, "targets") else targets
         loss, logits = _loss(acts, model, images, smoothed, result)
         loss.backward()
+        given["weights"] = copied(weights)  # from here on it may change them
         if hasattr(acts, "perturb"):
             state = acts.perturb(model)
             result["perturbed"] = copied(dict(model.named_parameters()))
@@ -58,8 +59,9 @@ def _step(subject: Subject, technique: Any, situation: Situation, draw: int, net
             _loss(acts, model, images, smoothed, {})[0].backward()
             acts.restore(model, state)
         if hasattr(acts, "gradients"):
+            before["weights at gradients"] = copied(weights)
             acts.gradients(model, generator, 0)
-    given["weights"] = copied(weights)  # from here on it may change them
+            given["weights at gradients"] = copied(weights)
     result |= {"logits": logits.detach(), "targets": smoothed, "loss": loss.detach()}
     result["gradients"] = {name: copied(p.grad) for name, p in weights.items() if p.grad is not None}
     if hasattr(acts, "weights"):
