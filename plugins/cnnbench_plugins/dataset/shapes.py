@@ -24,7 +24,7 @@ _CHUNK = 1000
 """Images drawn at a time, which bounds the memory that drawing takes."""
 
 
-@technique("dataset", "shapes")
+@technique("dataset", "shapes", example={"train_images": 600, "test_images": 300})
 class Shapes:
     """Coloured shapes on coloured ground, generated: ten forms in four fills make up to 40 classes.
 

@@ -57,7 +57,7 @@ class SpatialDropout:
 
     As ``dropout`` with one draw for each channel of each sample (Tompson et al. 2015, section 3.2): neighbouring
     pixels of a feature map are alike, so that dropping single ones hides little. Features without height and width lose
-    single units. The default is mild because every activation is followed by one; no paper's.
+    single units. The default of ``p`` is mild because every activation is followed by one; no paper's.
 
     Helps convolutional networks on small data. Known to hurt narrow layers, where a channel is a large share of what
     the layer knows.

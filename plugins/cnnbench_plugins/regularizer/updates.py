@@ -37,7 +37,7 @@ class WeightDecay:
                     weight.mul_(1 - learning_rate * self.strength)
 
 
-@technique("regularizer", "max_norm")
+@technique("regularizer", "max_norm", example={"limit": 0.5})
 class MaxNorm:
     """Cap the length of each unit's weight vector.
 
@@ -57,7 +57,7 @@ class MaxNorm:
                 weight.renorm_(2, 0, self.limit)
 
 
-@technique("regularizer", "grad_clip")
+@technique("regularizer", "grad_clip", example={"norm": 0.1})
 class GradClip:
     """Scale the gradient back where it is too long.
 
