@@ -55,7 +55,7 @@ def _extras(host: PluginHost) -> list[str]:
     needs = {need: entry for entry in host.registry for need in entry.card.requires}
     lines = []
     for need in sorted(needs, key=lambda n: n.module):
-        users = ", ".join(sorted(e.card.name for e in host.registry if need in e.card.requires))
+        users = ", ".join(sorted({e.card.name for e in host.registry if need in e.card.requires}))
         state = "installed" if find_spec(need.module) else f"missing: {need.install}"
         lines.append(f"{need.module} (for {users}): {state}")
     state = "installed" if find_spec("ray") else "missing: pip install 'cnnbench[ray]'"
