@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 Install = Callable[[str, str], None]
 
@@ -21,6 +21,22 @@ def same_draws() -> None:
     torch = sys.modules.get("torch")
     if torch is not None:  # a test of what must work without it has not imported it
         torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def forgotten_plugins() -> Iterator[None]:
+    """What a test has imported as a plugin that is not installed is forgotten after it, as another process would."""
+    before = list(sys.path)
+    yield
+    marked = [
+        module for module in list(sys.modules.values()) if "__cnnbench_digest__" in getattr(module, "__dict__", {})
+    ]
+    folders = {Path(str(module.__file__)).parents[module.__name__.count(".")] for module in marked}
+    folders |= {Path(folder) for folder in sys.path if folder not in before and Path(folder).is_absolute()}
+    sys.path[:] = before
+    for name, module in list(sys.modules.items()):
+        if any(Path(getattr(module, "__file__", None) or "/").is_relative_to(folder) for folder in folders):
+            del sys.modules[name]
 
 
 def installer(site: Path, monkeypatch: pytest.MonkeyPatch) -> Install:

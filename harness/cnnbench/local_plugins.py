@@ -126,13 +126,20 @@ def import_plugin(plugin: LocalPlugin) -> tuple[ModuleType, str]:
     digest = digest_of_files(files)
     if plugin.digest not in ("", digest):
         raise UsageError(f"{plugin.name} has changed since the run began: run again")
-    if str(plugin.folder) not in sys.path:
+    added = str(plugin.folder) not in sys.path
+    if added:
         sys.path.append(str(plugin.folder))
     importlib.invalidate_caches()
     _forget(plugin, files, digest)
-    for file in files:
-        _check_found(plugin, file)
-    module = sys.modules.get(plugin.module) or _imported(plugin)
+    try:
+        for file in files:
+            _check_found(plugin, file)
+        module = sys.modules.get(plugin.module) or _imported(plugin)
+    except BaseException:  # nothing of it stays: it may be mended and tried again
+        _forget(plugin, files, "")
+        if added:
+            sys.path.remove(str(plugin.folder))
+        raise
     setattr(module, _MARK, digest)
     return module, digest
 
@@ -190,9 +197,12 @@ def _missing(written: str, path: Path) -> str:
 
 
 def _forget(plugin: LocalPlugin, files: list[Path], digest: str) -> None:
-    """Have modules imported anew: all of the plugin's if its code has changed, else those whose file is gone."""
+    """Have modules imported anew: all of the plugin's if its code is not that of ``digest``, else those without a file.
+
+    What was imported before anyone named it as a plugin is taken as it is.
+    """
     known = sys.modules.get(plugin.module)
-    changed = getattr(known, _MARK, digest) != digest
+    changed = not digest or getattr(known, _MARK, digest) != digest
     for name in [_name(plugin, file) for file in files]:
         file = Path(getattr(sys.modules.get(name), "__file__", None) or "")
         if name in sys.modules and ((changed and file in files) or not file.is_file()):

@@ -14,28 +14,39 @@ if TYPE_CHECKING:
 
 
 def code_files(file: Path, beside: Path | None = None) -> list[Path]:
-    """Files of the code that a module stands for, sorted: every Python file in its folder, and all that they import.
+    """Files of the code that a module stands for, sorted.
 
-    Imports are read from the source, also those inside functions. They are followed within the module's own top-level
-    package. A module outside a package stands for itself alone, unless ``beside`` says where its neighbours lie.
+    Of an installed package that is every Python file in the module's folder, and all that they import of the same
+    top-level package; of an installed module outside a package, itself alone. Of a plugin that is not installed it is
+    the module and all that it imports of the folder that it lies in. Imports are read from the source, also those
+    within functions.
 
     Args:
         file: the module's.
-        beside: a folder of ``sys.path`` whose modules and packages all belong to the code, as of a plugin that is no
-            installed package; None for an installed one, whose neighbours there are strangers.
+        beside: of a plugin that is not installed, the folder of ``sys.path`` that it is imported from.
     """
-    packaged = (file.parent / "__init__.py").exists()
-    root = file.parent if packaged else file
-    while packaged and (root.parent / "__init__.py").exists():
+    if beside is not None:
+        return _followed([file], beside, beside)
+    if not (file.parent / "__init__.py").exists():
+        return [file]
+    root = file.parent
+    while (root.parent / "__init__.py").exists():
         root = root.parent
-    within, start = (root, root.parent) if beside is None else (beside, beside)
+    return _followed(sorted(file.parent.glob("*.py")), root.parent, root)
+
+
+def _followed(ahead: list[Path], start: Path, within: Path) -> list[Path]:
+    """Files and all that they import, sorted; arguments as of ``_imported``."""
     found: dict[Path, None] = {}
-    ahead = sorted(file.parent.glob("*.py")) if packaged else [file]
     while ahead:
         path = ahead.pop()
-        if path not in found:
-            found[path] = None
-            ahead += _imported(path, start, within, path.stat().st_mtime_ns)
+        if path in found:
+            continue
+        found[path] = None
+        ahead += _imported(path, start, within, path.stat().st_mtime_ns)
+        if start == within:  # packages around it are imported with it; an installed plugin's register all that it has
+            around = (folder / "__init__.py" for folder in path.parents if folder.is_relative_to(within))
+            ahead += [one for one in around if one.parent != within and one.is_file()]
     return sorted(found)
 
 
