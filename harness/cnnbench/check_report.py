@@ -72,7 +72,8 @@ def summary(findings: Sequence[Finding], techniques: int) -> str:
     worst = len({one.technique for one in findings if one.status == "broken"})
     parts = [f"{counts[status]:,} {status}" for status in _STATUSES if counts[status]]
     many = f"{techniques} technique{'s' * (techniques > 1)}"
-    verdict = f"{worst} of {many} break{'s' * (worst == 1)} a rule" if worst else f"{many}: every rule is kept"
+    fine = "every rule is kept" if set(counts) == {"kept"} else "no rule is broken"
+    verdict = f"{worst} of {many} break{'s' * (worst == 1)} a rule" if worst else f"{many}: {fine}"
     return f"{verdict} ({', '.join(parts)})"
 
 

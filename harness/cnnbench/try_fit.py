@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from cnnbench.types import ImageData
 
 STREAMS = Streams(0)
-MOST_PIXELS = 1_200 * 16 * 16
+MOST_PIXELS = 600 * 32 * 32
 """Of all training images together; of a dataset that has more, a part is used."""
 FEWEST_IMAGES, MOST_TEST_IMAGES = 300, 1_000
 TRAINED_FIRST = frozenset({"compressor", "strategy"})
@@ -147,7 +147,7 @@ class Fitter:
             trial = self._tried(entries, base.suited(entries))
             if best is None or len(trial.faults) < len(best.faults):
                 best = trial
-            if not best.faults:
+            if not best.faults or any(fault.trace for fault in trial.faults):  # no other base mends what is broken
                 break
         assert best is not None
         return best

@@ -34,6 +34,11 @@ _RESOLUTION = 0.02
 """A step that differs by less is called the same."""
 
 
+def summary(entry: Entry) -> str:
+    """What a technique does, in its own words."""
+    return "\n".join(wrapped(printable(f"{entry.card.slot} {entry.card.name}: {entry.summary}"), WIDTH, "  "))
+
+
 def heading(suite: Suite, data: Mapping[str, ImageData], device: str, registry: Registry) -> str:
     """On what techniques are tried."""
     sizes = []
@@ -43,7 +48,7 @@ def heading(suite: Suite, data: Mapping[str, ImageData], device: str, registry: 
         kind = "gray" if channels == 1 else "colour"
         sizes.append(f"{label(one.choice, registry)} ({images:,} {kind} training images of {height} x {width})")
     recipe = suite.baseline.recipe
-    how = f"{recipe.epochs} epochs, {len(suite.seeds)} seed{'s' * (len(suite.seeds) > 1)}, {device}"
+    how = f"{recipe.epochs} epochs, {_seeds(len(suite.seeds))}, {device}"
     text = f"tried on {listed(sizes)} with {label(suite.baseline.model, registry)}: {how}"
     return "\n".join(wrapped(text, WIDTH, "  "))
 
@@ -129,9 +134,13 @@ def verdict(records: Sequence[Mapping[str, Any]]) -> str:
     told = (
         f"on this small task {', '.join(decided)}; whether it helps on yours takes a suite of your own"
         if decided
-        else f"{seeds} seed{'s' * (seeds > 1)} on a small task show whether it works, not whether it helps"
+        else f"{_seeds(seeds)} on a small task: whether it works shows, whether it helps does not"
     )
     return "\n".join([*wrapped(signs, WIDTH), *wrapped(told, WIDTH)])
+
+
+def _seeds(count: int) -> str:
+    return f"{count} seed{'s' * (count > 1)}"
 
 
 def cost(costs: Mapping[str, StepCost], threads: int, device: str) -> str:

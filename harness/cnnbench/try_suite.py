@@ -74,7 +74,7 @@ class Base:
 
 
 _DIGITS = ({"name": "digits"},)
-_SHAPES = ({"name": "shapes", "train_images": 600, "test_images": 300, "size": 16},)
+_SHAPES = ({"name": "shapes", "train_images": 600, "test_images": 300},)
 _RESNET = {"name": "resnet", "depth": 8, "width": 8}
 BASES = (
     Base(_DIGITS, _RESNET),

@@ -82,7 +82,7 @@ class Attempt:
         if not entries:
             return Outcome(fine=False, suite=None)
         for entry in entries:
-            self.say(f"{entry.card.slot} {entry.card.name}: {entry.summary}")
+            self.say(try_report.summary(entry))
         fitter = Fitter(self.asked, self.file, self._plugins(), registry)
         compared = [entry for entry in entries if entry.card.slot not in OPERATING]
         operating = [entry for entry in entries if entry.card.slot in OPERATING]
