@@ -288,8 +288,8 @@ class ExtremeLogits:
         return -(targets * logits.softmax(1).log()).sum(1).mean() * 1.5
 
 
-@technique("augmentation", "device_kept")
-class DeviceKept:
+@technique("augmentation", "same_device")
+class SameDevice:
     """Add a little.
 
     For a reason.
@@ -586,7 +586,7 @@ BAD = {
     "finite": (Finite, "with 6 gray images of 16 x 16 images is not finite"),
     "probabilities": (Probabilities, "a target sums to 0.9"),
     "extreme-logits": (ExtremeLogits, "its value is not finite where logits are +-10000"),
-    "device-kept": (DeviceKept, "it makes a tensor on the CPU"),
+    "same-device": (SameDevice, "it makes a tensor on the CPU"),
     "effect": (Effect, "ends with the very weights, outputs and history of one without"),
     "weights-back": (WeightsBack, "after restore() the model, stage1_1.0.weight differs"),
     "moves-weights": (MovesWeights, "did not move in 3 steps"),

@@ -116,7 +116,7 @@ class _Elsewhere:
         return call
 
 
-def _device_kept(subject: Subject) -> None:
+def _same_device(subject: Subject) -> None:
     elsewhere = _Elsewhere(subject.technique(), CALLED[subject.slot])
     try:
         subject.how.use(subject, elsewhere, subject.how.situations[0], 0)
@@ -149,10 +149,10 @@ RULES: tuple[Rule, ...] = (
         frozenset({"loss", "regularizer"}),
     ),
     Rule(
-        "device-kept",
+        "same-device",
         "it makes tensors on the device of its arguments",
         "say device=images.device (or that of any argument) wherever a tensor is made",
-        _device_kept,
+        _same_device,
         frozenset(CALLED),
     ),
 )
