@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pickle
 import shutil
 import subprocess
 import sys
@@ -15,8 +16,10 @@ import pytest
 
 from cnnbench.cli import main
 from cnnbench.errors import StoreError, SuiteError, UsageError
+from cnnbench.execute.ray_needs import needs_of, packages_here
 from cnnbench.local_plugins import locate_plugin
 from cnnbench.opening import open_suite
+from cnnbench.parcel import unpack
 from cnnbench.paths import content_within
 from cnnbench.plugins import PluginHost
 from cnnbench.publication import code_files
@@ -406,6 +409,47 @@ def test_a_plugin_that_only_watches_is_fine(lab):
     assert PluginHost.discover(local=[locate_plugin("watch.py", lab.folder)]).problems == []
 
 
+# Clusters.
+
+
+def test_a_node_loads_what_is_sent_to_it_from_where_it_lies_there(lab, tmp_path, install_plugin):
+    lab.write("near/my_act.py", source(top="import _layers"))
+    lab.write("near/_layers.py", "VALUE = 1\n")
+    lab.write("near/watch.py", "from cnnbench import hookimpl\n\n@hookimpl\ndef cnnbench_plan_ready(plan):\n    pass\n")
+    install_plugin("clipping", source("elsewhere"))
+    plugins = ["near/my_act.py", "near/watch.py", "clipping"]
+    suite, host = open_suite(lab.suite("s.toml", plugins, "clip"), PluginHost.discover())
+    needs = needs_of(suite, host.registry, host.local)
+    assert {"my_act.py", "_layers.py", "watch.py"} <= set(needs.code)
+    node = tmp_path / "node"
+    unpack(needs.code, node)
+    (mine, watch, _) = needs.local_in(node)
+    assert (mine.folder, watch.folder) == (node, node)
+    here = packages_here(needs, host.registry)
+    assert here["plugins of my_act.py"].startswith("(local file) (sources ")
+    (tmp_path / "needs").write_bytes(pickle.dumps(needs))
+    done = subprocess.run(
+        [sys.executable, "-c", NODE, str(node), str(tmp_path / "needs")],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=100,
+        cwd=tmp_path,
+    )
+    assert json.loads(done.stdout) == [[], here["plugins of my_act.py"]]
+
+
+NODE = """
+import json, pickle, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from cnnbench.execute.ray_needs import packages_here
+from cnnbench.plugins import PluginHost
+needs = pickle.loads(Path(sys.argv[2]).read_bytes())
+host = PluginHost.discover(local=needs.local_in(Path(sys.argv[1])))
+print(json.dumps([[str(one) for one in host.problems], packages_here(needs, host.registry)["plugins of my_act.py"]]))
+"""
+
 # Publishing.
 
 
@@ -416,12 +460,12 @@ def test_what_is_published_is_the_code_that_ran(lab):
     read = partial(content_within, lab.folder / "results")
     assert code_files(heading, read) == {"plugins/my_act.py": b"VALUE = 1\n"}
     lab.write("results/plugins/my_act.py", "VALUE = 2\n")
-    with pytest.raises(UsageError, match=f"another version of plugins/my_act.py: their sha256 is {said[:12]}"):
+    with pytest.raises(UsageError, match=rf"another version of plugins/my_act\.py: their sha256 is {said[:12]}"):
         code_files(heading, read)
     lab.write("secret.py", "")
     with pytest.raises(StoreError, match="leads out of the folder"):
         code_files({"suite": {"code": {"../../secret.py": said}}}, read)
-    with pytest.raises(UsageError, match="no plugins/gone.py beside the records"):
+    with pytest.raises(UsageError, match=r"no plugins/gone\.py beside the records"):
         code_files({"suite": {"code": {"gone.py": said}}}, read)
 
 
