@@ -13,7 +13,7 @@ from cnnbench.suite import parse
 from cnnbench.text import duration, printable
 from cnnbench.tracking import tracked
 from cnnbench.try_fit import Fault, trace_of
-from cnnbench.try_report import fault
+from cnnbench.try_report import fault, section
 from cnnbench.try_suite import BASES, suite_of
 from cnnbench.types import Choice
 
@@ -82,14 +82,14 @@ def _one(entry: Entry, host: PluginHost, suite: Suite, results: Path, say: Calla
         say(fault(Fault(name, words_of(error), trace_of(error))))
         return False
     wrong = [str(problem) for problem in host.problems[known:]]
-    say("\n".join([f"{slot} {name} on a run of one training", *(f"  {line}" for line in [*lines, *wrong])]))
+    say(section(f"{slot} {name} on a run of one training", [*lines, *wrong]))
     return fine and not wrong
 
 
 def _left_in(results: Path) -> list[str]:
     """What lies beside the records."""
     files = sorted(path.relative_to(results).as_posix() for path in results.rglob("*") if path.is_file())
-    others = [path for path in files if not path.endswith((".jsonl", ".json", ".lock"))]
+    others = [path for path in files if not path.endswith((".jsonl", ".json", ".toml", ".lock"))]
     return [f"left beside the records: {path}" for path in others[:_MOST_LINES]]
 
 

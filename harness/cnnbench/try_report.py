@@ -66,7 +66,7 @@ def data_facts(name: str, data: ImageData) -> str:
         f"{int(counts.min()):,} to {int(counts.max()):,} training images a class",
         f"pixel values {spread}, of 0 to 1",
     ]
-    return _section(f"{name}: the data", lines)
+    return section(f"{name}: the data", lines)
 
 
 def modules(name: str, entry: Entry, diff: ModelDiff) -> str:
@@ -90,7 +90,7 @@ def modules(name: str, entry: Entry, diff: ModelDiff) -> str:
     lines.append(f"parameters: {before:,} -> {after:,}" if before != after else f"parameters: {before:,}, as before")
     if diff.zeros[1] > diff.zeros[0] and trained:
         lines.append(f"of them exactly 0: {diff.zeros[0]:,} -> {diff.zeros[1]:,}")
-    return _section(title, lines)
+    return section(title, lines)
 
 
 def _change(change: Change) -> list[str]:
@@ -148,7 +148,7 @@ def cost(costs: Mapping[str, StepCost], threads: int, device: str) -> str:
     where = f"{threads} thread{'s' * (threads > 1)} of the CPU" if device == "cpu" else device
     rounds = next(iter(costs.values())).ratio.n
     lines = [f"{name}: {step_line(one)}" for name, one in costs.items()]
-    return _section(f"time of a training step, {where}, {rounds} rounds in turns", lines)
+    return section(f"time of a training step, {where}, {rounds} rounds in turns", lines)
 
 
 def step_line(one: StepCost) -> str:
@@ -182,7 +182,8 @@ def fault(one: Fault) -> str:
     return "\n".join(lines)
 
 
-def _section(title: str, lines: Sequence[str]) -> str:
+def section(title: str, lines: Sequence[str]) -> str:
+    """Lines under a title, each wrapped."""
     return "\n".join([title, *(part for line in lines for part in _indented(line))])
 
 
