@@ -102,7 +102,8 @@ def factorize(model: nn.Module, example: torch.Tensor, make: Callable[[nn.Module
     """
     check_changeable(model)
     # Each layer once, however many places hold it: a shared layer stays shared.
-    made = {child: make(child) for child in model.modules() if child is not model}
+    with torch.random.fork_rng(devices=[]):  # new layers draw weights, which the factors take the place of
+        made = {child: make(child) for child in model.modules() if child is not model}
     candidates = {child: factors for child, factors in made.items() if factors is not None}
     smaller = {child: factors for child, factors in candidates.items() if _size(factors) < _size(child)}
     if not smaller:

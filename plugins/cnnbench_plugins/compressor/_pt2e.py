@@ -37,7 +37,8 @@ def convert(model: nn.Module, calibration: torch.Tensor, quantizer: Any, techniq
         from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
     try:
-        with torch.no_grad(), quiet_quantizers():
+        # The exporter draws from torch's own generator.
+        with torch.no_grad(), quiet_quantizers(), torch.random.fork_rng(devices=[]):
             prepared = prepare_pt2e(_exported(model, calibration), quantizer)
             for chunk in torch.split(calibration, _CHUNK):
                 prepared(chunk)

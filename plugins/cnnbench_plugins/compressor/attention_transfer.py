@@ -28,7 +28,7 @@ def attention_loss(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor
     return F.mse_loss(attention(student), attention(teacher))
 
 
-@technique("compressor", "attention_transfer")
+@technique("compressor", "attention_transfer", example={"student": {"name": "resnet", "depth": 8, "width": 4}})
 class AttentionTransfer:
     """Trains a student network to look where the trained network looks.
 

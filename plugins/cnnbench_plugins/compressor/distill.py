@@ -67,7 +67,7 @@ def distillation_loss(
     return weight * soft_loss(logits, taught, temperature) + (1 - weight) * hard
 
 
-@technique("compressor", "distill")
+@technique("compressor", "distill", example={"student": {"name": "resnet", "depth": 8, "width": 4}})
 class Distill:
     """Trains a student network from scratch on a trained network's softened outputs.
 

@@ -42,7 +42,7 @@ def make_regressor(
     return nn.Sequential(convolution, nn.ReLU()) if rectified else nn.Sequential(convolution)
 
 
-@technique("compressor", "fitnet")
+@technique("compressor", "fitnet", example={"student": {"name": "resnet", "depth": 8, "width": 4}})
 class FitNet:
     """Trains a student in two stages: first to the trained network's features half-way, then to its outputs.
 

@@ -42,7 +42,12 @@ def quantize_linear(model: nn.Module, example: torch.Tensor) -> Int8Model:
     )
 
 
-@technique("compressor", "quantize_dynamic", requires=(Requirement("torchao", "compress"),))
+@technique(
+    "compressor",
+    "quantize_dynamic",
+    requires=(Requirement("torchao", "compress"),),
+    waives={"train-and-eval": "a converted graph has inference behaviour alone: its train() does nothing"},
+)
 class QuantizeDynamic:
     """Quantizes linear layers to int8 weights, and their inputs to int8 at run time; convolutions stay in fp32.
 

@@ -81,7 +81,12 @@ def simulate(
     return flow.freeze(network, layers, f"{bits}-bit weights and activations are")
 
 
-@technique("compressor", "quantize_ptq", requires=(Requirement("torchao", "compress"),))
+@technique(
+    "compressor",
+    "quantize_ptq",
+    requires=(Requirement("torchao", "compress"),),
+    waives={"train-and-eval": "a converted graph has inference behaviour alone: its train() does nothing"},
+)
 class QuantizePtq:
     """Quantizes weights and activations after training: int8 with kernels on x86 CPUs, fewer bits simulated.
 

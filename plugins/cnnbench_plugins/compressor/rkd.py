@@ -57,7 +57,7 @@ def _cosines(points: torch.Tensor) -> torch.Tensor:
     return directions @ directions.transpose(1, 2)
 
 
-@technique("compressor", "rkd")
+@technique("compressor", "rkd", example={"student": {"name": "resnet", "depth": 8, "width": 4}})
 class RelationalDistillation:
     """Trains a student network to place images in relation to one another as the trained network does.
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _REGISTERED = re.compile(r"^@register_model\(.*\)\n(?:@.*\n)*def (\w+)", re.MULTILINE)
 
 
-@technique("model", "torchvision")
+@technique("model", "torchvision", example={"arch": "squeezenet1_1"})
 class TorchvisionModel:
     """A torchvision classification network by its name, fitted to small images, gray images and any class count.
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _PASSED = frozenset({"add", "iadd", "add_", "stochastic_depth", "dropout"})
 
 
-@technique("norm", "filter_response")
+@technique("norm", "filter_response", waives={"others-untouched": "its thresholds take the place of activations"})
 class FilterResponse:
     """Normalizes each channel of each sample by its mean square, and thresholds in place of the activation behind.
 

@@ -51,7 +51,11 @@ class NoNorm:
         return inherit(ChannelBias(channels_of(module)), module)
 
 
-@technique("norm", "batch")
+@technique(
+    "norm",
+    "batch",
+    waives={"left-alone": "as an arm it names the norm that most networks have: an equal one counts as replaced"},
+)
 class BatchNorm:
     """Normalizes each channel by the mean and variance of the batch.
 
@@ -114,7 +118,7 @@ class LayerNorm:
         return inherit(group_norm(1, channels_of(module)), module)
 
 
-@technique("norm", "instance")
+@technique("norm", "instance", waives={"empty-batch": "torch's instance norm takes no batch of no images"})
 class InstanceNorm:
     """Normalizes each channel of each sample by its own mean and variance.
 

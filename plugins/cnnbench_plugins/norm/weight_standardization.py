@@ -62,7 +62,7 @@ def _sources(node: fx.Node, modules: dict[fx.Node, nn.Module]) -> Iterator[nn.Mo
             ahead += source.all_input_nodes
 
 
-@technique("norm", "weight_standardization")
+@technique("norm", "weight_standardization", waives={"others-untouched": "it standardizes the filters of convolutions"})
 class WeightStandardization:
     """Standardizes the filters of convolutions, with group norm behind them.
 

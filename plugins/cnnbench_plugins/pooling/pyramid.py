@@ -20,7 +20,7 @@ _SIZES = frozenset({"size", "getattr", "dim"})
 _FLAT = frozenset({"flatten", "view", "reshape", "squeeze", "dropout"})
 
 
-@technique("pooling", "spp")
+@technique("pooling", "spp", waives={"others-untouched": "the linear layer behind gets as many inputs as it has cells"})
 class SpatialPyramidPooling:
     """Pools each channel's map over grids of several sizes, in place of the global pool.
 

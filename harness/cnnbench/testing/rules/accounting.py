@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 _LEAVES = frozenset({"numpy", "__array__", "tolist", "__dlpack__"})
 """Methods of a tensor that hand its numbers to others than torch."""
 
+_NO_WORK = frozenset({"aten", "prim", "prims", "quantized_decomposed"})
+"""Operators that multiply matrices only where there is a formula for it; those that quantize round, no more."""
+
 
 def _parameters(subject: Subject) -> None:
     module, x = own(subject)
@@ -75,7 +78,7 @@ class _Count(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch's hook
         formula = _FORMULAS.get(name.partition("::")[2].partition(".")[0]) if name.startswith("aten::") else None
         if formula is not None:
             self.count += formula(args, out)
-        elif func.namespace not in {"aten", "prim", "prims"} and func.overloadpacket not in flop_registry:
+        elif func.namespace not in _NO_WORK and func.overloadpacket not in flop_registry:
             self.unknown.append(name)
         return out
 

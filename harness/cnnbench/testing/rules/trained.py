@@ -104,10 +104,11 @@ def _agrees(subject: Subject) -> None:
 
 def _closes(subject: Subject) -> None:
     before = set(threading.enumerate())
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the libraries that runtimes lean on
         with served(subject, subject.technique(), subject.how.situations[0], 0) as ready:
-            ready.call(ready.inputs[:1])
+            with torch.no_grad():
+                ready.call(ready.inputs[:1])
             for when in ("", " a second time"):
                 with during(f"closed{when}"):
                     getattr(ready.call, "close", lambda: None)()
