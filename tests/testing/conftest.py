@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cnnbench.plugins import PluginHost
-from cnnbench.registry import Owner
+from cnnbench.testing import check, entry_of, subject_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
+    from cnnbench.registry import Registry
     from cnnbench.testing import Finding
 
 
@@ -52,18 +53,18 @@ def bad_rules() -> set[str]:
     return {rule for path in HERE.glob("bad_*.py") for rule in load(path).BAD}
 
 
-@pytest.fixture
-def findings(tmp_path: Path) -> Callable[[type[Any]], list[Finding]]:
-    """What the kit finds of a class."""
-    from cnnbench.testing import check, subject_of
+@pytest.fixture(scope="session")
+def known() -> Registry:
+    """Every technique that is installed."""
+    return PluginHost.discover().registry
 
-    registry = PluginHost.discover().registry
+
+@pytest.fixture
+def findings(known: Registry, tmp_path: Path) -> Callable[[type[Any]], list[Finding]]:
+    """What the kit finds of a class."""
+    registry = known.copy()
 
     def found(cls: type[Any]) -> list[Finding]:
-        from cnnbench.technique import card_of
-
-        registry.add(cls, Owner("mine", "mine", "1.0"))
-        card = card_of(cls)
-        return list(check(subject_of(registry.get(card.slot, card.name), registry, tmp_path)))
+        return list(check(subject_of(entry_of(cls, registry), registry, tmp_path)))
 
     return found

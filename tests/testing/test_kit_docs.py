@@ -27,9 +27,9 @@ def section():
     kept = [f"`{rule.name}`" for rule in KIT if not rule.waivable]
     rows = [f"| `{rule.name}` | {slots_of(rule)} | {rule.holds}; to mend it: {rule.fix} |" for rule in KIT]
     introduction = (
-        f"{len(KIT)} rules, in the order in which they are looked at; each holds for some slots. Of a broken one the kit "
-        "says what happened, where, and how that is usually mended. `cnnbench check --rules` prints them. A technique "
-        f"may waive a rule with a reason, but none of these: {', '.join(kept)}."
+        f"{len(KIT)} rules, in the order in which they are looked at; each holds for some slots. Of a broken one the "
+        "kit says what happened, where, and how that is usually mended. `cnnbench check --rules` prints them. A "
+        f"technique may waive a rule with a reason, but none of these: {', '.join(kept)}."
     )
     lines = [
         *textwrap.wrap(introduction, 120, break_long_words=False, break_on_hyphens=False),

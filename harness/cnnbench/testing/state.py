@@ -33,7 +33,7 @@ def as_found() -> Iterator[Left]:
             yield left
         finally:
             for name, was, now in zip(_RANDOM, draws, generators(), strict=True):
-                if list(_flat(was)) != list(_flat(now)):
+                if not _same(was, now):
                     left.changed.append(f"the state of {name}")
             set_generators(draws)
             for part, was in zip(PARTS, before, strict=True):
@@ -46,10 +46,8 @@ def as_found() -> Iterator[Left]:
                             part.write(wanted)
 
 
-def _flat(state: Any) -> Iterator[Any]:
-    """A generator's state as plain parts."""
-    if isinstance(state, tuple | list):
-        for one in state:
-            yield from _flat(one)
-    else:
-        yield state.tolist() if hasattr(state, "tolist") else state
+def _same(was: Any, now: Any) -> bool:
+    """Whether two states of a generator are equal, arrays among their parts."""
+    if isinstance(was, tuple) and any(hasattr(part, "tolist") for part in was):
+        return all(_same(*parts) for parts in zip(was, now, strict=True))
+    return bool(was.tolist() == now.tolist() if hasattr(was, "tolist") else was == now)
