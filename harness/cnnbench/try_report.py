@@ -71,24 +71,24 @@ def data_facts(name: str, data: ImageData) -> str:
 
 def modules(name: str, entry: Entry, diff: ModelDiff) -> str:
     """What a technique changed in the network."""
-    trained = entry.card.slot in TRAINED_FIRST
-    title = f"{name}: what it makes of a network trained for two steps" if trained else f"{name}: the model's modules"
-    whole = next((change for change in diff.changes if change.paths == ("",)), None)
-    lines = []
-    if whole is not None:
+    slot = entry.card.slot
+    what = "what it makes of a network trained for two steps" if slot in TRAINED_FIRST else "the model's modules"
+    title = f"{name}: {what}"
+    if slot == "model" or any(change.paths == ("",) for change in diff.changes):
         kinds = [f"{count} {kind}" for kind, count in diff.leaves.most_common()]
-        lines += [f"another model, {whole.after.partition('(')[0]}: {listed(kinds, 12)}"]
-    for change in diff.changes[:_MOST_CHANGES] if whole is None else ():
-        lines += _change(change)
-    if len(diff.changes) > _MOST_CHANGES:
-        lines.append(f"... and {len(diff.changes) - _MOST_CHANGES} kinds of change more")
-    if not diff.changes:
-        lines.append("none is replaced, put in or taken out")
-    if whole is None and diff.refilled and not trained:
-        lines.append(f"values before training: other ones in {diff.refilled} of {diff.filled} parameter tensors")
+        lines = [f"another model: {listed(kinds, 12)}"]
+    else:
+        lines = [line for change in diff.changes[:_MOST_CHANGES] for line in _change(change)]
+        if len(diff.changes) > _MOST_CHANGES:
+            lines.append(f"... and {len(diff.changes) - _MOST_CHANGES} kinds of change more")
+        if not diff.changes:
+            lines.append("none is replaced, put in or taken out")
+        if diff.refilled and slot != "strategy":  # which leads to other values, whatever it does
+            when = "" if slot == "compressor" else " before training"
+            lines.append(f"other values{when} in {diff.refilled} of {diff.filled} parameter tensors that stay")
     before, after = diff.params
     lines.append(f"parameters: {before:,} -> {after:,}" if before != after else f"parameters: {before:,}, as before")
-    if diff.zeros[1] > diff.zeros[0] and trained:
+    if slot == "compressor" and diff.zeros[1] > diff.zeros[0]:
         lines.append(f"of them exactly 0: {diff.zeros[0]:,} -> {diff.zeros[1]:,}")
     return section(title, lines)
 

@@ -6,7 +6,6 @@ import re
 import runpy
 import sys
 import tomllib
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -120,23 +119,38 @@ def test_a_file_against_its_baseline(attempt, folder):
     assert parse(suite.encode(), "try.toml", find("halved.py", folder).host.registry).arms[0].name == "halved"
 
 
-def test_a_second_try_after_an_edit_trains_what_changed_alone(attempt, folder, monkeypatch):
-    ran = Counter()
-    whole = trying.run_suite
+SHRINKING = '''
+from cnnbench import hookimpl, technique
 
-    def counted(suite, host, options, progress):
-        summary = whole(suite, host, options, progress)
-        ran[len(ran)] += sum(1 for path in (folder / "cache").rglob("result.json"))
-        return summary
 
-    monkeypatch.setattr(trying, "run_suite", counted)
-    (folder / "halved.py").write_text(HALVED, "utf-8")
-    attempt("halved.py")
-    attempt("halved.py")
-    assert ran[1] == ran[0]
-    (folder / "halved.py").write_text(HALVED.replace("0.5", "0.25"), "utf-8")
-    attempt("halved.py")
-    assert 0 < ran[2] - ran[1] < ran[0]
+@technique("regularizer", "shrinking")
+class Shrinking:
+    """Adds a share of the squared logits to the loss."""
+
+    def penalty(self, model, logits):
+        return 0.01 * logits.square().mean()
+
+
+@hookimpl
+def cnnbench_register_techniques():
+    return [Shrinking]
+'''
+
+
+def test_a_second_try_after_an_edit_trains_what_changed_alone(attempt, folder):
+    def stages():
+        return sum(1 for _ in (folder / "cache").rglob("result.json"))
+
+    (folder / "shrinking.py").write_text(SHRINKING, "utf-8")
+    fine, said, _ = attempt("shrinking.py")
+    first = stages()
+    assert fine
+    assert "shrinking: the model's modules\n  none is replaced, put in or taken out\n  parameters: " in said
+    attempt("shrinking.py")
+    assert stages() == first
+    (folder / "shrinking.py").write_text(SHRINKING.replace("0.01", "0.02"), "utf-8")
+    attempt("shrinking.py")
+    assert first < stages() < 2 * first
 
 
 @pytest.mark.parametrize(
@@ -171,15 +185,23 @@ def test_required_options_without_an_example_are_asked_for(attempt, folder):
     assert said.replace("\n  ", " ").startswith("halved can't be tried: norm 'halved' needs 'groups': give what to try")
 
 
-def test_several_techniques_are_an_arm_each_up_to_a_limit(attempt, host, monkeypatch):
-    monkeypatch.setattr(trying, "MOST", 3)
-    entries = tuple(host.registry.get(*one) for one in (("norm", "none"), ("input", "none"), ("loss", "cross_entropy")))
-    more = (*entries, host.registry.get("norm", "group"))
-    fine, said, suite = attempt(Target("several", host, more))
-    assert not fine
-    assert "several has 4 techniques; these are the first 3" in said
-    assert "cross_entropy can't be tried: arm 'cross_entropy' comes to the same settings" in said
-    assert tomllib.loads(suite)["arms"] == {"norm none": {"norm": "none"}, "input none": {"input": "none"}}
+def test_several_techniques_are_an_arm_each(host, tmp_path):
+    entries = [host.registry.get(*one) for one in (("norm", "none"), ("input", "none"), ("loss", "cross_entropy"))]
+    fitter = Fitter(Asked(SMALL, DIGITS, 1, "cpu"), tmp_path / "try.toml", (), host.registry)
+    trial = fitter.fit(entries)
+    assert list(trial.arms) == ["norm none", "input none"]
+    assert [(fault.name, fault.trace) for fault in trial.faults] == [("cross_entropy", "")]
+    assert "comes to the same settings as the baseline" in trial.faults[0].text
+    read = tomllib.loads(fitter.text(trial.entries, trial.base))
+    assert read["arms"] == {"norm none": {"norm": "none"}, "input none": {"input": "none"}}
+
+
+def test_of_many_techniques_the_first_are_tried(attempt, host, monkeypatch):
+    monkeypatch.setattr(trying, "MOST", 1)
+    entries = (host.registry.get("loss", "cross_entropy"), host.registry.get("norm", "group"))
+    fine, said, suite = attempt(Target("several", host, entries))
+    assert (fine, suite) == (False, None)
+    assert said.startswith("several has 2 techniques; these are the first 1: name others one by one\n\nloss cross_ent")
 
 
 def test_a_base_on_which_the_technique_can_act_is_found(host, tmp_path):

@@ -39,9 +39,9 @@ def _try(given: argparse.Namespace) -> int:
         raise UsageError(f"--suite: expected a file that ends with .toml, got {str(given.suite)!r}")
     if given.suite is not None and given.suite.exists():
         raise UsageError(f"--suite: {given.suite} is there already: name another file, or remove it")
-    start_fork_server()  # it imports torch while the target is found
     target = find(given.target, Path.cwd())
     warn_of(target.host.problems)
+    start_fork_server()  # it imports torch while a baseline is looked for
     from cnnbench.try_fit import Asked
     from cnnbench.trying import Attempt
 
