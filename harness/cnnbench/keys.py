@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import cnnbench
 from cnnbench.data import data_key
 from cnnbench.options import make, nested
-from cnnbench.sources import digest_of_files
 from cnnbench.slots import SLOTS
+from cnnbench.sources import digest_of_files
 
 if TYPE_CHECKING:
     from cnnbench.matrix import Arm, Trial
