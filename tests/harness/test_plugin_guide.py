@@ -57,7 +57,7 @@ def test_the_suite_names_the_file_and_is_planned(place, capsys):
 @pytest.mark.slow
 def test_the_first_command_finds_nothing_to_mend(place):
     code, told = _type(COMMANDS[0])
-    assert (code, "1 technique: every rule is kept" in told) == (0, True), told
+    assert (code, "1 technique: no rule is broken" in told) == (0, True), told
 
 
 @pytest.mark.slow
@@ -77,6 +77,6 @@ def test_the_third_command_runs_it(place):
 @pytest.mark.slow
 @pytest.mark.parametrize("slot", SECTIONS)
 def test_an_example_keeps_the_rules_of_the_kit(slot, place):
-    Path("example.py").write_text(SECTIONS[slot][0], "utf-8")
-    code, told = _type("cnnbench check example.py")
-    assert (code, "every rule is kept" in told) == (0, True), told
+    Path("my_example.py").write_text(SECTIONS[slot][0], "utf-8")
+    code, told = _type("cnnbench check my_example.py")
+    assert (code, "no rule is broken" in told) == (0, True), told
