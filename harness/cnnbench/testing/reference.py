@@ -29,6 +29,7 @@ NETWORKS: Mapping[str, tuple[str, Mapping[str, Any], Mapping[str, str]]] = {
     "plain": ("plain", {"depth": 3, "width": 4}, {}),
     "residual": ("resnet", {"depth": 8, "width": 4}, {}),
     "SELU": ("plain", {"depth": 3, "width": 4}, {"activation": "selu"}),
+    "5x5": ("lenet", {}, {}),
 }
 """Model, options, and techniques put into it, by a name for people; the first that a technique can act on is used."""
 IN_RECIPE = ("optimizer", "schedule", "loss")

@@ -91,6 +91,10 @@ class Subject:
             raise NotChecked(
                 f"it needs {name!r}, a file or folder: let options(cls, folder) of a ConformanceCase make it"
             )
+        if needed and card.imports:
+            raise NotChecked(
+                f"it needs {needed[0].name!r}, code: let options(cls, folder) of a ConformanceCase name it"
+            )
         if needed:
             raise UsageError(
                 f"it needs {needed[0].name!r}, {needed[0].expects}, and has no example: "

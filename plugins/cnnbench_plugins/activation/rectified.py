@@ -12,7 +12,7 @@ from cnnbench.lazy import nn
 from cnnbench.technique import technique
 
 
-@technique("activation", "relu")
+@technique("activation", "relu", waives={"effect": "it is what most networks have"})
 class Relu:
     """Passes positive inputs and sets the rest to 0.
 

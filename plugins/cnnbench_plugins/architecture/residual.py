@@ -22,6 +22,9 @@ class ResidualConnections:
     Known not to help: networks of less than about 10 layers with batch norm, which train as well without.
 
     Raises ``Unsupported`` for networks without the option, and ``NoEffect`` where it has the value already.
+
+    Attributes:
+        shortcuts: ``off`` takes them away, ``on`` puts them in.
     """
 
     shortcuts: Literal["on", "off"] = "off"

@@ -46,6 +46,9 @@ class AttentionTransfer:
     Helps students of the teacher's kind with its resolutions. Known not to help where the two differ in kind, and on
     images so small that maps have few pixels: the mean over 16 of them lets beta = 1000 outweigh the labels, so lower
     it there.
+
+    Attributes:
+        epochs: of the student's training.
     """
 
     student: ModelChoice

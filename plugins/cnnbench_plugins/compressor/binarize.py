@@ -53,6 +53,9 @@ class Binary:
     Helps: size, up to 32 times, of wide networks.
     Known not to help: small networks, accuracy with binary activations above all; a network pruned before, whose zeros
     become +a.
+
+    Attributes:
+        learning_rate: base rate of the fine-tuning, in place of the recipe's.
     """
 
     activations: bool = False
@@ -95,6 +98,10 @@ class Ternary:
 
     Helps: size, up to 16 times, at less loss than ``binary``.
     Known not to help: small networks without fine-tuning.
+
+    Attributes:
+        epochs: of fine-tuning; 0 for none.
+        learning_rate: base rate of the fine-tuning, in place of the recipe's.
     """
 
     epochs: Annotated[int, Ge(0)] = 5

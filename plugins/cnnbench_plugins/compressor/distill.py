@@ -87,6 +87,10 @@ class Distill:
     Known not to help: a student as good as its teacher; one far smaller than its teacher (Cho & Hariharan 2019); a
     teacher trained with label smoothing (Müller et al. 2019). Set it beside ``weight = 0``, the same student without a
     teacher, before crediting the teacher.
+
+    Attributes:
+        temperature: T, by which both networks' logits are divided.
+        epochs: of the student's training.
     """
 
     student: ModelChoice

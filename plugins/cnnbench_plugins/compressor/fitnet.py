@@ -61,6 +61,9 @@ class FitNet:
 
     Helps students that are thin and deep, deeper than the teacher, for which it was made. Known not to add much to
     ``distill`` for shallow ones, and to bind a student too tightly where the hint lies late (section 2.2).
+
+    Attributes:
+        epochs: of the second stage.
     """
 
     student: ModelChoice

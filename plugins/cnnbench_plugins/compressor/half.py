@@ -66,6 +66,9 @@ class Half:
 
     Helps: size, about half; latency on GPUs and on CPUs with bf16 instructions (AMX, AVX512-BF16).
     Known not to help: latency on other CPUs, which is worse; fp16 with activations above 65504.
+
+    Attributes:
+        dtype: the 16-bit format.
     """
 
     dtype: HalfType = "bf16"

@@ -90,6 +90,9 @@ class LotteryTicket:
     Helps: to ask whether a sparse network could have been trained from the start.
     Known not to help: latency, FLOPs or memory on dense hardware; training time, which is R trainings more; large
     networks at usual learning rates without ``rewind`` (section 5 of the paper).
+
+    Attributes:
+        scope: ``global`` compares weights over all layers, ``layer`` within each.
     """
 
     sparsity: Annotated[float, Gt(0), Lt(1)] = 0.8

@@ -106,6 +106,9 @@ class Svd:
     Helps: wide classifiers and bottleneck networks of 1x1 convolutions.
     Known not to help: small residual networks, whose weights sit in k x k convolutions (``spatial_svd``); latency of
     small layers, where one more kernel launch costs more than the multiplications saved.
+
+    Attributes:
+        learning_rate: base rate of the fine-tuning, in place of the recipe's.
     """
 
     share: Annotated[float, Gt(0), Le(1)] = 0.8
@@ -133,6 +136,9 @@ class SpatialSvd:
     Helps: 3 x 3 and larger kernels with many channels.
     Known not to help: the first layer, whose few channels leave few ranks to choose from (``of = "rank"`` can cripple
     it); latency of small layers, where two kernel launches cost more than the multiplications saved.
+
+    Attributes:
+        learning_rate: base rate of the fine-tuning, in place of the recipe's.
     """
 
     share: Annotated[float, Gt(0), Le(1)] = 0.8

@@ -66,6 +66,10 @@ class PruneFilters:
     Helps: parameters, FLOPs, memory and latency, without special kernels.
     Known not to help: narrow networks at high ratios; latency where channel counts become odd. A small network trained
     from scratch can do as well (Liu et al. 2019, Rethinking the Value of Network Pruning).
+
+    Attributes:
+        importance: what channels are ranked by.
+        learning_rate: base rate of the fine-tuning, in place of the recipe's.
     """
 
     ratio: Annotated[float, Gt(0), Lt(1)] = 0.5

@@ -31,6 +31,9 @@ class PruneGradient:
     Helps: where layers differ in scale, so that magnitudes do not compare between them.
     Known not to help: latency, FLOPs or memory on dense hardware; above plain magnitude in many comparisons (Blalock et
     al. 2020, What is the State of Neural Network Pruning).
+
+    Attributes:
+        learning_rate: base rate of the fine-tuning, in place of the recipe's.
     """
 
     sparsity: Annotated[float, Gt(0), Lt(1)] = 0.9

@@ -76,6 +76,10 @@ class PruneMovement:
     Helps: transfer, where a pretrained weight's size tells of the source task, and high sparsity.
     Known not to help: at low sparsity, where magnitude does better in the paper; with few or small fine-tuning steps;
     latency, FLOPs or memory on dense hardware.
+
+    Attributes:
+        scope: ``global`` compares weights over all layers, ``layer`` within each.
+        learning_rate: base rate of the fine-tuning, in place of the recipe's.
     """
 
     sparsity: Annotated[float, Gt(0), Lt(1)] = 0.9

@@ -51,6 +51,9 @@ class PruneNM:
 
     Helps: inference on GPUs with sparse tensor cores, through kernels that are not used here.
     Known not to help: on CPU; against unstructured pruning of the same sparsity, which has more choice.
+
+    Attributes:
+        learning_rate: base rate of the fine-tuning, in place of the recipe's.
     """
 
     n: Annotated[int, Ge(1)] = 2

@@ -58,6 +58,11 @@ class PruneMagnitude:
     Helps: the deflated size; an upper bound on what smaller networks could reach.
     Known not to help: latency, FLOPs or memory on dense hardware, none of which the tables credit it with; small
     networks at high sparsity; ``global`` may empty a layer of a network that has one layer much larger than the rest.
+
+    Attributes:
+        scope: ``global`` compares weights over all layers, ``layer`` within each.
+        schedule: ``oneshot`` prunes before the fine-tuning, ``gradual`` more and more before each of its epochs.
+        learning_rate: base rate of the fine-tuning, in place of the recipe's.
     """
 
     sparsity: Annotated[float, Gt(0), Lt(1)] = 0.9
@@ -84,6 +89,11 @@ class PruneRandom:
 
     Helps: as a control only.
     Known not to help: everything that ``prune_magnitude`` does not help either, and accuracy.
+
+    Attributes:
+        scope: ``global`` compares weights over all layers, ``layer`` within each.
+        schedule: ``oneshot`` prunes before the fine-tuning, ``gradual`` more and more before each of its epochs.
+        learning_rate: base rate of the fine-tuning, in place of the recipe's.
     """
 
     sparsity: Annotated[float, Gt(0), Lt(1)] = 0.9

@@ -110,6 +110,9 @@ class QuantizePtq:
     Known not to help: very small networks at batch 1; networks with outlier activations; accuracy below 4 bits, for
     which see ``quantize_qat``. Compiling alone makes a network faster: set it beside the same network in a compiled
     runtime before crediting the integers.
+
+    Attributes:
+        per_channel: a scale for each output channel of a weight, rather than one for the tensor.
     """
 
     bits: Annotated[int, Ge(2), Le(8)] = 8

@@ -28,6 +28,11 @@ class QuantizeQat:
 
     Helps: 2 to 4 bits, where rounding after training loses most of the accuracy.
     Known not to help: 8 bits. Set it beside the same epochs of plain fine-tuning before crediting the rounding.
+
+    Attributes:
+        learning_rate: base rate of the fine-tuning, in place of the recipe's.
+        calibration_images: training images from which the first ranges are taken.
+        per_channel: a scale for each output channel of a weight, rather than one for the tensor.
     """
 
     bits: Annotated[int, Ge(2), Le(8)] = 4

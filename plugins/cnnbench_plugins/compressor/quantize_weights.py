@@ -60,6 +60,9 @@ class QuantizeWeights:
     Helps: size; at 8 bits without loss, at 4 with per-channel scales nearly so.
     Known not to help: latency, here; accuracy at 2 bits, for which see ``quantize_qat``, ``ternary`` and ``binary``;
     depthwise networks with one scale for the tensor.
+
+    Attributes:
+        per_channel: a scale for each output channel, rather than one for the tensor.
     """
 
     bits: Annotated[int, Ge(2), Le(8)] = 8

@@ -74,6 +74,9 @@ class RelationalDistillation:
 
     Helps embeddings for retrieval most, where students can pass their teacher. Known to add less than ``distill`` to
     plain classification, and nothing with batches of a few images.
+
+    Attributes:
+        epochs: of the student's training.
     """
 
     student: ModelChoice

@@ -97,6 +97,10 @@ class WeightSharing:
 
     Helps: size, most after ``prune_magnitude``: the two together are Deep Compression.
     Known not to help: latency; layers with hardly more weights than codebook entries.
+
+    Attributes:
+        epochs: of fine-tuning; 0 for none.
+        learning_rate: base rate of the fine-tuning, in place of the recipe's.
     """
 
     bits: Annotated[int, Ge(1), Le(8)] = 5

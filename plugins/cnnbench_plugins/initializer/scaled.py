@@ -95,6 +95,9 @@ class HeNormal:
     Helps: deep ReLU networks without normalization.
     Known not to help: it matters little where norm layers rescale the signal anyway; residual branches without
     normalization need smaller weights still.
+
+    Attributes:
+        mode: which fan: ``fan_in`` keeps the variance forwards, ``fan_out`` backwards.
     """
 
     mode: Mode = "fan_in"
@@ -113,6 +116,9 @@ class HeUniform:
     W ~ U(-a, a) with a = sqrt(6 / ((1 + slope^2) * fan)); otherwise as ``he_normal``.
 
     Helps and known not to help: as ``he_normal``.
+
+    Attributes:
+        mode: which fan: ``fan_in`` keeps the variance forwards, ``fan_out`` backwards.
     """
 
     mode: Mode = "fan_in"

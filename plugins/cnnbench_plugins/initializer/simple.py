@@ -11,7 +11,7 @@ from cnnbench.technique import technique
 from cnnbench_plugins.initializer._weights import fill
 
 
-@technique("initializer", "default")
+@technique("initializer", "default", no_op={}, waives={"effect": "it is what the model does by itself"})
 class Default:
     """Leaves the weights as the model's own code made them.
 

@@ -66,7 +66,7 @@ class BatchRenorm:
         return inherit(new, module)
 
 
-@technique("norm", "ghost_batch")
+@technique("norm", "ghost_batch", example={"virtual_batch": 2})
 class GhostBatchNorm:
     """Batch norm over small parts of a large batch, each with its own statistics.
 
@@ -80,6 +80,9 @@ class GhostBatchNorm:
 
     Helps: large batches, which lose the regularizing noise of small ones.
     Known not to help: batches no larger than ``virtual_batch``, where it is batch norm; parts below about 8 images.
+
+    Attributes:
+        eps: added to the variance before its root is taken.
     """
 
     virtual_batch: Annotated[int, Ge(2)] = 16

@@ -54,7 +54,10 @@ class NoNorm:
 @technique(
     "norm",
     "batch",
-    waives={"left-alone": "as an arm it names the norm that most networks have: an equal one counts as replaced"},
+    waives={
+        "left-alone": "as an arm it names the norm that most networks have: an equal one counts as replaced",
+        "effect": "it is what most networks have",
+    },
 )
 class BatchNorm:
     """Normalizes each channel by the mean and variance of the batch.
@@ -77,7 +80,7 @@ class BatchNorm:
         return inherit(nn.BatchNorm2d(channels_of(module), eps=self.eps, momentum=self.momentum), module)
 
 
-@technique("norm", "group")
+@technique("norm", "group", example={"groups": 2})
 class GroupNorm:
     """Normalizes groups of channels within each sample, whatever the batch.
 

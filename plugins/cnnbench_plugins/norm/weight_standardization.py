@@ -62,7 +62,12 @@ def _sources(node: fx.Node, modules: dict[fx.Node, nn.Module]) -> Iterator[nn.Mo
             ahead += source.all_input_nodes
 
 
-@technique("norm", "weight_standardization", waives={"others-untouched": "it standardizes the filters of convolutions"})
+@technique(
+    "norm",
+    "weight_standardization",
+    example={"groups": 2},
+    waives={"others-untouched": "it standardizes the filters of convolutions"},
+)
 class WeightStandardization:
     """Standardizes the filters of convolutions, with group norm behind them.
 

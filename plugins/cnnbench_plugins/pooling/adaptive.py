@@ -11,7 +11,7 @@ from cnnbench.technique import technique
 from cnnbench_plugins.pooling._replace import cells_of
 
 
-@technique("pooling", "global_avg")
+@technique("pooling", "global_avg", waives={"effect": "it is what most networks have"})
 class GlobalAvg:
     """Averages each channel's map, in place of whatever a global pool did.
 

@@ -11,7 +11,7 @@ from cnnbench.technique import technique
 from cnnbench_plugins.pooling._replace import window_of
 
 
-@technique("pooling", "max")
+@technique("pooling", "max", waives={"effect": "it is what most networks have"})
 class MaxPool:
     """Takes the maximum over each window, in place of whatever a window pool did.
 

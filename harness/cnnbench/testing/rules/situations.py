@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cnnbench.errors import NoEffect, Unsupported, words_of
-from cnnbench.testing.rule import Broken, Rule
+from cnnbench.testing.rule import Broken, Inapplicable, Rule
 from cnnbench.testing.use import EMPTY, GRAY, ONE
 from cnnbench.testing.uses import USES
 
@@ -24,6 +24,8 @@ def _copes(matches: Callable[[Situation], bool]) -> Callable[[Subject], None]:
             except (Unsupported, NoEffect) as error:
                 if not str(error).strip():
                     raise Broken(f"with {situation} it raises {type(error).__name__} and does not say why") from error
+            except Inapplicable:
+                raise
             except Exception as error:
                 raise Broken(f"with {situation} it raises {words_of(error)}") from error
 
