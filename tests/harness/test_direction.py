@@ -128,11 +128,13 @@ testing.compare testing.networks testing.records testing.use
 testing.modules testing.rule testing.state testing.subject
 testing.finding testing.reference
 testing.uses.augmentation testing.uses.compressor testing.uses.dataset testing.uses.executor \
-testing.uses.initializer testing.uses.input testing.uses.loss testing.uses.metric testing.uses.model testing.uses.optimizer testing.uses.regularizer \
+testing.uses.initializer testing.uses.input testing.uses.loss \
+testing.uses.metric testing.uses.model testing.uses.optimizer testing.uses.regularizer \
 testing.uses.reporter testing.uses.schedule testing.uses.strategy testing.uses.surgery testing.uses.tracker
 testing.uses.architecture testing.uses.runtime
 testing.rules.accounting testing.rules.data testing.rules.docstring testing.rules.modes testing.rules.numbers \
-testing.rules.options testing.rules.shapes testing.rules.situations testing.rules.state testing.rules.surgery testing.rules.trained \
+testing.rules.options testing.rules.shapes testing.rules.situations \
+testing.rules.state testing.rules.surgery testing.rules.trained \
 testing.rules.training testing.rules.values
 testing.kit
 testing.check
@@ -142,7 +144,11 @@ cli pytest_plugin pytest_fixtures
 __main__
 """
 LAYER = {module: number for number, row in enumerate(LAYERS.strip().splitlines()) for module in row.split()}
-PACKAGES = {"", "commands", "execute", "figures", "meters", "scaffold", "stages", "stats", "testing", "testing.rules", "testing.uses"}  # their __init__.py alone
+# Of packages their __init__.py alone.
+PACKAGES = {
+    *("", "commands", "execute", "figures", "meters", "scaffold", "stages"),
+    *("stats", "testing", "testing.rules", "testing.uses"),
+}
 
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts): path
