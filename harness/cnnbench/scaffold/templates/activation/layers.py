@@ -22,3 +22,7 @@ class StarReLU(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Any shape in, the same out."""
         return self.scale * x.relu().square() + self.shift
+
+    def extra_repr(self) -> str:
+        """Scale and shift, for printing."""
+        return f"scale={self.scale:g}, shift={self.shift:g}"

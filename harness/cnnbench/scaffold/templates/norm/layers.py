@@ -24,3 +24,7 @@ class ImageRMSNorm(nn.Module):
         """Shape [N, C, H, W] in and out."""
         mean_square = x.square().mean((1, 2, 3), keepdim=True)
         return x * (mean_square + self.eps).rsqrt() * self.scale[:, None, None] + self.bias[:, None, None]
+
+    def extra_repr(self) -> str:
+        """Channels and eps, for printing."""
+        return f"{self.scale.numel()}, eps={self.eps:g}"

@@ -23,3 +23,7 @@ class GlobalLogSumExp(nn.Module):
         """Shape [N, C, H, W] in, [N, C, 1, 1] out."""
         total = torch.logsumexp(self.sharpness * x, (2, 3), keepdim=True)  # which no large value lets overflow
         return (total - math.log(x.shape[2] * x.shape[3])) / self.sharpness
+
+    def extra_repr(self) -> str:
+        """Sharpness, for printing."""
+        return f"sharpness={self.sharpness:g}"
