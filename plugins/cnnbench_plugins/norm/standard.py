@@ -80,7 +80,7 @@ class BatchNorm:
         return inherit(nn.BatchNorm2d(channels_of(module), eps=self.eps, momentum=self.momentum), module)
 
 
-@technique("norm", "group", example={"groups": 2})
+@technique("norm", "group", example={"groups": 4})
 class GroupNorm:
     """Normalizes groups of channels within each sample, whatever the batch.
 

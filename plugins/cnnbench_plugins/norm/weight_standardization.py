@@ -65,7 +65,7 @@ def _sources(node: fx.Node, modules: dict[fx.Node, nn.Module]) -> Iterator[nn.Mo
 @technique(
     "norm",
     "weight_standardization",
-    example={"groups": 2},
+    example={"groups": 4},
     waives={"others-untouched": "it standardizes the filters of convolutions"},
 )
 class WeightStandardization:
