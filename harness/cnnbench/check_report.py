@@ -32,12 +32,11 @@ def technique(entry: Entry, findings: Sequence[Finding], *, short: bool, more: S
     """
     card = entry.card
     of = {status: [one for one in findings if one.status == status] for status in _STATUSES}
-    kept = "" if short else f": {listed((one.rule.name for one in of['kept']), len(findings))}"
     head = "breaks" if of["broken"] else "keeps"
     count = f"{len(of['broken'])} of {len(findings)}" if of["broken"] else str(len(of["kept"]))
     lines = [f"{card.slot} {card.name} {head} {count} rule{'s' * (len(findings) > 1)}"]
     if of["kept"] and not short:
-        lines += _paragraph(f"keeps {len(of['kept'])}{kept}")
+        lines += _paragraph(f"kept: {listed((one.rule.name for one in of['kept']), len(findings))}")
     for one in of["broken"]:
         lines += _broken(one)
     for status in ("waived", "not checked", *(() if short else ("not applicable",))):

@@ -70,7 +70,7 @@ def test_some_rules_alone(check):
     assert (code, err) == (0, "")
     assert out == (
         "augmentation dim keeps 2 rules\n"
-        "  keeps 2: usable, inputs-unchanged\n"
+        "  kept: usable, inputs-unchanged\n"
         "1 technique: every rule is kept (2 kept)\n"
     )
 
