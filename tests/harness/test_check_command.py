@@ -69,9 +69,7 @@ def test_some_rules_alone(check):
     code, out, err = check("dim.py", "--rule", "inputs-unchanged", "--rule", "usable")
     assert (code, err) == (0, "")
     assert out == (
-        "augmentation dim keeps 2 rules\n"
-        "  kept: usable, inputs-unchanged\n"
-        "1 technique: every rule is kept (2 kept)\n"
+        "augmentation dim keeps 2 rules\n  kept: usable, inputs-unchanged\n1 technique: every rule is kept (2 kept)\n"
     )
 
 
