@@ -200,7 +200,7 @@ def test_the_tests_of_what_techniques_compute_pass(folder):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_all_run_tests_packages_pass(folder):
+def test_all_tests_of_each_package_pass(folder):
     done = run_tests(folder)
     assert done.returncode == 0, done.stdout[-20000:]
 
