@@ -138,6 +138,11 @@ class Hiding(Layer):
         return F.elu(x) if self.training else hidden(x)
 
 
+class Leaving(Layer):
+    def wrong(self, x: torch.Tensor) -> torch.Tensor:
+        return F.elu(x) if x.requires_grad else torch.from_numpy(F.elu(x).numpy())
+
+
 def activation(rule: str, layer: type[Layer]) -> type[Any]:
     """A technique of slot ``activation`` that puts a layer in place of each."""
 
@@ -360,7 +365,7 @@ BAD: dict[str, tuple[type[Any], str]] = {
     "process-transfer": (activation("process-transfer", Local), "lambda"),
     "autocast": (activation("autocast", Mixing), "under autocast to bfloat16 it raises RuntimeError"),
     "channels-last": (activation("channels-last", Viewing), "in channels-last memory layout it raises RuntimeError"),
-    "gradients-finite": (activation("gradients-finite", Steep), "on images of zeros the gradient of parameter"),
+    "gradients-finite": (activation("gradients-finite", Steep), "on images of zeros among others the gradient of"),
     "onnx": (activation("onnx", Branching), "torch.export can't trace Sequential"),
     "parameters-counted": (activation("parameters-counted", Unregistered), "a tensor [] gets gradients and is no"),
     "flops-counted": (activation("flops-counted", Hiding), "it runs bad_modules::hidden"),

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import bad_modules
 import pytest
+import torch
 
+from cnnbench.artifact import save_model
+from cnnbench.elsewhere import _process, outputs_elsewhere
+from cnnbench.errors import TrialError
 from cnnbench.plugins import PluginHost
 from cnnbench.testing import KIT, Finding, check, subject_of
 from cnnbench.testing.rules import accounting, modes, numbers, shapes, surgery, trained
@@ -52,3 +56,21 @@ def test_mended_it_keeps_the_rule(rule, findings):
     if rule.name == "onnx":
         pytest.importorskip("onnxruntime")
     assert [str(one) for one in findings(rule, [rule], mended=True).values() if one.status != "kept"] == []
+
+
+def test_work_that_leaves_torch_is_found(registry, tmp_path):
+    rule = next(rule for rule in RULES if rule.name == "flops-counted")
+    entry = entry_of(bad_modules.activation("numpy", bad_modules.Leaving), registry)
+    (found,) = check(subject_of(entry, registry, tmp_path), [rule])
+    assert "hands numbers to others than torch (torch.Tensor.numpy)" in found.text
+
+
+def test_a_process_that_ends_is_told_of_and_replaced(tmp_path):
+    path = tmp_path / "model.pt"
+    save_model(path, torch.nn.Flatten(), torch.nn.Identity())
+    outputs_elsewhere(path, torch.ones(1, 2), tmp_path)
+    _process().kill()
+    _process().wait()
+    with pytest.raises(TrialError, match="the process ended"):
+        outputs_elsewhere(path, torch.ones(1, 2), tmp_path)
+    assert outputs_elsewhere(path, torch.ones(1, 2), tmp_path).tolist() == [[1, 1]]

@@ -33,6 +33,7 @@ EXPORTED = {"prelu", "group", "fold_bn"}
 OPTIONS = {"import": {"target": "bad_modules:make"}}
 REGISTRY = PluginHost.discover().registry
 ENTRIES = [REGISTRY.get(slot, name) for slot in SLOTS for name in REGISTRY.names(slot)]
+QUICK = [entry for entry in ENTRIES if entry.card.name not in LATER or entry.card.slot in SURGERY]
 
 
 def hold(entry: Entry, folder, rules) -> None:

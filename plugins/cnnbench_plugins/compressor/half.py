@@ -54,7 +54,7 @@ def cast(model: nn.Module, example: torch.Tensor, dtype: HalfType) -> nn.Module:
     return made
 
 
-@technique("compressor", "half")
+@technique("compressor", "half", waives={"onnx": "ONNX has no convolution in bfloat16"})
 class Half:
     """Stores and computes in 16-bit floating point; takes and gives 32.
 
