@@ -38,7 +38,10 @@ from cnnbench.errors import CnnbenchError, SuiteError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-COMMANDS = (run, plan, techniques, new, check, try_, compat, report, compare, history, merge, publish, verify, export, doctor)
+COMMANDS = (
+    *(run, plan, techniques, new, check, try_, compat, report, compare, history, merge, publish, verify, export),
+    doctor,
+)
 """In the order of the help."""
 
 EXAMPLES = """\

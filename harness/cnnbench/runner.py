@@ -175,7 +175,7 @@ def make_executor(
     if options.executor not in plugins:
         hint = nearest(options.executor, [*EXECUTORS, *plugins])
         raise UsageError(f"--executor: unknown executor {options.executor!r}: {hint}")
-    made: TaskExecutor = make(Choice("executor", options.executor), host.registry)(options.workers)
+    made: TaskExecutor = make(Choice("executor", options.executor), host.registry)(options.workers, host)
     return made
 
 

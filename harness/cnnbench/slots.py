@@ -346,8 +346,14 @@ class Reporter(Protocol):
 class Executor(Protocol):
     """Runs stages elsewhere."""
 
-    def __call__(self, workers: int | None) -> TaskExecutor:
-        """Make the executor with that many workers (None: its own choice); see ``cnnbench.execute.interface``."""
+    def __call__(self, workers: int | None, host: Any) -> TaskExecutor:
+        """Make the executor; see ``cnnbench.execute.interface``.
+
+        Args:
+            workers: how many; None leaves it to the executor.
+            host: the run's ``cnnbench.plugins.PluginHost``: stages need it to make techniques, those of plugins that
+                the suite names too.
+        """
 
 
 class Tracker(Protocol):

@@ -318,7 +318,7 @@ class LookingAway:
 class Here:
     """Runs nothing: it is not one."""
 
-    def __call__(self, workers):
+    def __call__(self, workers, host):
         raise RuntimeError("nowhere")
 
 

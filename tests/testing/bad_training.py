@@ -14,7 +14,6 @@ from annotated_types import Ge, Gt, Le
 
 from cnnbench import hookimpl, technique
 from cnnbench.execute.inline import InlineExecutor
-from cnnbench.plugins import PluginHost
 from cnnbench.types import ImageData
 
 if TYPE_CHECKING:
@@ -503,8 +502,8 @@ class Inline:
     For a reason.
     """
 
-    def __call__(self, workers):
-        return InlineExecutor(PluginHost.discover())
+    def __call__(self, workers, host):
+        return InlineExecutor(host)
 
 
 class Twice(InlineExecutor):
@@ -522,8 +521,8 @@ class TellsTwice:
     For a reason.
     """
 
-    def __call__(self, workers):
-        return Twice(PluginHost.discover())
+    def __call__(self, workers, host):
+        return Twice(host)
 
 
 class Counter:

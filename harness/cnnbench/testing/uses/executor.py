@@ -10,6 +10,7 @@ from cnnbench.errors import BrokenContract
 from cnnbench.execute.interface import Epoch, Outcome, Placed, Task
 from cnnbench.options import complete
 from cnnbench.plain import settings_plain
+from cnnbench.plugins import PluginHost
 from cnnbench.testing.reference import settings
 from cnnbench.testing.use import PLAIN, Situation, Use
 from cnnbench.types import Choice
@@ -25,10 +26,12 @@ DATA = Choice("dataset", "shapes", {"train_images": 40, "test_images": 40})
 def use(subject: Subject, technique: Any, situation: Situation, draw: int) -> Use:
     """Rehearse two trials of the reference network with one worker, and close."""
     plain = settings_plain(settings(subject.registry, situation, "plain", dataset=complete(DATA, subject.registry)))
+    host = PluginHost()
+    host.registry = subject.registry
     spec = {"kind": "rehearse", "settings": plain, "family": "", "device": "cpu", "threads": 1}
     with tempfile.TemporaryDirectory(dir=subject.folder, ignore_cleanup_errors=True) as folder:
         tasks = [Task(f"t{n}", {**spec, "seed": draw + n}, (), str(Path(folder) / f"t{n}")) for n in range(TASKS)]
-        executor = technique(1)
+        executor = technique(1, host)
         try:
             outcomes = _all(subject, executor, tasks)
         finally:

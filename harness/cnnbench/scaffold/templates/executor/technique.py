@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 from annotated_types import Ge, Le
 
 from cnnbench import technique
-from cnnbench.plugins import PluginHost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cnnbench.execute.interface import Epoch, Outcome, Placed, Task, TaskExecutor
+    from cnnbench.plugins import PluginHost
 
 
 @technique("executor", "template_name")
@@ -33,12 +33,12 @@ class Template:
     # An option is a typed field. ``cnnbench run`` names an executor without options, so this is the value it gets.
     rest: Annotated[float, Ge(0), Le(600)] = 2.0
 
-    def __call__(self, workers: int | None) -> TaskExecutor:
+    def __call__(self, workers: int | None, host: PluginHost) -> TaskExecutor:
         """Make the executor. It has one place, however many workers are asked for."""
         # Imports torch, which listing techniques should not have to wait for.
         from cnnbench.execute.inline import InlineExecutor
 
-        return RestingExecutor(InlineExecutor(PluginHost.discover()), self.rest)
+        return RestingExecutor(InlineExecutor(host), self.rest)
 
 
 class RestingExecutor:
