@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import warnings
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,8 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from cnnbench.errors import CnnbenchWarning, Problem, SuiteError, UsageError
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     import pandas as pd
 
@@ -42,6 +43,7 @@ class Suite:
         Raises:
             SuiteError: it can't be read or has mistakes; carries all of them, each with its line.
             PluginError: one of the classes is no technique, or its slot and name are taken.
+            UsageError: that is no path.
 
         Warns:
             CnnbenchWarning: a plugin does not work; the rest does.
@@ -49,6 +51,9 @@ class Suite:
         from cnnbench.api_source import Source, read
         from cnnbench.toml import read_file
 
+        if not isinstance(file, str | os.PathLike):
+            given = "a mapping: Suite.from_dict takes plain data" if isinstance(file, Mapping) else type(file).__name__
+            raise UsageError(f"expected a Suite or a suite's path, got {given}")
         if "\n" in str(file):
             raise UsageError("expected a suite's path, got text of several lines: Suite.from_toml takes TOML")
         self._reading = read(Source(read_file(Path(file)), str(file)), techniques)

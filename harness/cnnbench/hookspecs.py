@@ -101,7 +101,7 @@ def cnnbench_plan_ready(plan: Mapping[str, Any]) -> None:
 
 @hookspec
 def cnnbench_trial_started(trial: Mapping[str, Any]) -> None:
-    """A trial's first stage was handed to a worker.
+    """A trial's first stage was handed to a worker. A trial whose stages are all in the cache ends without it.
 
     Args:
         trial: ``{"key": str, "dataset": label, "arm": str, "seed": int}``.
@@ -121,7 +121,13 @@ def cnnbench_epoch_finished(trial: Mapping[str, Any], progress: Mapping[str, Any
 
 @hookspec
 def cnnbench_trial_finished(record: Mapping[str, Any]) -> None:
-    """A trial ended, whatever its status; ``record`` is the line that went to ``records.jsonl``."""
+    """A trial of this run ended, whatever its status.
+
+    Trials that were skipped when the plan was made, and those on record already, never ran: nobody is told of them.
+
+    Args:
+        record: the line that went to ``records.jsonl``.
+    """
 
 
 @hookspec

@@ -76,8 +76,14 @@ class Entry:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """A clause that names the nearest known word, or lists the known ones if they are few, or nothing."""
+    """A clause that names the nearest known word, or lists the known ones if they are few, or nothing.
+
+    A beginning of three letters or more stands for the only word that begins so.
+    """
     names = list(known)
+    begun = {name for name in names if len(word) >= 3 and name.startswith(word)}
+    if len(begun) == 1:
+        return f"did you mean {begun.pop()!r}?"
     close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
     if close:
         return f"did you mean {close[0]!r}?"

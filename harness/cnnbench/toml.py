@@ -57,7 +57,7 @@ def parse_toml(content: bytes, file: str) -> tuple[str, dict[str, Any]]:
     except ValueError as error:  # TOMLDecodeError, and an integer with thousands of digits
         raise _not_toml(str(error), text, file) from None
     if not raw:
-        raise _error(file, 0, "the file is empty: a suite needs question, dataset and model")
+        raise _error(file, 0, "nothing is in it: a suite needs question, dataset and model")
     return text, raw
 
 

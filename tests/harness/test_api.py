@@ -132,6 +132,19 @@ def test_text_in_place_of_a_path_is_told(tiny_suite):
         Suite(tiny_suite())
 
 
+@pytest.mark.parametrize("way", [run, Suite])
+def test_data_in_place_of_a_path_is_told(way):
+    with pytest.raises(UsageError, match=r"^expected a Suite or a suite's path, got a mapping: Suite\.from_dict takes"):
+        way(DATA)
+    with pytest.raises(UsageError, match=r"^expected a Suite or a suite's path, got int$"):
+        way(3)
+
+
+def test_data_without_anything_is_told_as_such(here):
+    with pytest.raises(SuiteError, match=r"^<suite>: nothing is in it: a suite needs question, dataset and model$"):
+        Suite.from_dict({})
+
+
 def test_paths_start_from_the_folder(here):
     Path("data").mkdir()
     with pytest.raises(SuiteError, match="elsewhere/pictures"):

@@ -110,7 +110,7 @@ ledger adaptive
 drive
 time_budget superseded
 calls run_page seed_arithmetic runner tracking outlook cards catalogue doctor model_card
-scaffold.imports scaffold.names
+scaffold.imports scaffold.names scaffold.sentences
 scaffold.write
 export rerun api_plan api_results api_source
 targets module_diff step_cost try_suite
@@ -124,7 +124,7 @@ commands.common
 commands.run commands.run_end commands.plan commands.techniques commands.compat commands.report commands.doctor
 commands.compare commands.history commands.export
 commands.publish commands.verify commands.merge commands.new commands.try_
-testing.compare testing.networks testing.records testing.use
+testing.compare testing.networks testing.place testing.records testing.use
 testing.modules testing.rule testing.state testing.subject
 testing.finding testing.reference
 testing.uses.augmentation testing.uses.compressor testing.uses.dataset testing.uses.executor \
@@ -138,7 +138,7 @@ testing.rules.state testing.rules.surgery testing.rules.trained \
 testing.rules.training testing.rules.values
 testing.kit
 testing.check
-testing.case check_report
+testing.case check_process check_report
 commands.check
 cli pytest_plugin pytest_fixtures
 __main__

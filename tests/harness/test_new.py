@@ -30,6 +30,8 @@ from cnnbench.scaffold.imports import take_apart
 from cnnbench.scaffold.names import names_of_file, names_of_project
 from cnnbench.slots import SLOTS
 from cnnbench.suite import load
+from cnnbench.try_operate import OPERATING
+from cnnbench.try_suite import ARM_SLOTS
 
 TEMPLATES = Path(cnnbench.__file__).parent / "scaffold" / "templates"
 HELPERS = {
@@ -150,6 +152,21 @@ def test_a_package_has_all_that_one_needs(folder, slot):
             assert not re.search(r"template|scaffold", text, re.IGNORECASE), path
             assert text.endswith("\n"), path
             assert not text.endswith("\n\n"), path
+
+
+@pytest.mark.parametrize("slot", SLOTS)
+def test_a_readme_says_what_is_true_of_its_slot(folder, slot):
+    text = " ".join((folder / f"my-{slot}" / "README.md").read_text("utf-8").split())
+    assert ("compares it with a baseline" in text) == (slot in ARM_SLOTS)
+    assert ("A digest of its code" in text) == (slot in {*ARM_SLOTS, "metric"})
+    assert ("No result depends on it" in text) == (slot in OPERATING)
+    assert ("its `fingerprint` returns" in text) == (slot == "dataset")
+    assert "pip install PATH_OR_URL_OF_CNNBENCH" in text
+
+
+def test_lines_of_a_readme_are_of_one_length(folder):
+    for path in folder.glob("my-*/README.md"):
+        assert max(map(len, path.read_text("utf-8").splitlines())) <= 120
 
 
 def test_every_package_offers_its_technique_with_a_checked_option_and_a_description(installed):
@@ -296,7 +313,7 @@ def test_a_file_is_run_by_its_suite(tmp_path, monkeypatch, imported_anew, capsys
     [
         ("my-norm", "my-norm", "my_norm", "MyNorm"),
         ("My_Norm", "my-norm", "my_norm", "MyNorm"),
-        ("lab.norm--2d", "lab-norm-2d", "lab_norm_2d", "LabNorm2d"),
+        ("lab_norm--2d", "lab-norm-2d", "lab_norm_2d", "LabNorm2d"),
         ("frn", "frn", "frn", "Frn"),
     ],
 )
@@ -313,6 +330,11 @@ MISTAKES = [
     ("my norm", "is no name for a package: expected letters, digits and hyphens, such as 'my-norm'"),
     ("-norm", "is no name for a package: expected letters, digits and hyphens, such as 'norm'"),
     ("", "is no name for a package: expected letters, digits and hyphens, such as 'my-norm'"),
+    (
+        "x.txt",
+        "is no name for a plugin: expected a file that ends with .py or a package's name without dots, such as 'x.py'",
+    ),
+    ("json.pyc", "such as 'my_json.py' or 'json-pyc'"),
     ("3d", "for names of modules and techniques begin with a letter: choose another name, say 'my-3d'"),
     ("class", "'class' can't be used, for class is a word of Python's own: choose another name, say 'my-class'"),
     ("None", "'None' can't be used, for None is a word of Python's own: choose another name, say 'my-none'"),
@@ -341,6 +363,8 @@ def test_a_mistake_is_one_line_and_nothing_is_written(name, message, tmp_path, c
 def test_an_unknown_slot_names_the_nearest(tmp_path, capsys):
     assert new("my-norm", "nrom", tmp_path) == 2
     assert capsys.readouterr().err == "cnnbench: --slot: unknown slot 'nrom': did you mean 'norm'?\n"
+    assert new("my-init", "init", tmp_path) == 2
+    assert capsys.readouterr().err == "cnnbench: --slot: unknown slot 'init': did you mean 'initializer'?\n"
 
 
 def test_a_name_that_another_plugin_has_says_whose_it_is(install_plugin, tmp_path, capsys):

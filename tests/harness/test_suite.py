@@ -404,8 +404,8 @@ def test_a_mistake_of_the_model_is_not_told_again_by_every_arm(fake_registry: Re
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (b"", "the file is empty: a suite needs question, dataset and model"),
-        (b" \n# only a comment\n", "the file is empty: a suite needs question, dataset and model"),
+        (b"", "nothing is in it: a suite needs question, dataset and model"),
+        (b" \n# only a comment\n", "nothing is in it: a suite needs question, dataset and model"),
         (b"a = 1\nb = = 2\n", "2: not TOML: invalid value (column 5)"),
         (b"question: yes\n", "1: not TOML: expected '=' after a key in a key/value pair (column 9)"),
         (b"a = 1\n[x]\nb = [1,\n", "3: not TOML: "),

@@ -40,17 +40,23 @@ def names_of_project(written: str) -> Names:
     """Names for a package.
 
     Args:
-        written: any spelling of the distribution's name (PEP 508).
+        written: any spelling of the distribution's name (PEP 508), without dots: with one it might be a file's.
 
     Raises:
         UsageError: it is none, or it can't be a module's name as well; says what could.
     """
-    if not re.fullmatch(r"[A-Z0-9]|[A-Z0-9][A-Z0-9._-]*[A-Z0-9]", written, re.IGNORECASE | re.ASCII):
+    if "." in written:
+        file, package = _better(written.partition(".")[0]).replace("-", "_"), _better(written)
+        raise UsageError(
+            f"new: {written!r} is no name for a plugin: expected a file that ends with .py or a package's name without "
+            f"dots, such as '{file}.py' or {package!r}"
+        )
+    if not re.fullmatch(r"[A-Z0-9]|[A-Z0-9][A-Z0-9_-]*[A-Z0-9]", written, re.IGNORECASE | re.ASCII):
         better = _better(written)
         raise UsageError(
             f"new: {written!r} is no name for a package: expected letters, digits and hyphens, such as {better!r}"
         )
-    project = re.sub(r"[-_.]+", "-", written).lower()
+    project = re.sub(r"[-_]+", "-", written).lower()
     made = _names(written, project.replace("-", "_"))
     if made.module in _FOLDERS:
         raise UsageError(
@@ -131,4 +137,6 @@ def _better(written: str) -> str:
     """A name like the one that was given, that is one."""
     words = re.findall(r"[a-z0-9]+", written.lower())
     better = "-".join(words)
-    return better if better[:1].isalpha() else f"my-{better or 'norm'}"
+    taken = better in _FOLDERS or better in sys.stdlib_module_names or better.startswith("test")
+    taken |= keyword.iskeyword(better) or keyword.iskeyword(better.capitalize())
+    return better if better[:1].isalpha() and not taken else f"my-{better or 'norm'}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import textwrap
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING
 import cnnbench
 from cnnbench import hookspecs
 from cnnbench.contract_version import CONTRACT
-from cnnbench.scaffold.imports import Import, Module, names_used, take_apart
+from cnnbench.scaffold.imports import WIDTH, Import, Module, names_used, take_apart
+from cnnbench.scaffold.sentences import kept, tried
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,7 +49,7 @@ def package_files(names: Names, slot: str) -> Mapping[str, str]:
 
     module = names.module
     made = {
-        "README.md": filled(_template("README.md").replace("template_use", _use(slot))),
+        "README.md": _wrapped(filled(_readme(slot))),
         "pyproject.toml": filled(_template("project.toml")),
         ".gitignore": filled(_template("gitignore")),
         ".github/workflows/tests.yml": filled(_template("tests.yml")),
@@ -136,6 +138,29 @@ def _filled(text: str, names: Names, slot: str, summary: str) -> str:
     }.items():
         text = text.replace(placeholder, value)
     return text
+
+
+def _readme(slot: str) -> str:
+    """The text of a package's README, with what is true of its slot."""
+    text = _template("README.md")
+    for placeholder, value in {
+        "template_use": _use(slot),
+        "template_tried": tried(slot),
+        "template_kept": kept(slot),
+    }.items():
+        text = text.replace(placeholder, value)
+    return text
+
+
+def _wrapped(text: str) -> str:
+    """Markdown without lists, its paragraphs in lines of one length."""
+    parts = text.rstrip("\n").split("\n\n")
+    whole = [part if "```" in part else _paragraph(part) for part in parts]
+    return "\n\n".join(whole) + "\n"
+
+
+def _paragraph(text: str) -> str:
+    return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
 def _use(slot: str) -> str:
