@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import pickle
 import shutil
@@ -26,6 +27,10 @@ from cnnbench.publication import code_files
 from cnnbench.schema import json_schema
 from cnnbench.store import Store
 
+_spec = importlib.util.spec_from_file_location("synthetic_records", Path(__file__).with_name("synthetic_records.py"))
+synthetic_records = importlib.util.module_from_spec(_spec)
+sys.modules["synthetic_records"] = synthetic_records
+_spec.loader.exec_module(synthetic_records)
 ACT = '''
 from cnnbench import hookimpl, technique
 
@@ -43,6 +48,22 @@ class Mine:
 @hookimpl
 def cnnbench_register_techniques():
     return [Mine]
+'''
+TALLY = '''
+from cnnbench import hookimpl, technique
+
+
+@technique("reporter", "tally")
+class Tally:
+    """Counts."""
+
+    def __call__(self, records):
+        return f"{len(records)} of {records[0]['arm']}"
+
+
+@hookimpl
+def cnnbench_register_reporters():
+    return [Tally]
 '''
 INLINE = """
 from torch import nn
@@ -153,6 +174,15 @@ def test_list_show_and_schema_take_a_plugin(lab, capsys):
     assert schema["properties"]["plugins"]["items"]["type"] == "string"
     assert main(["list", "--plugin", "my_akt.py", "--plugin", "my_act.py"]) == 2
     assert "--plugin: no such file 'my_akt.py': did you mean 'my_act.py'?" in capsys.readouterr().err
+
+
+def test_report_takes_a_format_from_a_file(lab, capsys):
+    synthetic_records.Run({"baseline": {"accuracy": 0.9}}, seeds=2).write(lab.folder / "results")
+    lab.write("my_tally.py", TALLY)
+    assert main(["report", "results", "--format", "tally", "--plugin", "my_tally.py"]) == 0
+    assert capsys.readouterr().out == "2 of baseline\n"
+    assert main(["report", "results", "--format", "tally"]) == 2
+    assert "--format: unknown format 'tally'" in capsys.readouterr().err
 
 
 def test_the_schema_without_plugins_knows_the_key():
