@@ -19,7 +19,7 @@ _TEN = re.search(r"^## Ten minutes$(.*?)^## ", _pages["GUIDE"], re.MULTILINE | r
 _BLOCKS = _pages["BLOCK"].findall(_TEN)
 (CODE,) = (text for language, text in _BLOCKS if language == "python")
 (SUITE,) = (text for language, text in _BLOCKS if language == "toml")
-COMMANDS = [text.strip() for language, text in _BLOCKS if language == "sh"]
+INSTALL, *COMMANDS = [text.strip() for language, text in _BLOCKS if language == "sh"]
 
 
 @pytest.fixture
@@ -43,7 +43,8 @@ def _type(line, *more):
     return done.returncode, " ".join(f"{done.stdout} {done.stderr}".split())
 
 
-def test_the_path_is_check_try_run():
+def test_the_path_is_install_check_try_run():
+    assert INSTALL == "python3 -m venv .venv && . .venv/bin/activate && pip install ."
     assert COMMANDS == ["cnnbench check my_norm.py", "cnnbench try my_norm.py", "cnnbench run my_norm.toml"]
 
 
