@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from cnnbench.commands.common import OK, SOME_FAILED, put, warn_of
+from cnnbench.commands.common import INTERRUPTED, OK, SOME_FAILED, put, tell, warn_of
 from cnnbench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -15,8 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cnnbench.commands.common import AddCommand
-    from cnnbench.registry import Entry
-    from cnnbench.targets import Target
     from cnnbench.testing.finding import Finding
     from cnnbench.testing.rule import Rule
 
@@ -34,29 +31,46 @@ def add(command: AddCommand) -> None:
 
 
 def _check(given: argparse.Namespace) -> int:
-    from cnnbench import check_report
-    from cnnbench.testing.kit import KIT
+    try:
+        return _told(given)
+    except KeyboardInterrupt:
+        _at("")
+        tell("cnnbench: interrupted")
+        return INTERRUPTED
 
+
+def _told(given: argparse.Namespace) -> int:
     if given.rules:
+        from cnnbench import check_report
+        from cnnbench.testing.kit import KIT
+
         put(check_report.rules(KIT), None)
         return OK
     if given.target is None:
         raise UsageError("check: expected a target: a .py file, module, distribution, or a technique's name")
-    rules = _chosen(given.rule, KIT)
+    from cnnbench.execute.local import start_fork_server
     from cnnbench.targets import find
 
     target = find(given.target, Path.cwd())
+    start_fork_server()  # it imports torch while this process does
+    from cnnbench import check_report
+    from cnnbench.check_process import Checker
+    from cnnbench.testing.kit import KIT
+
+    rules = _chosen(given.rule, KIT)
     warn_of(target.host.problems)
     found: list[Finding] = []
     short = len(target.entries) > MANY
-    for number, entry in enumerate(target.entries, 1):
-        _at(f"{number} of {len(target.entries)}: {entry.card.slot} {entry.card.name}")
-        findings = _findings(entry, target, rules)
-        more = [] if short or given.rule else _cost(entry, target)
-        _at("")
-        if findings:
-            put(check_report.technique(entry, findings, short=short, more=more), None)
-        found += findings
+    with Checker(target) as checker:
+        for number, entry in enumerate(target.entries, 1):
+            _at(f"{number} of {len(target.entries)}: {entry.card.slot} {entry.card.name}")
+            findings = checker.findings(entry, rules)
+            cost = "" if short or given.rule else checker.cost(entry)
+            _at("")
+            if findings:
+                put(check_report.technique(entry, findings, short=short, more=[cost] if cost else []), None)
+                sys.stdout.flush()  # a log shows how far a long check has come
+            found += findings
     if not found:
         raise UsageError(f"--rule: none is for {given.target}: cnnbench check --rules says which slots they hold")
     put(check_report.summary(found, len({finding.technique for finding in found})), None)
@@ -74,21 +88,6 @@ def _chosen(names: Sequence[str], kit: Sequence[Rule]) -> list[Rule]:
             hint = hint if hint.startswith("did you mean") else "cnnbench check --rules has them all"
             raise UsageError(f"--rule: unknown rule {name!r}: {hint}")
     return [rule for rule in kit if not names or rule.name in names]
-
-
-def _findings(entry: Entry, target: Target, rules: Sequence[Rule]) -> list[Finding]:
-    from cnnbench.testing.check import check, subject_of
-
-    with TemporaryDirectory(prefix="cnnbench-") as folder:
-        return list(check(subject_of(entry, target.host.registry, Path(folder)), rules))
-
-
-def _cost(entry: Entry, target: Target) -> list[str]:
-    """What a training step takes with it; nothing where it has no part in one, or can't be used."""
-    from cnnbench.try_cost import loop_cost
-
-    line = loop_cost(entry, target)
-    return [line] if line else []
 
 
 def _at(text: str) -> None:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     Event = Outcome | Epoch | Placed
 
-_FORK_SERVER = "forkserver" in multiprocessing.get_all_start_methods()
+FORK_SERVER = "forkserver" in multiprocessing.get_all_start_methods()
 GRACE_SECONDS = 1.0
 """How long an idle worker may take to end by itself before it is killed."""
 START_SECONDS = 300.0
@@ -72,7 +72,7 @@ class LocalExecutor:
         self._margin = margin_mib(free())
         self._bindings = bindings or ({},)
         self._local = local
-        self._context: Any = multiprocessing.get_context("forkserver" if _FORK_SERVER else "spawn")
+        self._context: Any = multiprocessing.get_context("forkserver" if FORK_SERVER else "spawn")
         self._idle: list[Worker] = []
         self._busy: list[Worker] = []
         self._without: dict[str, str] = {}
@@ -229,8 +229,8 @@ class LocalExecutor:
             outcomes = self._lost(worker, "oom", f"out of memory: the system ended its worker process{reached}")
             return [_with_peak(one, worker.peak_mib) for one in outcomes]
         if worker.began is None:
-            return self._again(worker) if worker.up else self._not_up(worker, _cause_of_death(code))
-        return self._lost(worker, "crashed", _cause_of_death(code))
+            return self._again(worker) if worker.up else self._not_up(worker, cause_of_death(code))
+        return self._lost(worker, "crashed", cause_of_death(code))
 
     def _not_up(self, worker: Worker, reason: str) -> Sequence[Outcome]:
         """A worker that did not come up: another takes its task, without the plugin that it could not import."""
@@ -277,7 +277,7 @@ def start_fork_server() -> None:
     It imports torch once, which takes seconds: each worker, and each replacement, starts from there at once. It is deaf
     to Ctrl-C: while it imports it would die with a traceback.
     """
-    if not _FORK_SERVER:
+    if not FORK_SERVER:
         return
     from multiprocessing import forkserver, resource_tracker
 
@@ -301,15 +301,15 @@ _MEANING = {
 }
 
 
-def _cause_of_death(exitcode: int | None) -> str:
-    """What an exit code says, for people."""
+def cause_of_death(exitcode: int | None, process: str = "its worker process") -> str:
+    """What an exit code says of a process, for people."""
     if exitcode is not None and exitcode < 0:
         try:
             name = signal.Signals(-exitcode).name
         except ValueError:
             name = f"signal {-exitcode}"
-        return f"its worker process was ended by {name}{_MEANING.get(name, '')}"
-    return f"its worker process ended by itself with exit code {exitcode} (os._exit, or exit in compiled code)"
+        return f"{process} was ended by {name}{_MEANING.get(name, '')}"
+    return f"{process} ended by itself with exit code {exitcode} (os._exit, or exit in compiled code)"
 
 
 def end_with_parent(pipe: Connection[Any, Any], inbox: Any, folder: str) -> None:

@@ -195,7 +195,7 @@ def start(
     path = tuple(os.path.abspath(one) for one in sys.path)  # noqa: PTH100 - "" is the working directory
     begin = Start(path, binding, folder, without, local)
     process = context.Process(target=entry, args=(theirs, begin, end), daemon=False)
-    with _main_unseen():
+    with main_unseen():
         process.start()
     theirs.close()
     if end is not None:
@@ -204,7 +204,7 @@ def start(
 
 
 @contextmanager
-def _main_unseen() -> Iterator[None]:
+def main_unseen() -> Iterator[None]:
     """In the block the main module is an empty one.
 
     ``multiprocessing`` has each new process run the main module's file again, which a worker has no use for. A script

@@ -106,10 +106,10 @@ def _settle(begin: Start, output: Connection[Any, Any] | None) -> None:
         faulthandler.register(DUMP, file=2, all_threads=True)
     sys.path[:] = begin.path
     os.chdir(begin.folder)
-    _keep_progress_bars_local()
+    keep_progress_bars_local()
 
 
-def _keep_progress_bars_local() -> None:
+def keep_progress_bars_local() -> None:
     """Give tqdm, which torch imports where it is installed, a lock of this process alone.
 
     Its own is shared between processes, and lies in the system until its maker ends in an orderly way: a worker does
