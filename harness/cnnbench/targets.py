@@ -14,6 +14,7 @@ from cnnbench.local_plugins import LocalPlugin, locate_plugin
 from cnnbench.plugins import GROUP, PluginHost
 from cnnbench.registry import nearest
 from cnnbench.slots import SLOTS
+from cnnbench.text import listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -53,6 +54,8 @@ def find(target: str, folder: Path) -> Target:
         UsageError: it means nothing, or several things, or a plugin that does not load or has no technique; names the
             nearest that there is.
     """
+    if not target.strip():
+        raise UsageError("the target is an empty text: expected a .py file, a module, a distribution or a technique")
     slot, slash, name = target.partition("/")
     if slash and slot in SLOTS and not name.endswith(".py"):
         host = PluginHost.discover()
@@ -79,17 +82,33 @@ def _is_path(target: str, folder: Path) -> bool:
 
 def _of_file(target: str, folder: Path) -> Target:
     path = folder / Path(target).expanduser()
+    slot, _, name = target.partition("/")
+    if slot.isidentifier() and name.isidentifier() and not (folder / slot).exists():
+        raise UsageError(_no_slot(target, slot, name))
     if path.suffix == ".toml":
         raise UsageError(f"{target} is a suite, expected a plugin: cnnbench run {target} runs it")
     if path.is_dir():
-        files = sorted(one.name for one in path.glob("*.py"))
-        inside = f", such as {path.name}/{files[0]}" if files else ""
-        raise UsageError(f"{target} is a folder, expected a Python file{inside}, a module or an installed distribution")
+        raise UsageError(_folder(target, path))
     host = PluginHost.discover()
     own = tuple(entry for entry in host.registry if _lies_in(entry, path))
     if own:  # of an installed package, whose modules may import each other
         return Target(target, host, own)
     return _of_local(target, locate_plugin(target, folder))
+
+
+def _no_slot(target: str, slot: str, name: str) -> str:
+    """One line on ``SLOT/NAME`` where there is no such slot."""
+    of_name = [f"{entry.card.slot}/{name}" for entry in PluginHost.discover().registry if entry.card.name == name]
+    hint = f"did you mean {_either(of_name)}?" if of_name else nearest(slot, SLOTS)
+    return f"unknown target {target!r}: {slot!r} is neither a slot nor a folder here: {hint}"
+
+
+def _folder(target: str, path: Path) -> str:
+    """One line on a folder, which is no target; names a plugin's file in it, where there is one."""
+    plugins = (one for one in sorted(path.glob("*.py")) if "@hookimpl" in one.read_text("utf-8", "replace"))
+    first = next((one.name for one in plugins), None)
+    inside = f" (such as {target.rstrip('/')}/{first})" if first else ""
+    return f"{target} is a folder: expected a .py file{inside}, a module or an installed distribution"
 
 
 def _lies_in(entry: Entry, path: Path) -> bool:
@@ -166,8 +185,11 @@ def _importable_here(word: str) -> bool:
 
 def _unknown(target: str, folder: Path, host: PluginHost) -> str:
     """One line on a word that means nothing."""
+    if target in SLOTS:
+        own = [f"{target}/{name}" for name in host.registry.names(target)]
+        return f"{target!r} is a slot: name one of its techniques" + (f", as {listed(own, 3)}" if own else "")
     if (folder / target).is_dir():
-        return f"{target} is a folder, expected a Python file, a module or an installed distribution"
+        return _folder(target, folder / target)
     names: Iterable[str] = {
         *(entry.card.name for entry in host.registry),
         *(entry.owner.distribution for entry in host.registry),

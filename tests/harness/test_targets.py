@@ -116,7 +116,12 @@ def test_a_package_named_as_another_ones_technique_asks_which(folder, install_pl
     ("word", "told"),
     [
         ("norms.toml", "norms.toml is a suite, expected a plugin: cnnbench run norms.toml runs it"),
-        ("./lab", "./lab is a folder, expected a Python file, such as lab/__init__.py, a module or an installed dist"),
+        ("./lab", "./lab is a folder: expected a .py file (such as ./lab/plain.py), a module or an installed dist"),
+        ("lab/", "lab/ is a folder: expected a .py file (such as lab/plain.py), a module or an installed dist"),
+        ("", "the target is an empty text: expected a .py file, "),
+        ("norm", "'norm' is a slot: name one of its techniques, as norm/batch, norm/batch_renorm, "),
+        ("nrom/group", "unknown target 'nrom/group': 'nrom' is neither a slot nor a folder here: did you mean norm/gr"),
+        ("nrom/x", "unknown target 'nrom/x': 'nrom' is neither a slot nor a folder here: did you mean 'norm'?"),
         ("levle.py", "no such file 'levle.py': did you mean 'level.py'?"),
         ("gruop", "unknown target 'gruop': did you mean 'group'?"),
         ("norm/gruop", "unknown norm 'gruop': did you mean 'group'?"),
