@@ -51,9 +51,10 @@ class Suite:
         from cnnbench.api_source import Source, read
         from cnnbench.toml import read_file
 
-        if not isinstance(file, str | os.PathLike):
-            given = "a mapping: Suite.from_dict takes plain data" if isinstance(file, Mapping) else type(file).__name__
-            raise UsageError(f"expected a Suite or a suite's path, got {given}")
+        given: object = file  # callers without a type checker hand in data, too
+        if not isinstance(given, str | os.PathLike):
+            kind = "a mapping: Suite.from_dict takes plain data" if isinstance(given, Mapping) else type(given).__name__
+            raise UsageError(f"expected a Suite or a suite's path, got {kind}")
         if "\n" in str(file):
             raise UsageError("expected a suite's path, got text of several lines: Suite.from_toml takes TOML")
         self._reading = read(Source(read_file(Path(file)), str(file)), techniques)
