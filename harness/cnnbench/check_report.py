@@ -55,7 +55,7 @@ def _by_text(findings: Iterable[Finding]) -> dict[str, list[str]]:
 
 
 def _broken(one: Finding) -> list[str]:
-    rows = [("rule", one.rule.holds), ("found", one.text), ("where", one.place), ("fix", one.rule.fix)]
+    rows = [("rule", one.rule.holds), ("found", one.text), ("where", one.place), ("fix", one.fix)]
     lines = _paragraph(f"BROKEN {one.rule.name}")
     for word, text in rows:
         if text:

@@ -141,6 +141,76 @@ class StateAsFound:
         return images / 2, targets
 
 
+@technique("augmentation", "one_thread")
+class OneThread:
+    """Darken.
+
+    For a reason.
+    """
+
+    def __call__(self, images, targets, generator):
+        torch.set_num_threads(1)
+        return images / 2, targets
+
+
+@technique("augmentation", "seeds_all")
+class SeedsAll:
+    """Darken.
+
+    For a reason.
+    """
+
+    def __call__(self, images, targets, generator):
+        torch.manual_seed(0)
+        return shaded(images, torch.rand(len(images), device=images.device)), targets
+
+
+@technique("augmentation", "double_images")
+class DoubleImages(Shade):
+    """Darken.
+
+    By depth, for a reason.
+    """
+
+    def __call__(self, images, targets, generator):
+        images, targets = super().__call__(images, targets, generator)
+        return images.double(), targets
+
+
+@technique("augmentation", "double_targets")
+class DoubleTargets(Shade):
+    """Darken.
+
+    By depth, for a reason.
+    """
+
+    def __call__(self, images, targets, generator):
+        images, targets = super().__call__(images, targets, generator)
+        return images, targets.double()
+
+
+@technique("loss", "double_loss")
+class DoubleLoss:
+    """Cross-entropy and a bit.
+
+    For a reason.
+    """
+
+    def __call__(self, logits, targets):
+        return -(targets * logits.log_softmax(1)).sum(1).double().mean() * 1.5
+
+
+@technique("regularizer", "double_penalty")
+class DoublePenalty:
+    """Keep logits small.
+
+    For a reason.
+    """
+
+    def penalty(self, model, logits):
+        return 0.01 * logits.square().double().mean()
+
+
 @technique("augmentation", "inputs_unchanged")
 class InputsUnchanged:
     """Darken.
@@ -573,7 +643,7 @@ BAD = {
     "refusals": (Refusals, "'depth' takes whatever it is given"),
     "toml": (Toml, "depths.0 has no form in TOML"),
     "usable": (Usable, "augmentation 'usable' returned Tensor, expected (images, targets)"),
-    "state-as-found": (StateAsFound, "it changed the state of torch's random"),
+    "state-as-found": (StateAsFound, "it changed the state of torch's random generator"),
     "inputs-unchanged": (InputsUnchanged, "it changed its arguments in place: what it was given, images differs"),
     "same-draws": (SameDraws, "equal generators differ"),
     "own-draws": (OwnDraws, "one draw for the whole batch"),
@@ -596,6 +666,12 @@ BAD = {
 }
 MORE = (
     ("refusals", RefusalsByAssert, "depth = 0 raises AssertionError, expected a ValueError"),
+    ("state-as-found", OneThread, "torch's number of threads (3 to 1)"),
+    ("state-as-found", SeedsAll, "it changed the state of torch's random generator"),
+    ("dtypes-kept", DoubleImages, "all in torch.float32, images came out as torch.float64"),
+    ("dtypes-kept", DoubleTargets, "all in torch.float32, targets came out as torch.float64"),
+    ("dtypes-kept", DoubleLoss, "all in torch.float32, loss came out as torch.float64"),
+    ("dtypes-kept", DoublePenalty, "all in torch.float32, penalty came out as torch.float64"),
     ("own-draws", OwnGenerator, "it draws from one of its own"),
     ("usable", NotANumber, "metric 'not_a_number' returned tensor("),
     ("usable", NoText, "reporter 'no_text' returned ['baseline'"),

@@ -90,7 +90,7 @@ def test_a_broken_rule_explains_itself_and_others_are_skipped_with_a_reason(proj
             "augmentation 'my_shade': inputs-unchanged: broken",
             "  rule: what it is given stays as it is",
             "  what happened: with 6 colour images of 16 x 16 it changed its arguments in place: *",
-            "  where: my_plugin.py:5",
+            "  where: my_plugin.py:12",
             "  fix: work on a copy: *",
         ]
     )

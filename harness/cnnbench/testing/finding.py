@@ -22,6 +22,8 @@ class Finding:
         text: what happened, or why not; empty where the rule is kept.
         place: file and line of the author's code that it is about; empty where it is kept, or not known.
         trace: the traceback, where the technique raised something that it should not.
+        mend: how to mend it, where not as the rule says.
+        error: an error of the technique's own code that it comes from: its kind and place, by which it is known again.
     """
 
     rule: Rule
@@ -30,6 +32,13 @@ class Finding:
     text: str = ""
     place: str = ""
     trace: str = ""
+    mend: str = ""
+    error: str = ""
+
+    @property
+    def fix(self) -> str:
+        """How to mend it."""
+        return self.mend or self.rule.fix
 
     def __str__(self) -> str:
         if self.status != "broken":
@@ -38,5 +47,5 @@ class Finding:
             f"{self.technique}: {self.rule.name}: broken\n"
             f"  rule: {self.rule.holds}\n"
             f"  what happened: {self.text}\n" + (f"  where: {self.place}\n" if self.place else "") + "  fix: "
-            f"{self.rule.fix}"
+            f"{self.fix}"
         )

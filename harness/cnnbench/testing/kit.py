@@ -44,6 +44,7 @@ KIT: tuple[Rule, ...] = (
         "see `cnnbench check --rules` for the rules' names; mend what can't be waived",
         _waivers,
         waivable=False,
+        at="",
     ),
     *docstring.RULES,
     *options.RULES,

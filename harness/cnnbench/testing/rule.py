@@ -16,7 +16,15 @@ EVERY_SLOT = frozenset(SLOTS)
 
 
 class Broken(Exception):  # noqa: N818 - reads as what happened
-    """A technique breaks a rule; the text says what happened."""
+    """A technique breaks a rule; the text says what happened.
+
+    Attributes:
+        fix: how this is mended, where what the rule says would not fit.
+    """
+
+    def __init__(self, text: str, fix: str = "") -> None:
+        super().__init__(text)
+        self.fix = fix
 
 
 class Inapplicable(Exception):  # noqa: N818
@@ -40,6 +48,8 @@ class Rule:
         slots: where it applies.
         waivable: a technique may waive it, with a reason.
         gate: where it is broken, none of the rules after it can be looked at.
+        needs: names of rules before it; where one is broken, this one would only tell of its consequences.
+        at: the method that it is about, for people, where no error says a line; empty for the class itself.
     """
 
     name: str
@@ -49,3 +59,5 @@ class Rule:
     slots: frozenset[str] = EVERY_SLOT
     waivable: bool = True
     gate: bool = False
+    needs: frozenset[str] = frozenset()
+    at: str = "__call__"

@@ -12,7 +12,7 @@ from cnnbench.execute.state import PARTS, generators, set_generators
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_RANDOM = ("Python's random", "NumPy's random", "torch's random")
+_RANDOM = ("Python's", "NumPy's", "torch's")
 
 
 @dataclass
@@ -34,7 +34,7 @@ def as_found() -> Iterator[Left]:
         finally:
             for name, was, now in zip(_RANDOM, draws, generators(), strict=True):
                 if not _same(was, now):
-                    left.changed.append(f"the state of {name}")
+                    left.changed.append(f"the state of {name} random generator")
             set_generators(draws)
             for part, was in zip(PARTS, before, strict=True):
                 now = part.read()

@@ -34,6 +34,7 @@ RULES: tuple[Rule, ...] = (
         _digest,
         frozenset({"dataset"}),
         waivable=False,
+        at="fingerprint",
     ),
     Rule(
         "sizes",
@@ -41,5 +42,6 @@ RULES: tuple[Rule, ...] = (
         "count what __call__ loads, training images first; return None where that takes loading them",
         _sizes,
         frozenset({"dataset"}),
+        at="sizes",
     ),
 )

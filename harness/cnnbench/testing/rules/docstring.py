@@ -56,5 +56,6 @@ RULES: tuple[Rule, ...] = (
         "its docstring has a sentence as its first line, then its source or reason, and names every option",
         "write the first line for `cnnbench list`, then the source, and each option under `Attributes:`",
         _docstring,
+        at="",
     ),
 )

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     from cnnbench.testing.subject import Subject
 
+IN_TRAINING = frozenset({"augmentation", "regularizer", "loss"})
+"""Slots that are given numbers of a training step and hand others back."""
+
 
 def _shapes(subject: Subject) -> None:
     for situation in subject.how.situations:
@@ -27,7 +30,10 @@ def _shapes(subject: Subject) -> None:
             continue
         except Exception as error:
             if situation.layers:
-                raise Broken(f"with {situation} it raises {words_of(error)}") from error
+                raise Broken(
+                    f"with {situation} it raises {words_of(error)}",
+                    "mend the error, or raise Unsupported with a reason for a module that it can't act on",
+                ) from error
             continue  # other rules tell of gray images, odd sizes and small batches
         assert use.example is not None
         (found,) = use.result.values()
@@ -40,6 +46,22 @@ def _shapes(subject: Subject) -> None:
 
 
 def _dtypes(subject: Subject) -> None:
+    if subject.slot in IN_TRAINING:
+        _as_single(subject)
+    else:
+        _as_moved(subject)
+
+
+def _as_single(subject: Subject) -> None:
+    for situation in subject.situations():
+        result = subject.use(situation).result
+        for name in ("images", "targets", "penalty", "loss"):  # a loss is with its penalty
+            found = result.get(name)
+            if isinstance(found, torch.Tensor) and found.dtype is not torch.float32:
+                raise Broken(f"with {situation}, all in torch.float32, {name} came out as {found.dtype}")
+
+
+def _as_moved(subject: Subject) -> None:
     module, x = own(subject)
     odd = [(name, tensor.dtype) for name, tensor in module.named_parameters() if tensor.dtype is not torch.float32]
     if odd:
@@ -117,10 +139,11 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "dtypes-kept",
-        "parameters are float32; moved to float64 or bfloat16, the module gives that type, and about the same values",
+        "parameters are float32; moved to float64 or bfloat16, the module gives that type, and about the same values; "
+        "images, targets, penalties and losses stay float32",
         "make tensors with x.new_zeros(...) or dtype=x.dtype; end with .to(x.dtype) where it computes in another type",
         _dtypes,
-        BUILT | {"input"},
+        BUILT | IN_TRAINING | {"input"},
     ),
     Rule(
         "devices-kept",

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from cnnbench.errors import NoEffect
+from cnnbench.errors import MissingDependency, NoEffect
 from cnnbench.execute.state import seed_all
 from cnnbench.seeds import Streams
 from cnnbench.testing.compare import difference
 from cnnbench.testing.reference import batch, procedure
-from cnnbench.testing.rule import Broken, Inapplicable, Rule
+from cnnbench.testing.rule import Broken, Inapplicable, NotChecked, Rule
 from cnnbench.testing.state import as_found
 from cnnbench.testing.use import PLAIN
+from cnnbench.text import listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from cnnbench.testing.subject import Subject
     from cnnbench.testing.use import Use
 
+THREADS = 3
+"""A number of threads that no technique would set itself."""
 DRAWS = 8
 """Other draws that are tried before it is said that none makes a difference."""
 
@@ -30,12 +34,24 @@ def _usable(subject: Subject) -> None:
 
 
 def _state_as_found(subject: Subject) -> None:
-    for situation in subject.situations():
-        seed_all(Streams(0, "conformance"))  # one that no technique would set itself
-        with as_found() as left:
-            subject.fresh(situation)
+    refusals: list[Exception] = []
+    for number, situation in enumerate(subject.how.situations):
+        with suppress(Exception), as_found():
+            subject.use(situation)  # what only a first use changes, such as imports, is changed now
+        with as_found():
+            seed_all(Streams(0, "conformance"))  # a state that no technique would set itself
+            torch.set_num_threads(THREADS if number == 0 else 1)
+            with as_found() as left:
+                try:
+                    subject.fresh(situation)
+                except Exception as error:  # noqa: BLE001 - rules after this one tell of it; here what it left counts
+                    refusals.append(error)
         if left.changed:
-            raise Broken(f"with {situation} it changed {left.changed[0]}")
+            raise Broken(f"with {situation} it changed {listed(left.changed, 5)}")
+    if len(refusals) == len(subject.how.situations):
+        if isinstance(refusals[0], Inapplicable | NotChecked | MissingDependency):
+            raise refusals[0]
+        raise NotChecked("it changed nothing, but no use of it came to its end")
 
 
 def _inputs_unchanged(subject: Subject) -> None:
@@ -102,17 +118,17 @@ def _rule(name: str, holds: str, fix: str, check: Callable[[Subject], None], **m
 
 RULES: tuple[Rule, ...] = (
     _rule(
+        "state-as-found",
+        "random generators, default dtype, gradient mode, threads and all else that a process shares stay as found",
+        "draw from the generator that is handed in; set nothing global, or put it back in a finally block",
+        _state_as_found,
+    ),
+    _rule(
         "usable",
         "it can be used as its slot's contract says",
         "see the slot's contract in docs/plugin_slots.md; where small images are the reason, give an example={...}",
         _usable,
         gate=True,
-    ),
-    _rule(
-        "state-as-found",
-        "random generators, default dtype, gradient mode, threads and all else that a process shares stay as found",
-        "draw from the generator that is handed in; set nothing global, or put it back in a finally block",
-        _state_as_found,
     ),
     _rule(
         "inputs-unchanged",
@@ -125,6 +141,7 @@ RULES: tuple[Rule, ...] = (
         "equal generators give equal results",
         "draw everything from the generator that is handed in, none from torch's, NumPy's or Python's global ones",
         _same_draws,
+        needs=frozenset({"state-as-found"}),
     ),
     Rule(
         "own-draws",
@@ -132,6 +149,7 @@ RULES: tuple[Rule, ...] = (
         "draw as many numbers as there are images: torch.rand(len(images), generator=generator, device=images.device)",
         _own_draws,
         slots=frozenset({"augmentation"}),
+        needs=frozenset({"state-as-found"}),
     ),
     _rule(
         "no-op",

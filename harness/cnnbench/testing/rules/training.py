@@ -8,6 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from cnnbench.errors import (
+    BrokenContract,
+    CnnbenchError,
+    Diverged,
+    MissingDependency,
+    NoEffect,
+    Unsupported,
+    words_of,
+)
 from cnnbench.options import complete
 from cnnbench.seeds import Streams
 from cnnbench.stages.train import train
@@ -20,6 +29,8 @@ from cnnbench.testing.uses.schedule import RUNS
 from cnnbench.types import Choice
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from cnnbench.testing.subject import Subject
 
 TRAINED = frozenset(
@@ -33,6 +44,13 @@ USUAL = {
     "loss": Choice("loss", "cross_entropy"),
 }
 """What a technique of the recipe is compared with."""
+FIXES: Mapping[type[CnnbenchError], str] = {
+    NoEffect: "give an example={...} with which it finds something to act on in a small network, on 16 x 16 images",
+    Unsupported: "give an example={...} with which it can act on a small network and on 16 x 16 images",
+    BrokenContract: "hand back what the slot's contract in docs/plugin_slots.md says",
+    Diverged: "keep loss, weights and outputs finite, or give an example={...} of milder options",
+}
+"""How to mend what a tiny training ended with."""
 
 
 def _effect(subject: Subject) -> None:
@@ -46,7 +64,13 @@ def _effect(subject: Subject) -> None:
             what = "weights, outputs and history"
             raise Broken(f"a training of network {network!r} with it ends with the very {what} of one without")
 
-    first_network(PLAIN, look)
+    try:
+        first_network(PLAIN, look)
+    except MissingDependency:
+        raise
+    except tuple(FIXES) as error:
+        fix = next(text for kind, text in FIXES.items() if isinstance(error, kind))
+        raise Broken(words_of(error), fix) from error
 
 
 def _ended(subject: Subject, network: str, *techniques: Choice) -> Any:
@@ -115,9 +139,11 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "effect",
         "a tiny training with it runs by the contracts of all slots, and ends differently from one without",
-        "raise NoEffect where it finds nothing to do; where small images are the reason, give an example={...}",
+        "let what it computes reach the training; where its defaults do so only in longer runs or on larger images, "
+        "give an example={...}; raise NoEffect where it finds nothing to do",
         _effect,
         TRAINED,
+        needs=frozenset({"dtypes-kept"}),
     ),
     Rule(
         "weights-back",
@@ -125,6 +151,7 @@ RULES: tuple[Rule, ...] = (
         "return the old weights from perturb() and copy them back in restore()",
         _weights_back,
         frozenset({"regularizer"}),
+        at="restore",
     ),
     Rule(
         "moves-weights",
