@@ -152,6 +152,13 @@ class Fitter:
         assert best is not None
         return best
 
+    def check_asked(self) -> None:
+        """Raise ``UsageError`` where what the user asked for is not there."""
+        try:
+            self.suite((), self._bases()[0].suited(()), data=True)
+        except SuiteError as error:
+            raise _as_asked(error) from None
+
     def text(self, entries: Sequence[Entry], base: Base) -> str:
         """The suite that tries techniques on a base."""
         return suite_of(entries, base, plugins=self.plugins, seeds=self.asked.seeds, device=self.asked.device)

@@ -10,6 +10,7 @@ import torch
 from cnnbench.failures import failures, indented, trace_text
 from cnnbench.numerals import factor, number, rounded
 from cnnbench.options import label
+from cnnbench.quantities import ratio_beside
 from cnnbench.stats.rounds import called_different
 from cnnbench.table_formats import terminal
 from cnnbench.tables import make_report
@@ -21,9 +22,12 @@ if TYPE_CHECKING:
     from typing import Any
 
     from cnnbench.module_diff import Change, ModelDiff
+    from cnnbench.quantities import Quantity
     from cnnbench.registry import Entry, Registry
+    from cnnbench.sheets import Column
     from cnnbench.step_cost import StepCost
     from cnnbench.suite import Suite
+    from cnnbench.tables import Table
     from cnnbench.try_fit import Fault
     from cnnbench.types import ImageData
 
@@ -107,10 +111,16 @@ def _change(change: Change) -> list[str]:
 def table(records: Sequence[Mapping[str, Any]]) -> str:
     """The small table, what did not work, and what the harness remarked."""
     report = make_report(records)
-    sheets = tuple(replace(sheet, title="the table", caption="", notes=()) for sheet in report.sheets[:1])
-    if len(report.tables) > 1:
-        sheets = tuple(replace(sheet, caption="", notes=()) for sheet in report.sheets if sheet.key.startswith("table"))
+    tables = {"table" if number == 1 else f"table-{number}": one for number, one in enumerate(report.tables, 1)}
+    title = {"title": "the table"} if len(tables) == 1 else {}
+    sheets = tuple(
+        replace(sheet, **title, caption="", notes=(), columns=_columns(sheet.columns, tables[sheet.key]))
+        for sheet in report.sheets
+        if sheet.key in tables
+    )
     lines = [terminal(replace(report, sheets=sheets), WIDTH)]
+    unknown = {quantity.label: value for one in report.tables for quantity, value in _unmeasured(one)}
+    lines += [f"{label} could not be measured here: {value}" for label, value in unknown.items()]
     skipped = {(record["arm"], record["reason"]) for record in records if record["status"] == "skipped"}
     lines += [f"{arm} is skipped: {printable(str(reason))}" for arm, reason in sorted(skipped)]
     notes = {(record["arm"], note) for record in records for note in record["details"].get("notes", ())}
@@ -118,6 +128,33 @@ def table(records: Sequence[Mapping[str, Any]]) -> str:
     if found := failures(records):
         lines.append(trace_text(found))
     return "\n".join(lines)
+
+
+def _columns(columns: Sequence[Column], table: Table) -> tuple[Column, ...]:
+    """Those that say something: no differences from a baseline that stands alone, and no times that are not known."""
+    unknown = {quantity.label for quantity, _ in _unmeasured(table)}
+    unknown |= {f"ratio {label.removeprefix('latency ')}" for label in unknown}
+    alone = len(table.rows) == 1
+    return tuple(one for one in columns if one.label not in unknown and not (alone and one.follows))
+
+
+def _unmeasured(table: Table) -> list[tuple[Quantity, str]]:
+    """Latencies whose interval, or that of their ratio, is wider than the value in any arm: a machine that is busy."""
+    found = []
+    for quantity in table.quantities:
+        if (ratio := ratio_beside(quantity)) is None:
+            continue
+        values = [
+            (one.unit, row.measured[one.key].value)
+            for row in table.rows
+            for one in (quantity, ratio)
+            if one.key in row.measured
+        ]
+        for unit, value in values:
+            if value is not None and value.half is not None and 2 * value.half > abs(value.mean):
+                found.append((quantity, f"{number(value.mean, 1)} ± {number(value.half, 1)} {unit}"))
+                break
+    return found
 
 
 def verdict(records: Sequence[Mapping[str, Any]]) -> str:
@@ -130,7 +167,9 @@ def verdict(records: Sequence[Mapping[str, Any]]) -> str:
         for row in first.rows
         if (judgement := row.measured[first.primary].judgement) and judgement.verdict in {"better", "worse"}
     ]
-    signs = "±: 95 % interval over the seeds; Δ: difference from the baseline in the same seeds"
+    signs = "±: 95 % interval over the seeds"
+    if len(first.rows) > 1:
+        signs += "; Δ: difference from the baseline in the same seeds"
     told = (
         f"on this small task {', '.join(decided)}; whether it helps on yours takes a suite of your own"
         if decided

@@ -23,9 +23,8 @@ ARM_SLOTS = frozenset({"model", *RECIPE_SLOTS, *(name for name, slot in SLOTS.it
 _METRICS = ("accuracy", "nll", "params", "flops", "size", "latency", "agreement")
 """In the order of the columns."""
 _SHOWN: Mapping[str, tuple[str, ...]] = {
-    **dict.fromkeys(
-        ("architecture", "convolution", "pooling", "norm", "activation", "model"), ("params", "flops", "latency")
-    ),
+    **dict.fromkeys(("architecture", "model"), ("params", "flops", "latency")),
+    **dict.fromkeys(("convolution", "pooling", "norm", "activation"), ("params", "flops")),  # a step's time tells more
     **dict.fromkeys(("initializer", "input", "augmentation", "regularizer", "strategy", *RECIPE_SLOTS), ("nll",)),
     "compressor": ("params", "size", "latency"),
     "runtime": ("latency", "agreement"),

@@ -81,9 +81,10 @@ class Attempt:
         entries = [entry for entry, fault in checked if fault is None]
         if not entries:
             return Outcome(fine=False, suite=None)
+        fitter = Fitter(self.asked, self.file, self._plugins(), registry)
+        fitter.check_asked()
         for entry in entries:
             self.say(try_report.summary(entry))
-        fitter = Fitter(self.asked, self.file, self._plugins(), registry)
         compared = [entry for entry in entries if entry.card.slot not in OPERATING]
         operating = [entry for entry in entries if entry.card.slot in OPERATING]
         fine = len(entries) == len(found)

@@ -114,6 +114,7 @@ def test_a_file_against_its_baseline(attempt, folder):
     )
     assert "1 seed on a small task: whether it works shows, whether it helps does not" in said
     read = tomllib.loads(suite)
+    assert read["measure"]["metrics"] == ["accuracy", "params", "flops"]
     assert read["plugins"] == ["halved.py"]
     assert read["arms"] == {"halved": {"norm": {"name": "halved", "groups": 2}}}
     assert parse(suite.encode(), "try.toml", find("halved.py", folder).host.registry).arms[0].name == "halved"
@@ -347,7 +348,8 @@ def test_what_changes_no_network_is_used_once(attempt, folder):
     (folder / "operating.py").write_text(OPERATING, "utf-8")
     fine, said, suite = attempt("operating.py")
     assert not fine
-    assert re.search(r"arm +ok +accuracy .* hits ", said)
+    assert re.search(r"arm +ok +accuracy +hits\n", said)  # no differences: the baseline stands alone
+    assert "Δ" not in said
     assert tomllib.loads(suite)["measure"]["metrics"] == ["accuracy", "hits"]
     assert "reporter counting on a run of one training\n  1 record of baseline" in said
     assert "looked away" in said
@@ -407,6 +409,32 @@ def test_steps_are_paired_by_round(host, tmp_path):
         assert cost.ratio.interval is not None
         assert not cost.whole
     assert costs["sam"].reference_ms == costs["silu"].reference_ms
+
+
+def test_a_latency_that_the_machine_can_not_measure_is_not_shown(attempt, host, monkeypatch):
+    def run_suite(*given):
+        summary = trying_run(*given)
+        for record in summary.records:
+            own = (1.0, 5.0, 9.0)[record["seed"]]
+            record["metrics"] |= {key: own for key in record["metrics"] if key.startswith("latency_b32_ms")}
+        return summary
+
+    trying_run = trying.run_suite
+    monkeypatch.setattr(trying, "run_suite", run_suite)
+    target = Target("half", host, (host.registry.get("compressor", "half"),))
+    _, said, suite = attempt(target, seeds=3)
+    assert "latency" in tomllib.loads(suite)["measure"]["metrics"]
+    assert "ratio b32" not in said
+    assert re.search(r"accuracy .* params .*size", said)
+    mean, half = 5.0, 4.303 * 4.0 / 3**0.5  # of 1, 5 and 9, by the t quantile for three values
+    assert f"latency b32 could not be measured here: {mean:.1f} ± {half:.1f} ms" in said
+
+
+def test_a_mistake_in_what_is_asked_comes_before_anything_is_said(folder, capsys):
+    assert main(["try", "group", "--model", "resnte"]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == "cnnbench: --model: unknown model 'resnte': did you mean 'resnet'?\n"
 
 
 def test_the_command_refuses_what_it_can_not_do(folder, capsys):
