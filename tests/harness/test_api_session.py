@@ -107,6 +107,7 @@ print(*(one.message for one in caught))
 """
 
 
+@pytest.mark.slow
 def test_a_notebook_defines_a_technique_edits_it_and_goes_on_in_another_session(tmp_path):
     (tmp_path / "shell.py").write_text(SHELL)
 
@@ -127,6 +128,7 @@ def test_a_notebook_defines_a_technique_edits_it_and_goes_on_in_another_session(
     assert "to run: 2 stages" in again, "it trains nothing anew"
 
 
+@pytest.mark.slow
 def test_a_class_of_a_module_that_registers_it_runs_in_worker_processes(tmp_path):
     (tmp_path / "own_norms.py").write_text(MODULE + HOOK)
     (tmp_path / "s.py").write_text(

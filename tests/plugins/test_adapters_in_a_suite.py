@@ -46,6 +46,7 @@ def records_of(text, tmp_path):
     return {record["arm"]: record for record in run_suite(suite, host, options, make_progress(quiet=True)).records}
 
 
+@pytest.mark.slow
 def test_every_arm_trains_differs_and_leaves_the_process_as_it_was(tmp_path):
     records = records_of(SUITE, tmp_path)
     assert {arm: record["reason"] for arm, record in records.items()} == dict.fromkeys(records)

@@ -56,7 +56,9 @@ def test_the_catalogue_is_all_here():
     assert names["initializer"] >= {"default", "zeros", "normal", "uniform", "trunc_normal", "orthogonal"} | scaled
 
 
-@pytest.mark.parametrize("build", [tiny, resnet18], ids=lambda build: build.__name__)
+@pytest.mark.parametrize(
+    "build", [tiny, pytest.param(resnet18, marks=pytest.mark.slow)], ids=lambda build: build.__name__
+)
 @pytest.mark.parametrize("technique", TECHNIQUES, ids=str)
 def test_one_step(technique, build):
     torch.manual_seed(0)
