@@ -352,6 +352,7 @@ def test_the_runtime_serves(work, monkeypatch):
     assert len(calls) == 1  # made ready once for latency and energy, and not for an arm without a runtime
 
 
+@pytest.mark.slow
 def test_a_runtime_does_not_serve_a_simulation(tmp_path, monkeypatch):
     from cnnbench_plugins.compressor._fake_layers import QuantizedLayer
     from cnnbench_plugins.runtime.eager import Eager

@@ -194,6 +194,7 @@ torch.testing.assert_close(got, wanted, rtol=0, atol=0)
 """
 
 
+@pytest.mark.slow
 def test_a_pt2_file_needs_no_operators_of_quantizers(tmp_path) -> None:
     importlib.import_module("torch.ao.quantization.fx._decomposed")  # registers them
     model = Rounds().eval()

@@ -18,6 +18,7 @@ PAGE = (ROOT / "docs" / "python.md").read_text("utf-8")
 NOTEBOOK = ROOT / "examples" / "quickstart.ipynb"
 
 
+@pytest.mark.slow
 def test_the_snippets_run_one_after_the_other(tmp_path):
     snippets = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
     assert len(snippets) == 7

@@ -138,6 +138,7 @@ def cnnbench_register_techniques():
 '''
 
 
+@pytest.mark.slow
 def test_a_second_try_after_an_edit_trains_what_changed_alone(attempt, folder):
     def stages():
         return sum(1 for _ in (folder / "cache").rglob("result.json"))

@@ -145,6 +145,7 @@ def test_deploy_compiles_int8_kernels():
     assert config.freezing is False  # nobody else's compilation is changed
 
 
+@pytest.mark.slow
 def test_a_process_that_did_not_quantize_finds_the_kernels_too(tmp_path):
     """Latency is taken by whichever worker is free: not always the one that compressed."""
     if not _int8.cpp_compiler():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from cnnbench.plugins import PluginHost
 from cnnbench.progress import make_progress
 from cnnbench.runner import RunOptions, run_suite
@@ -32,6 +34,7 @@ metrics = ["accuracy", "params"]
 """
 
 
+@pytest.mark.slow
 def test_remarks_end_under_the_table_and_contradictions_as_reasons(tmp_path):
     host = PluginHost.discover()
     suite = parse(SUITE.encode(), str(tmp_path / "suite.toml"), host.registry)
