@@ -412,6 +412,7 @@ def test_steps_are_paired_by_round(host, tmp_path):
     assert costs["sam"].reference_ms == costs["silu"].reference_ms
 
 
+@pytest.mark.slow
 def test_a_latency_that_the_machine_can_not_measure_is_not_shown(attempt, host, monkeypatch):
     def run_suite(*given):
         summary = trying_run(*given)
