@@ -15,7 +15,7 @@ from cnnbench.api_plan import SuitePlan
 from cnnbench.api_results import Results
 from cnnbench.api_source import Seeds, names, warn_of_plugins
 from cnnbench.api_suite import Suite
-from cnnbench.calls import looks, place_data, records_folder
+from cnnbench.calls import check_address, looks, place_data, records_folder
 from cnnbench.errors import UsageError
 from cnnbench.execute.cache import default_cache
 from cnnbench.execute.local import start_fork_server
@@ -97,8 +97,7 @@ def run(
             suite = Suite(suite, techniques=techniques or ())
         elif techniques is not None:
             suite = suite.with_(techniques=techniques)
-        if address is not None and executor != "ray":
-            raise UsageError("--address names a Ray cluster: expected --executor ray beside it")
+        check_address(address, executor)
         warn_of_later(suite.techniques)
         executor = _executor(suite, executor)
         definition = suite.changed(seeds, device, here=executor != "ray")

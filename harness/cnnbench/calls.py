@@ -62,6 +62,16 @@ def records_folder(suite: Suite) -> Path:
     return Path("results") / suite.name
 
 
+def check_address(address: str | None, executor: str | None) -> None:
+    """See that an address goes with the executor that takes one.
+
+    Raises:
+        UsageError: it does not.
+    """
+    if address is not None and executor != "ray":
+        raise UsageError("--address names a Ray cluster: expected --executor ray beside it")
+
+
 def place_data() -> None:
     """Make the folder of datasets absolute: stages run in other working directories."""
     if data := os.environ.get("CNNBENCH_DATA"):

@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cnnbench.calls import looks, place_data
+from cnnbench.calls import check_address, looks, place_data
 from cnnbench.commands.common import (
     OK,
     SOME_FAILED,
@@ -58,8 +58,7 @@ def _run(given: argparse.Namespace) -> int:
         raise no_suite("run")
     if given.time_budget is not None and len(given.suites) > 1:
         raise UsageError("--time-budget is for one suite, but there are several: run them one by one")
-    if given.address is not None and given.executor != "ray":
-        raise UsageError("--address names a Ray cluster: expected --executor ray beside it")
+    check_address(given.address, given.executor)
     place_data()
     if given.executor == "local" and (given.fresh or not _on_record(given)):
         from cnnbench.execute.local import start_fork_server
