@@ -6,7 +6,6 @@ what is left. It finds the techniques by the words of the command line, and only
 
 from __future__ import annotations
 
-import inspect
 import multiprocessing
 import os
 import queue
@@ -28,6 +27,7 @@ from cnnbench.execute.process import main_unseen
 from cnnbench.testing.check import Inspection, subject_of
 from cnnbench.testing.finding import Finding
 from cnnbench.testing.kit import KIT
+from cnnbench.testing.place import line_of_calls, line_of_method
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -235,20 +235,8 @@ def _told(inspection: Inspection, rule: Rule, entry: Entry) -> dict[str, str]:
 
 
 def _place(entry: Entry, calls: Sequence[tuple[str, int]]) -> str:
-    """File and line of the innermost call that lies beside a technique's class or below, else of the class.
-
-    Args:
-        entry: the technique.
-        calls: files and lines, the innermost first.
-    """
-    try:
-        file = Path(inspect.getfile(entry.cls)).resolve()
-        line = inspect.getsourcelines(entry.cls)[1]
-    except (OSError, TypeError):  # made in an interactive session
-        return ""
-    resolved = ((Path(name).resolve(), number) for name, number in calls)
-    path, line = next((call for call in resolved if call[0].is_relative_to(file.parent)), (file, line))
-    return f"{path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}:{line}"
+    """File and line of the author's code that was reached last, else of the class; calls with the innermost first."""
+    return line_of_calls(calls, entry.cls) or line_of_method("", entry.cls)
 
 
 def _settle(cwd: str, path: Sequence[str]) -> None:

@@ -150,9 +150,9 @@ class Device:
             return max(0, torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory())
         if not self.in_host_memory:
             return None
-        import psutil
+        from cnnbench.host_memory import free_bytes
 
-        return int(psutil.virtual_memory().available)
+        return free_bytes()
 
     def reset_memory_peak(self) -> int | None:
         """Start a new peak; the bytes allocated now, or None where the device keeps no peak."""

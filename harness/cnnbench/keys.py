@@ -90,6 +90,7 @@ _TRAINING = (
         "data",
         "devices",
         "environment",
+        "host_memory",
         "options",
         "plain",
         "seeds",

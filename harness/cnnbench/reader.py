@@ -11,6 +11,7 @@ from cnnbench.expect import show
 from cnnbench.options import Option, default_of, options_of
 from cnnbench.registry import nearest
 from cnnbench.technique import card_of
+from cnnbench.toml_text import as_written
 from cnnbench.types import Choice
 
 if TYPE_CHECKING:
@@ -18,6 +19,25 @@ if TYPE_CHECKING:
 
     from cnnbench.locate import Place
     from cnnbench.registry import Registry
+
+
+def read_choice(choice: Choice, registry: Registry, folder: Path) -> Choice:
+    """A technique with some options as a suite would name it: checked and completed, those that it holds too.
+
+    Args:
+        choice: names it.
+        registry: the techniques that may be named.
+        folder: what relative paths start from.
+
+    Raises:
+        UsageError: a suite could not name it so; the first mistake.
+    """
+    reader = Reader(registry, folder)
+    found = reader.choice(choice.slot, as_written(choice), ())
+    if found is None:
+        place, message = reader.problems[0]
+        raise UsageError(": ".join(filter(None, (".".join(map(str, place)), message))))
+    return found
 
 
 class Reader:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from math import fsum
 from typing import TYPE_CHECKING, NamedTuple
 
 from cnnbench.costs import Arm, Costs, Work
@@ -57,23 +58,23 @@ def time_left(ahead: Iterable[Ahead], workers: int) -> TimeLeft | None:
     Returns:
         None where stages are ahead and nothing tells of any of them.
     """
-    work = longest = alone = 0.0
-    known = unknown = False
+    work: list[float] = []
+    alone: list[float] = []
+    longest = 0.0
+    unknown = False
     for seconds, exclusive, count in ahead:
         if not count:
             continue
         if seconds is None:
             unknown = True
             continue
-        known = True
-        if exclusive:
-            alone += seconds * count
-        else:
-            work += seconds * count
+        (alone if exclusive else work).append(seconds * count)
+        if not exclusive:
             longest = max(longest, seconds)
-    if unknown and not known:
+    if unknown and not work and not alone:
         return None
-    return TimeLeft(max(work / max(workers, 1), longest) + alone, not unknown)
+    # Rounded once: what fits into a budget must not depend on the order in which stages are counted.
+    return TimeLeft(max(fsum(work) / max(workers, 1), longest) + fsum(alone), not unknown)
 
 
 def total_time(work: Iterable[Work], costs: Costs, workers: int) -> TimeLeft | None:

@@ -7,7 +7,10 @@ import math
 import os
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from cnnbench.types import Choice
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,6 +45,19 @@ def suite_text(data: Mapping[Any, Any]) -> tuple[str, list[tuple[Place, str]]]:
 
 def _is_section(value: object) -> bool:
     return isinstance(value, dict) and "name" not in value
+
+
+def as_written(value: Any) -> Any:
+    """A value as a suite has it: techniques as tables with their name, paths as text, nothing that is None."""
+    if isinstance(value, Choice):
+        return {"name": value.name, **as_written(value.options)}
+    if isinstance(value, Mapping):
+        if value.keys() == {"slot", "name", "options"}:
+            return as_written(Choice.from_plain(value))
+        return {key: as_written(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list | tuple):
+        return [as_written(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
 
 
 def _table(data: Mapping[Any, Any], place: Place, problems: list[tuple[Place, str]]) -> dict[str, Any]:

@@ -6,12 +6,14 @@ import tomllib
 import traceback
 import warnings
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnbench.data import load, split
 from cnnbench.devices import resolve
 from cnnbench.errors import CnnbenchError, MissingDependency, SuiteError, UsageError, words_of
-from cnnbench.options import complete, make
+from cnnbench.options import make
+from cnnbench.reader import read_choice
 from cnnbench.seeds import Streams
 from cnnbench.stages.build import Builder
 from cnnbench.stages.rehearse import rehearse
@@ -21,7 +23,6 @@ from cnnbench.types import Choice
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from torch import nn
 
@@ -104,6 +105,15 @@ class Trial:
     data: Mapping[str, ImageData]
 
 
+def example_of(entry: Entry, registry: Registry) -> Choice:
+    """A technique with the options of its example, as a suite in the working directory would name it.
+
+    Raises:
+        UsageError: a suite could not name it so.
+    """
+    return read_choice(Choice(entry.card.slot, entry.card.name, entry.card.example), registry, Path.cwd())
+
+
 def unusable(entry: Entry, registry: Registry) -> Fault | None:
     """Why a technique can't be made at all: it lacks a package, or options."""
     card = entry.card
@@ -111,7 +121,7 @@ def unusable(entry: Entry, registry: Registry) -> Fault | None:
         if not need.installed:
             return Fault(card.name, str(MissingDependency(need.module, need.extra, need.distribution)))
     try:
-        make(complete(Choice(card.slot, card.name, card.example), registry), registry)
+        make(example_of(entry, registry), registry)
     except UsageError as error:
         return Fault(card.name, f"{error}: give what to try it with in its decorator, example = {{...}}")
     return None

@@ -12,10 +12,9 @@ from cnnbench.runner import RunOptions, run_suite
 from cnnbench.suite import parse
 from cnnbench.text import duration, printable
 from cnnbench.tracking import tracked
-from cnnbench.try_fit import Fault, trace_of
+from cnnbench.try_fit import Fault, example_of, trace_of
 from cnnbench.try_report import fault, section
 from cnnbench.try_suite import BASES, suite_of
-from cnnbench.types import Choice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -75,7 +74,7 @@ def _one(entry: Entry, host: PluginHost, suite: Suite, results: Path, say: Calla
             lines = ["was told of a run from its plan to its end", *_left_in(results)]
             fine = True
         else:
-            document = make(Choice(slot, name, entry.card.example), host.registry)(list(run().records))
+            document = make(example_of(entry, host.registry), host.registry)(list(run().records))
             fine = isinstance(document, str)
             lines = _rendered(document) if fine else [f"expected text, got {type(document).__name__}"]
     except Exception as error:  # noqa: BLE001 - it came out of the technique, and is the answer

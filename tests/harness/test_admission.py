@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from cnnbench.execute.admission import Admission
 from cnnbench.execute.cache import StageCache
 from cnnbench.execute.interface import Outcome, Task
-from cnnbench.execute.room import MIB, SHARE, WORKER_MIB, fits, free_mib, workers_for
+from cnnbench.execute.room import MIB, SHARE, WORKER_MIB, fits, workers_for
+from cnnbench.host_memory import free_bytes
 from cnnbench.execute.scheduler import Scheduler, TrialEnded
 from cnnbench.plan import Plan, PlannedTrial, Stage
 from cnnbench.runner import default_workers
@@ -79,8 +80,8 @@ def machine(tmp_path, monkeypatch) -> Any:
 
 
 def test_without_limits_the_machine_counts(machine, tmp_path):
-    assert free_mib(tmp_path) == 8192
-    assert free_mib(machine("0::/\n", memory_DOT_max="max\n")) == 8192
+    assert free_bytes(tmp_path) == 8192 * MIB
+    assert free_bytes(machine("0::/\n", memory_DOT_max="max\n")) == 8192 * MIB
 
 
 def test_a_container_s_limit_counts_and_files_in_memory_do_not(machine):
@@ -90,7 +91,7 @@ def test_a_container_s_limit_counts_and_files_in_memory_do_not(machine):
         memory_DOT_current=f"{600 * MIB}\n",
         memory_DOT_stat=f"anon 1\ninactive_file {100 * MIB}\n",
     )
-    assert free_mib(root) == 1024 - 600 + 100
+    assert free_bytes(root) == (1024 - 600 + 100) * MIB
 
 
 def test_the_tightest_limit_on_the_way_up_counts(machine):
@@ -101,7 +102,7 @@ def test_the_tightest_limit_on_the_way_up_counts(machine):
         slurm__job__memory_DOT_current=f"{48 * MIB}",
         slurm__job__step__memory_DOT_max="max",
     )
-    assert free_mib(root) == 2000
+    assert free_bytes(root) == 2000 * MIB
 
 
 @pytest.mark.parametrize("path", ["/docker/abc", "/"])
@@ -113,12 +114,12 @@ def test_version_1_within_a_container(machine, path):
         f"{folder}_stat": f"total_inactive_file {76 * MIB}",
     }
     root = machine(f"9:name=systemd:/\n4:cpu,memory:{path}\n0::/\n", **files)
-    assert free_mib(root) == 100
+    assert free_bytes(root) == 100 * MIB
 
 
 def test_version_1_writes_a_huge_number_for_no_limit(machine):
     root = machine("4:memory:/\n", memory__memory_DOT_limit_in_bytes="9223372036854771712\n")
-    assert free_mib(root) == 8192
+    assert free_bytes(root) == 8192 * MIB
 
 
 def test_an_arm_that_is_not_known_is_taken_for_the_largest_that_is():

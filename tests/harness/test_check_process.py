@@ -82,7 +82,7 @@ def test_what_ends_its_process_costs_its_own_rules_alone(plugin, capsys):
     assert healthy.startswith("keeps 4 rules\n")
     assert "  kept: waivers\n  BROKEN usable\n" in leaving
     assert "found: the process ended by itself with exit code 3" in " ".join(leaving.split())
-    assert f"    where: ill.py:{line_of(path, 'leaving')}\n" in leaving
+    assert f"    where: ill.py:{line_of(path, 'class leaving')}\n" in leaving
     assert out.endswith("2 of 3 techniques break a rule (6 kept, 2 broken, 4 not checked)\n")
 
 

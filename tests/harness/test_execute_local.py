@@ -153,14 +153,17 @@ class Process:
 
     def __init__(self, dead: bool = False) -> None:
         self.sentinel, self._end = Pipe()
+        self._lock = threading.Lock()
         if dead:
-            self._end.close()
+            self.kill()
 
     def is_alive(self) -> bool:
-        return not self._end.closed
+        with self._lock:
+            return not self._end.closed
 
     def kill(self) -> None:
-        self._end.close()
+        with self._lock:  # whoever comes second must not close it again: the number may be another file's by then
+            self._end.close()
 
     def join(self, timeout: float | None = None) -> None:
         pass
@@ -260,7 +263,7 @@ def test_a_dead_worker_is_noticed_while_what_it_forked_holds_its_pipe(monkeypatc
             theirs.send(BEGUN)
             if life == "works":
                 theirs.send([Outcome(task.key, "ok")])
-            process._end.close()
+            process.kill()
 
         threading.Thread(target=live, daemon=True).start()
         return Worker(process, ours, place)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cnnbench.costs import Costs
@@ -154,6 +154,7 @@ def test_nothing_to_do():
     assert before(found, 5) == "time budget of 5 s: nothing is left to run"
 
 
+@example(2, 26.26224919311864, 0.0, 5, 26.26224919311864, {("baseline", 0)})  # to the last bit what it takes
 @given(
     st.integers(1, 12),
     st.floats(0.1, 100),

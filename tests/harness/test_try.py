@@ -22,7 +22,7 @@ from cnnbench.slots import SLOTS
 from cnnbench.step_cost import FEWEST_ROUNDS, step_costs
 from cnnbench.suite import parse
 from cnnbench.targets import Target, find
-from cnnbench.try_fit import STREAMS, Asked, Fitter, named, part_of
+from cnnbench.try_fit import STREAMS, Asked, Fitter, example_of, named, part_of, unusable
 from cnnbench.try_suite import arms_of, suite_of
 
 DIGITS = '{ name = "digits", train_size = 200, test_size = 60 }'
@@ -184,7 +184,18 @@ def test_required_options_without_an_example_are_asked_for(attempt, folder):
     (folder / "halved.py").write_text(HALVED.replace(', example={"groups": 2}', ""), "utf-8")
     fine, said, suite = attempt("halved.py")
     assert (fine, suite) == (False, None)
-    assert said.replace("\n  ", " ").startswith("halved can't be tried: norm 'halved' needs 'groups': give what to try")
+    line = said.replace("\n  ", " ")
+    assert line.startswith("halved can't be tried: norm 'halved' needs 'groups': expected an integer")
+    assert "give what to try it with in its decorator" in line
+
+
+def test_an_example_may_hold_another_technique(host):
+    """As a suite may: its options are completed too."""
+    transfer = host.registry.get("strategy", "transfer")
+    source = example_of(transfer, host.registry).options["source"]
+    assert (source["slot"], source["name"], source["options"]["train_images"]) == ("dataset", "shapes", 40)
+    assert "seed" in source["options"]
+    assert unusable(transfer, host.registry) is None
 
 
 def test_several_techniques_are_an_arm_each(host, tmp_path):
@@ -482,8 +493,6 @@ def test_the_documented_example_of_each_slot_can_be_tried(attempt, folder, slot)
 @pytest.mark.timeout(900)
 def test_every_technique_of_our_own_finds_a_base(host, tmp_path):
     """But for those that the bases have already, and those that need what only a user has."""
-    from cnnbench.try_fit import unusable
-
     faults = {}
     for entry in host.registry:
         if entry.card.slot not in trying.OPERATING and unusable(entry, host.registry) is None:

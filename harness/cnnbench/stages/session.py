@@ -13,9 +13,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-import psutil
 import torch
 
+from cnnbench.host_memory import free_bytes
 from cnnbench.stages.energy import inference_energy
 from cnnbench.stages.latency import measure_latency
 from cnnbench.stages.noise import NoiseWatch
@@ -178,9 +178,9 @@ def parts(members: Sequence[Member], free: int | None = None) -> Iterator[list[M
 
     Args:
         members: of one session.
-        free: bytes; None for what the machine has.
+        free: bytes; None for what can be had here.
     """
-    room = (psutil.virtual_memory().available if free is None else free) * MEMORY_SHARE
+    room = (free_bytes() if free is None else free) * MEMORY_SHARE
     wanted = {member.task.get("reference") for member in members}
     common = [member for member in members if member.key in wanted]
     others = [member for member in members if member.key not in wanted]

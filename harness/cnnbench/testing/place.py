@@ -6,7 +6,10 @@ import inspect
 import traceback
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
 
@@ -21,11 +24,21 @@ def line_of_error(error: BaseException | None, cls: type[Any]) -> str:
     Returns:
         ``file:line``; empty where it came through none.
     """
+    calls = traceback.extract_tb(error.__traceback__) if error is not None else ()
+    return line_of_calls(((frame.filename, frame.lineno or 1) for frame in reversed(calls)), cls)
+
+
+def line_of_calls(calls: Iterable[tuple[str, int]], cls: type[Any]) -> str:
+    """File and line of the innermost call that is the author's code.
+
+    Args:
+        calls: file and line of each, the innermost first.
+        cls: as ``line_of_error`` takes it; gives what it does.
+    """
     home = _file(cls)
-    if error is None or home is None:
+    if home is None:
         return ""
-    own = [frame for frame in traceback.extract_tb(error.__traceback__) if _beside(Path(frame.filename), home)]
-    return _shown(Path(own[-1].filename), own[-1].lineno) if own and own[-1].lineno else ""
+    return next((_shown(Path(file), line) for file, line in calls if _beside(Path(file), home)), "")
 
 
 def line_of_method(name: str, cls: type[Any]) -> str:

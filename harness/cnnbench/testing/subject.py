@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import packages_distributions, version
@@ -11,14 +10,14 @@ from typing import TYPE_CHECKING, Any, Protocol, get_args
 
 from cnnbench.errors import UsageError
 from cnnbench.options import make, options_of
-from cnnbench.reader import Reader
+from cnnbench.reader import read_choice
 from cnnbench.registry import Entry, Owner, Registry
 from cnnbench.technique import card_of
 from cnnbench.testing.rule import NotChecked
 from cnnbench.types import Choice
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from cnnbench.testing.use import Situation, Use
 
@@ -100,12 +99,7 @@ class Subject:
                 f"it needs {needed[0].name!r}, {needed[0].expects}, and has no example: "
                 f"add example={{{needed[0].name!r}: ...}} to @technique(...)"
             )
-        reader = Reader(self.registry, self.folder)
-        found = reader.choice(self.slot, {"name": card.name, **as_written(chosen)}, ())
-        if found is None:
-            place, message = reader.problems[0]
-            raise UsageError(": ".join(filter(None, (".".join(map(str, place)), message))))
-        return found
+        return read_choice(Choice(card.slot, card.name, chosen), self.registry, self.folder)
 
     def technique(self, options: Mapping[str, Any] | None = None) -> Any:
         """A fresh instance, made as a worker makes it."""
@@ -138,19 +132,6 @@ class Subject:
     def fresh(self, situation: Situation, draw: int = 0, options: Mapping[str, Any] | None = None) -> Use:
         """The same, never kept: for rules that change what comes out, or that watch the use itself."""
         return self.how.use(self, self.technique(options), situation, draw)
-
-
-def as_written(value: Any) -> Any:
-    """A value as a suite has it: techniques as tables with their name, paths as text, nothing that is None."""
-    if isinstance(value, Choice):
-        return {"name": value.name, **as_written(value.options)}
-    if isinstance(value, Mapping):
-        if value.keys() == {"slot", "name", "options"}:
-            return as_written(Choice.from_plain(value))
-        return {key: as_written(item) for key, item in value.items() if item is not None}
-    if isinstance(value, list | tuple):
-        return [as_written(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
 
 
 def entry_of(cls: type[Any], registry: Registry) -> Entry:

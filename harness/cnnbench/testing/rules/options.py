@@ -10,8 +10,7 @@ from cnnbench.expect import show
 from cnnbench.options import make, options_of
 from cnnbench.reader import Reader
 from cnnbench.testing.rule import Broken, Inapplicable, Rule
-from cnnbench.testing.subject import as_written
-from cnnbench.toml_text import suite_text
+from cnnbench.toml_text import as_written, suite_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
