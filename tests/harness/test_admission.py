@@ -14,8 +14,8 @@ from cnnbench.execute.admission import Admission
 from cnnbench.execute.cache import StageCache
 from cnnbench.execute.interface import Outcome, Task
 from cnnbench.execute.room import MIB, SHARE, WORKER_MIB, fits, workers_for
-from cnnbench.host_memory import free_bytes
 from cnnbench.execute.scheduler import Scheduler, TrialEnded
+from cnnbench.host_memory import free_bytes
 from cnnbench.plan import Plan, PlannedTrial, Stage
 from cnnbench.runner import default_workers
 
