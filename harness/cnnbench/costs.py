@@ -6,9 +6,8 @@ Arms cost differently, and so do kinds of stages: each kind of each arm on each 
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cnnbench.failures import FINE
 
@@ -22,8 +21,7 @@ _MACHINE = ("cpu", "device", "cores_usable")
 """What has to be equal in the environments of two records for the times of one to tell those of the other."""
 
 
-@dataclass(frozen=True)
-class Work:
+class Work(NamedTuple):
     """A stage as those see it who tell of a run or judge its time.
 
     Attributes:
@@ -124,6 +122,11 @@ class _Mean:
         return self._sum / self._count
 
 
+def arm_of(record: Mapping[str, Any]) -> Arm:
+    """The arm that a record is of."""
+    return str(record.get("dataset", "")), str(record.get("arm", ""))
+
+
 def earlier_costs(
     records: Iterable[Mapping[str, Any]], settings: Mapping[Arm, Mapping[str, Any]], machine: Mapping[str, str]
 ) -> Costs:
@@ -131,13 +134,14 @@ def earlier_costs(
 
     Args:
         records: of any runs.
-        settings: of each arm, JSON-ready. Those of a record have to equal them: what has been edited costs otherwise.
+        settings: of each arm that counts, JSON-ready. Those of a record have to equal them: what has been edited costs
+            otherwise.
         machine: the present environment, as records hold it.
     """
     found: defaultdict[tuple[str, Arm], list[float]] = defaultdict(list)
     failed: set[Arm] = set()
     for record in records:
-        arm = (str(record.get("dataset", "")), str(record.get("arm", "")))
+        arm = arm_of(record)
         if arm not in settings:
             continue
         environment = record.get("environment") or {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cnnbench.costs import Work, earlier_costs
+from cnnbench.costs import Work, arm_of, earlier_costs
 from cnnbench.execute.interface import Epoch, Placed
 from cnnbench.execute.scheduler import Ended, Started, TrialEnded
 from cnnbench.plain import settings_plain
@@ -74,7 +74,7 @@ def drive(
         progress.finish()
 
 
-def costs_of(plan: Plan, records: Iterable[Mapping[str, Any]], machine: Mapping[str, str]) -> Costs:
+def costs_of(plan: Plan, records: Sequence[Mapping[str, Any]], machine: Mapping[str, str]) -> Costs:
     """What stages of a plan's arms took in earlier records; see ``costs.earlier_costs``.
 
     Args:
@@ -82,8 +82,9 @@ def costs_of(plan: Plan, records: Iterable[Mapping[str, Any]], machine: Mapping[
         records: of the suite.
         machine: the present environment.
     """
+    named = {arm_of(record) for record in records}
     arms = {(t.trial.dataset, t.trial.arm.name): t.trial.arm.settings for t in plan.trials}
-    return earlier_costs(records, {arm: settings_plain(own) for arm, own in arms.items()}, machine)
+    return earlier_costs(records, {arm: settings_plain(own) for arm, own in arms.items() if arm in named}, machine)
 
 
 def first_trials(trials: Iterable[PlannedTrial]) -> dict[str, PlannedTrial]:
@@ -103,7 +104,7 @@ def as_work(stage: Stage, planned: PlannedTrial) -> Work:
         planned: the first trial that needs it.
     """
     arm = (planned.trial.dataset, planned.trial.arm.name)
-    return Work(stage.key, stage.kind, stage.label, arm, stage.session, exclusive=stage.exclusive)
+    return Work(stage.key, stage.kind, stage.label, arm, stage.session, stage.exclusive)
 
 
 def _brief(planned: PlannedTrial) -> dict[str, Any]:

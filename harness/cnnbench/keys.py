@@ -5,25 +5,28 @@ The order of arms, the seeds listed beside a seed and the number of workers neve
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cnnbench
 from cnnbench.data import data_key
+from cnnbench.key_text import digest, digest_of, joined, written, written_list, written_table
 from cnnbench.options import make, nested
 from cnnbench.slots import SLOTS
 from cnnbench.sources import digest_of_files
+from cnnbench.types import Choice
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from cnnbench.key_text import Written
     from cnnbench.matrix import Arm, Trial
     from cnnbench.registry import Registry
-    from cnnbench.types import Choice, Measure, Settings
+    from cnnbench.types import Measure, Settings
 
 
 @dataclass(frozen=True)
@@ -48,40 +51,6 @@ class Place:
     threads: int = 1
     gpus: tuple[str, ...] = ()
     remark: str = ""
-
-
-class Written(str):
-    """JSON text of a part that many keys have in common, written out once."""
-
-    __slots__ = ()
-
-
-def digest(data: object) -> str:
-    """Key of JSON-ready data: 32 hex digits, independent of the order of keys in mappings."""
-    return _hash(written(data))
-
-
-def digest_of(*parts: object) -> str:
-    """``digest`` of the list of the parts, those ``Written`` standing for what they were written from."""
-    return _hash(f"[{','.join([part if isinstance(part, Written) else written(part) for part in parts])}]")
-
-
-def written(data: object) -> Written:
-    """JSON-ready data as the text that keys are made of."""
-    return Written(_encode(data))
-
-
-def _hash(text: str) -> str:
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, Mapping):
-        return dict(value)
-    raise TypeError(f"{value!r} can't be part of a key")
-
-
-_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=_plain).encode
 
 
 _TRAINING = (
@@ -139,11 +108,9 @@ def _digest_of(names: tuple[str, ...]) -> str:
     return digest_of_files(files)
 
 
-@dataclass(frozen=True)
-class ModelKeys:
+class ModelKeys(NamedTuple):
     """Keys of the stages that make one trial's model."""
 
-    rehearsal: str
     trained: str
     compressed: str | None
 
@@ -159,20 +126,81 @@ def family(trial: Trial) -> str:
 
 
 @dataclass(frozen=True)
-class _ArmKeys:
-    """What an arm's seeds have in common on one dataset.
+class _Timing:
+    """What all keys of latency have in common.
 
     Attributes:
-        rehearsal: key of the stage that rehearses it.
-        training: all that training depends on beside seed, family and metering.
-        chain: its compressors; None without any.
-        runtimes: the runtime that serves, with its sources.
+        machine: what it is taken on.
+        code: of the harness that takes it.
+        options: how it is taken.
     """
 
-    rehearsal: str
-    training: Written
-    chain: Written | None
-    runtimes: Written
+    machine: Written
+    code: Written
+    options: Written
+
+
+class ArmKeys:
+    """Keys of one arm's trials on one dataset, by seed.
+
+    Attributes:
+        rehearsal: of the stage that rehearses the arm.
+        runtimes: the runtime that serves, with its sources.
+        reference: keys of the arm that it is compared with; None for the baseline.
+    """
+
+    def __init__(
+        self,
+        rehearsal: str,
+        trained: tuple[Written, Written],
+        chain: Written | None,
+        runtimes: Written,
+        timing: _Timing,
+        reference: ArmKeys | None,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            rehearsal: its key.
+            trained: all that training depends on, before and after the seed.
+            chain: the arm's compressors; None without any.
+            runtimes: the runtime that serves, with its sources.
+            timing: what all arms have in common.
+            reference: the arm that it is compared with.
+        """
+        self.rehearsal = rehearsal
+        self.runtimes = runtimes
+        self.reference = reference
+        self._trained = trained
+        self._chain = chain
+        self._timing = timing
+        # An arm that others are compared with is asked once for each of them.
+        self._models: dict[int, ModelKeys] = {}
+        self._served: dict[int, Written] = {}
+        self._latency: dict[int, str] = {}
+
+    def models(self, seed: int) -> ModelKeys:
+        """Keys of the stages that make a trial's model."""
+        if seed not in self._models:
+            before, after = self._trained
+            trained = digest_of(before, seed, after)
+            compressed = None if self._chain is None else digest_of("compress", trained, self._chain)
+            self._models[seed] = ModelKeys(trained, compressed)
+        return self._models[seed]
+
+    def served(self, seed: int) -> Written:
+        """What is timed, where, and by which code."""
+        if seed not in self._served:
+            timing = self._timing
+            self._served[seed] = written_list(self.models(seed).model, timing.machine, self.runtimes, timing.code)
+        return self._served[seed]
+
+    def latency(self, seed: int) -> str:
+        """Of the latency stage: what it is compared with belongs to its result."""
+        if seed not in self._latency:
+            other = None if self.reference is None else self.reference.served(seed)
+            self._latency[seed] = digest_of("latency", self.served(seed), other, self._timing.options)
+        return self._latency[seed]
 
 
 class Keys:
@@ -189,46 +217,46 @@ class Keys:
         """
         self._registry = registry
         self._arms = arms
-        self._made: dict[tuple[str, str, int], ModelKeys] = {}
-        self._of_arms: dict[tuple[str, str], _ArmKeys] = {}
-        self._references: dict[tuple[str, str], Arm] = {}
-        self._served: dict[tuple[str, str, int], Written] = {}
-        self._timed: dict[tuple[str, str, int], str] = {}
+        self._of_arms: dict[tuple[str, str], ArmKeys] = {}
         # Looked up on disk, hence once.
         self._versions: dict[str, str] = {}
         self._installed: dict[str, bool] = {}
-        self._place = place
+        self._sources: dict[tuple[str, str], list[str]] = {}
+        self._fingerprints: dict[str, str] = {}
+        self._data: dict[str, tuple[str, Written]] = {}
+        # Arms share the choices that they do not change; each is kept with what is known of it, as its id goes with it.
+        self._written: dict[int, tuple[Choice, Written]] = {}
+        self._lacking: dict[int, tuple[Choice, str | None]] = {}
         self._measure = measure
-        self._data: dict[str, str] = {}
-        self._sources: dict[str, list[str]] = {}
         self._base = written(
             {"code": code_digest(), "torch": _torch_versions(), "device": place.kind, "threads": place.threads}
         )
-        self._metering = [written(part) for part in self._metered()]
-        self._machine = written(place.machine)
-        self._latency = written(asdict(measure.latency))
-        self._measuring = written(measuring_digest())
+        self._metering = self._metered()
+        self._timing = _Timing(written(place.machine), written(measuring_digest()), written(asdict(measure.latency)))
 
-    def models(self, trial: Trial) -> ModelKeys:
-        """Keys of the stages that make a trial's model."""
-        name = (trial.dataset, trial.arm.name, trial.seed)
-        if name not in self._made:
-            arm = self._of_arm(trial)
-            trained = digest_of("train", self._base, arm.training, trial.seed, family(trial), *self._metering)
-            compressed = None if arm.chain is None else digest_of("compress", trained, arm.chain)
-            self._made[name] = ModelKeys(arm.rehearsal, trained, compressed)
-        return self._made[name]
-
-    def _of_arm(self, trial: Trial) -> _ArmKeys:
+    def of_arm(self, trial: Trial) -> ArmKeys:
+        """Keys of a trial's arm on its dataset."""
         name = (trial.dataset, trial.arm.name)
         if name not in self._of_arms:
             techniques = trial.arm.settings.techniques
-            training = written(self._trained(trial.arm.settings))
-            chain = [self.choice(choice) for choice in techniques.get("compressor", ())]
-            runtimes = [self.choice(choice) for choice in techniques.get("runtime", ())]
-            rehearsal = digest_of("rehearse", self._base, training, chain)
-            self._of_arms[name] = _ArmKeys(rehearsal, training, written(chain) if chain else None, written(runtimes))
+            training = self._training(trial)
+            compressors = written_list(*map(self.choice, techniques.get("compressor", ())))
+            self._of_arms[name] = ArmKeys(
+                rehearsal=digest_of("rehearse", self._base, training, compressors),
+                trained=(joined("train", self._base, training), joined(family(trial), *self._metering)),
+                chain=compressors if techniques.get("compressor") else None,
+                runtimes=written_list(*map(self.choice, techniques.get("runtime", ()))),
+                timing=self._timing,
+                reference=self._reference(trial),
+            )
         return self._of_arms[name]
+
+    def _reference(self, trial: Trial) -> ArmKeys | None:
+        """Keys of the arm that a trial is compared with, on the same dataset."""
+        against = trial.arm.against
+        if (trial.dataset, against) in self._of_arms:
+            return self._of_arms[trial.dataset, against]
+        return self.of_arm(trial.with_arm(self._arms[against])) if against in self._arms else None
 
     def _metered(self) -> list[Any]:
         """What a training's cost depends on and its weights do not, as far as the suite asks for that cost."""
@@ -239,44 +267,22 @@ class Keys:
             metered += [energy.source, energy.watts]
         return metered
 
-    def runtimes(self, trial: Trial) -> Written:
-        """The runtime that serves, with its sources."""
-        return self._of_arm(trial).runtimes
+    def missing(self, settings: Settings) -> str | None:
+        """The install line of the first optional package that something in an arm's settings lacks."""
+        for choice in _choices(settings):
+            if id(choice) not in self._lacking:
+                self._lacking[id(choice)] = choice, self._lack(choice)
+            if (line := self._lacking[id(choice)][1]) is not None:
+                return line
+        return None
 
-    def served(self, trial: Trial) -> Written:
-        """What is timed, where, and by which code."""
-        name = (trial.dataset, trial.arm.name, trial.seed)
-        if name not in self._served:  # an arm that others are compared with is asked for once for each of them
-            model = written(self.models(trial).model)
-            self._served[name] = Written(f"[{model},{self._machine},{self.runtimes(trial)},{self._measuring}]")
-        return self._served[name]
-
-    def reference(self, trial: Trial) -> Trial | None:
-        """The same seed, on the same dataset, of the arm that a trial is compared with."""
-        arm = self._arms.get(trial.arm.against)
-        if arm is None:
-            return None
-        name = (trial.dataset, arm.name)
-        if name not in self._references:
-            self._references[name] = trial.with_arm(arm).arm
-        return type(trial)(self._references[name], trial.seed, trial.dataset)
-
-    def latency(self, trial: Trial) -> str:
-        """Of the latency stage: what it is compared with belongs to its result."""
-        name = (trial.dataset, trial.arm.name, trial.seed)
-        if name not in self._timed:
-            reference = self.reference(trial)
-            other = None if reference is None else self.served(reference)
-            self._timed[name] = digest_of("latency", self.served(trial), other, self._latency)
-        return self._timed[name]
-
-    def missing(self, settings: Mapping[str, Any]) -> str | None:
-        """The install line of the first optional package that something in an arm's plain settings lacks."""
+    def _lack(self, whole: Choice) -> str | None:
+        """The install line of the first optional package that a choice, or one within its options, lacks."""
         from importlib.util import find_spec
 
         from cnnbench.errors import MissingDependency
 
-        for choice in nested(settings):
+        for choice in (whole, *nested(whole.options)):
             for need in self._registry.get(choice.slot, choice.name).card.requires:
                 # A dotted name is looked for by its package: ``find_spec`` would import that, or raise without it.
                 package = need.module.partition(".")[0]
@@ -286,56 +292,79 @@ class Keys:
                     return f"{choice.name} {MissingDependency(need.module, need.extra, need.distribution)}"
         return None
 
-    def _trained(self, settings: Settings) -> dict[str, Any]:
+    def _training(self, trial: Trial) -> Written:
         """All that training depends on beside the base, seed and family."""
+        settings = trial.arm.settings
         recipe = settings.recipe
         techniques = {
-            slot: [self.choice(choice) for choice in choices]
+            slot: written_list(*map(self.choice, choices))
             for slot, choices in settings.techniques.items()
             if SLOTS[slot].stage == "train" and choices
         }
-        return {
-            "data": data_key(settings.dataset, settings.data, self.fingerprint(settings)),
-            "model": self.choice(settings.model),
-            "epochs": recipe.epochs,
-            "batch_size": recipe.batch_size,
-            "precision": recipe.precision,
-            "channels_last": recipe.channels_last,
-            "optimizer": self.choice(recipe.optimizer),
-            "schedule": self.choice(recipe.schedule),
-            "loss": self.choice(recipe.loss),
-            "techniques": techniques,
-            # Only where they are on: a recipe without them has the key that it always had.
-            **({"stacked": True} if recipe.stacked else {}),
-            **({"compiled": True} if recipe.compiled else {}),
-        }
+        return written_table(
+            {
+                "data": self._data_of(trial)[1],
+                "model": self.choice(settings.model),
+                "epochs": recipe.epochs,
+                "batch_size": recipe.batch_size,
+                "precision": recipe.precision,
+                "channels_last": recipe.channels_last,
+                "optimizer": self.choice(recipe.optimizer),
+                "schedule": self.choice(recipe.schedule),
+                "loss": self.choice(recipe.loss),
+                "techniques": written_table(techniques),
+                # Only where they are on: a recipe without them has the key that it always had.
+                **({"stacked": True} if recipe.stacked else {}),
+                **({"compiled": True} if recipe.compiled else {}),
+            }
+        )
 
-    def choice(self, choice: Choice) -> list[Any]:
+    def choice(self, choice: Choice) -> Written:
         """A choice with the sources behind it and behind the techniques named within its options."""
-        sources = [self._source(c) for c in (choice, *nested(choice.options))]
-        return [choice.slot, choice.name, dict(choice.options), sources]
+        if id(choice) not in self._written:
+            sources = [self._source(c) for c in (choice, *nested(choice.options))]
+            self._written[id(choice)] = choice, written([choice.slot, choice.name, choice.options, sources])
+        return self._written[id(choice)][1]
 
     def _source(self, choice: Choice) -> list[str]:
         """Where a technique's code comes from, and what it says of code or files of the user's that it will use."""
-        name = digest(choice.plain())
-        if name not in self._sources:
-            entry = self._registry.get(choice.slot, choice.name)
+        entry = self._registry.get(choice.slot, choice.name)
+        if (choice.slot, choice.name) not in self._sources:
             known = [entry.owner.distribution, entry.owner.version, entry.source_digest]
             for need in entry.card.requires:
                 if need.module not in self._versions:
                     self._versions[need.module] = _version(need.module)
                 known.append(self._versions[need.module])
-            if hasattr(entry.cls, "fingerprint"):
-                known.append(make(choice, self._registry).fingerprint())
-            self._sources[name] = known
-        return self._sources[name]
+            self._sources[choice.slot, choice.name] = known
+        known = self._sources[choice.slot, choice.name]
+        return [*known, self._fingerprint(choice)] if hasattr(entry.cls, "fingerprint") else known
 
-    def fingerprint(self, settings: Settings) -> str:
-        """Of the dataset's images and labels, wherever they lie."""
-        name = digest(settings.dataset.plain())
-        if name not in self._data:
-            self._data[name] = make(settings.dataset, self._registry).fingerprint()
-        return self._data[name]
+    def _fingerprint(self, choice: Choice) -> str:
+        """What a technique says of its files, which are read once for all arms that name it with these options."""
+        name = digest(choice.plain())
+        if name not in self._fingerprints:
+            self._fingerprints[name] = make(choice, self._registry).fingerprint()
+        return self._fingerprints[name]
+
+    def fingerprint(self, trial: Trial) -> str:
+        """Of the images and labels of a trial's dataset, wherever they lie."""
+        return self._data_of(trial)[0]
+
+    def _data_of(self, trial: Trial) -> tuple[str, Written]:
+        """A dataset's fingerprint and its part of keys."""
+        if trial.dataset not in self._data:
+            settings = trial.arm.settings
+            fingerprint = self._fingerprint(settings.dataset)
+            self._data[trial.dataset] = fingerprint, written(data_key(settings.dataset, settings.data, fingerprint))
+        return self._data[trial.dataset]
+
+
+def _choices(settings: Settings) -> Iterator[Choice]:
+    """All choices of an arm; those within their options are not among them."""
+    yield settings.dataset
+    yield settings.model
+    yield from (value for value in vars(settings.recipe).values() if isinstance(value, Choice))
+    yield from chain.from_iterable(settings.techniques.values())
 
 
 def _torch_versions() -> list[str]:

@@ -73,7 +73,8 @@ def outlook(
     records = {r["key"]: r for r in every if r["status"] == "ok"}
     recorded = {t.key for t in plan.trials if t.key in records}
     cached = cache.among(plan.stages)
-    wanted = {key for t in plan.trials if t.skip is None and t.key not in recorded for key in t.stages.values()}
+    first = first_trials(t for t in plan.trials if t.skip is None and t.key not in recorded)
+    wanted = set(first)
     seeds = len({t.trial.seed for t in plan.trials})
     arms = list({t.trial.arm.name: t.trial.arm for t in plan.trials}.values())
     columns = ", ".join(q.label for q in quantities(suite.measure.metrics, suite.measure.latency.batch_sizes))
@@ -97,7 +98,6 @@ def outlook(
         else:
             wanted &= set(plan.part(at_most(plan, seeds_of)).stages)
     costs = costs_of(plan, every, environment)
-    first = first_trials(t for t in plan.trials if t.skip is None and t.key not in recorded)
     wanted -= cached
     to_run = [as_work(stage, first[key]) for key, stage in plan.stages.items() if key in wanted]
     in_budget = []
@@ -159,7 +159,8 @@ def _cost(to_run: Sequence[Work], costs: Costs, workers: int, *, adaptive: bool)
     if not to_run:
         return ""
     much = ("at most " if adaptive else "") + _count(len(to_run), "stage")
-    unknown = dict.fromkeys(work.kind for work in to_run if costs.expected(work.kind, work.arm) is None)
+    found = dict.fromkeys((work.kind, work.arm) for work in to_run)
+    unknown = dict.fromkeys(kind for kind, arm in found if costs.expected(kind, arm) is None)
     if unknown:
         return f"{much}; no earlier record of this suite on this machine says how long {', '.join(unknown)} takes"
     needed = total_time(to_run, costs, workers)

@@ -5,14 +5,15 @@ Equal keys are one stage: six compressors over one network train it once per see
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cnnbench.bulk import no_collection
-from cnnbench.keys import Keys, Place, digest_of, family, measuring_digest, onnx_writers, written
-from cnnbench.matrix import Arm, Trial, arms, trials
+from cnnbench.key_text import digest_of, joined, written, written_list, written_table
+from cnnbench.keys import Keys, Place, family, measuring_digest, onnx_writers
+from cnnbench.matrix import Trial, arms, trials
 from cnnbench.options import complete
 from cnnbench.plain import settings_plain
 from cnnbench.quantities import METRICS, quantities
@@ -21,7 +22,8 @@ from cnnbench.types import Choice
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from cnnbench.keys import Written
+    from cnnbench.key_text import Written
+    from cnnbench.keys import ArmKeys
     from cnnbench.plugins import PluginHost
     from cnnbench.suite import Suite
     from cnnbench.types import Measure
@@ -30,8 +32,7 @@ EXCLUSIVE = frozenset({"latency", "energy"})
 """Stages that run alone, after all others: anything beside them would change what they measure."""
 
 
-@dataclass(frozen=True)
-class Stage:
+class Stage(NamedTuple):
     """One unit of work.
 
     Attributes:
@@ -130,28 +131,25 @@ def _planned(suite: Suite, host: PluginHost, place: Place, only: Sequence[str]) 
     keys = Keys(host.registry, place, suite.measure, {arm.name: arm for arm in arms(suite)})
     own = [Choice("metric", name) for name in suite.measure.metrics if name not in METRICS]
     metrics = [complete(choice, host.registry) for choice in own]
-    maker = _Stages(keys, place, suite.measure, metrics, several=len(suite.datasets) > 1)
+    several = len(suite.datasets) > 1
+    maker = _Stages(place, suite.measure, written_list(*map(keys.choice, metrics)), metrics)
     planned: list[PlannedTrial] = []
-    stages: dict[str, Stage] = {}
-    unshared = 0
     known: dict[tuple[str, str], _Known] = {}
     for trial in trials(suite, only):
         name = trial.arm.name
         if (arm := known.get((trial.dataset, name))) is None:
-            arm = known[trial.dataset, name] = _known(trial.arm, host, keys)
-        made = maker.of(trial, arm.settings)
-        # Each trial has its own copy: a plugin may change what it is given.
-        skip = arm.missing or host.check_trial(
-            {"arm": name, "seed": trial.seed, "device": place.device, "settings": json.loads(arm.text)}
-        )
-        by_kind = {stage.kind: stage.key for stage in made}
-        key = digest_of(trial.arm.role, by_kind, arm.runtimes)
-        planned.append(PlannedTrial(trial, key, by_kind, skip, arm.advice, arm.fingerprint))
-        if skip is None:
-            unshared += len(made)
-            for stage in made:
-                stages.setdefault(stage.key, stage)
-    return Plan(tuple(planned), stages, unshared)
+            arm = known[trial.dataset, name] = _known(trial, host, keys, several=several)
+        skip = arm.missing or host.check_trial(partial(_brief, trial, place))
+        stages = maker.of(trial, arm, due=skip is None)
+        key = digest_of(trial.arm.role, written_table(stages), arm.runtimes)
+        planned.append(PlannedTrial(trial, key, stages, skip, arm.advice, arm.fingerprint))
+    return Plan(tuple(planned), maker.made, maker.unshared)
+
+
+def _brief(trial: Trial, place: Place) -> dict[str, Any]:
+    """A trial as plugins see it; a copy, since they may change what they are given."""
+    settings = settings_plain(trial.arm.settings)
+    return {"arm": trial.arm.name, "seed": trial.seed, "device": place.device, "settings": settings}
 
 
 @dataclass(frozen=True)
@@ -159,43 +157,50 @@ class _Known:
     """What an arm's seeds have in common on one dataset.
 
     Attributes:
+        keys: of its stages.
         settings: as plain data, which all tasks of the arm share.
-        text: the same as JSON.
         missing: the install line of what it lacks, or None.
         advice: what plugins say of it.
         runtimes: those named. Without a metric that it serves, a runtime is in no stage's key; its arm is a trial of
             its own all the same.
         fingerprint: of the dataset.
+        where: what labels and sessions begin with: the dataset, where there are several.
     """
 
+    keys: ArmKeys
     settings: dict[str, Any]
-    text: str
     missing: str | None
     advice: tuple[str, ...]
     runtimes: Written
     fingerprint: str
+    where: str
 
 
-def _known(arm: Arm, host: PluginHost, keys: Keys) -> _Known:
-    settings = settings_plain(arm.settings)
-    text = json.dumps(settings)
+def _known(trial: Trial, host: PluginHost, keys: Keys, *, several: bool) -> _Known:
+    settings = trial.arm.settings
     return _Known(
-        settings=settings,
-        text=text,
+        keys=keys.of_arm(trial),
+        settings=settings_plain(settings),
         missing=keys.missing(settings),
-        advice=host.advise_arm(json.loads(text)),
-        runtimes=written([choice.plain() for choice in arm.settings.techniques.get("runtime", ())]),
-        fingerprint=keys.fingerprint(arm.settings),
+        advice=host.advise_arm(settings_plain(settings)),  # a copy, since plugins may change what they are given
+        runtimes=written([choice.plain() for choice in settings.techniques.get("runtime", ())]),
+        fingerprint=keys.fingerprint(trial),
+        where=f"{trial.dataset}, " if several else "",
     )
 
 
 class _Stages:
-    """Makes the stages of trials."""
+    """Makes the stages of trials, each once.
 
-    def __init__(self, keys: Keys, place: Place, measure: Measure, metrics: Sequence[Choice], *, several: bool) -> None:
-        self._keys = keys
+    Attributes:
+        made: by key, inputs before what needs them.
+        unshared: number of stages there would be if none were shared.
+    """
+
+    def __init__(self, place: Place, measure: Measure, metrics_key: Written, metrics: Sequence[Choice]) -> None:
+        self.made: dict[str, Stage] = {}
+        self.unshared = 0
         self._place = place
-        self._several = several  # datasets, so that labels and sessions name them
         self._wanted = {q.stage for q in quantities(measure.metrics, measure.latency.batch_sizes)}
         self._on_cpu = place.kind == "cpu"  # elsewhere the device's allocator tells what is whose
         self._memory_train = "memory_train" in measure.metrics
@@ -205,58 +210,72 @@ class _Stages:
         self._latency = {"latency": asdict(measure.latency)}
         self._metrics = {"metrics": [c.plain() for c in metrics]}
         self._onnx = {"onnx": True} if "size_onnx" in measure.metrics else {}
-        self._metrics_key = written([keys.choice(c) for c in metrics])
+        self._metrics_key = metrics_key
         self._profile_key = [written(onnx_writers())] if self._onnx else []
         # Copies that kernels keep of the weights depend on the processor; buffers on the threads.
         taken = (measure.latency.batch_sizes, measure.latency.threads, place.machine, measuring_digest())
-        self._memory_key = [written(part) for part in taken]
+        self._memory_key = joined(*taken)
         drawn = (measure.energy.taking(), measure.latency.threads, place.energy, version("codecarbon"))
-        self._energy_key = [written(part) for part in drawn]
+        self._energy_key = joined(*drawn)
 
-    def of(self, trial: Trial, settings: Mapping[str, Any]) -> list[Stage]:
-        """The stages of one trial, whose settings are these as plain data, inputs first."""
+    def of(self, trial: Trial, arm: _Known, *, due: bool) -> dict[str, str]:
+        """The keys of one trial's stages by kind, inputs first; where it is due, those not made before are made."""
+        seed = trial.seed
         task = {
-            "settings": settings,
-            "seed": trial.seed,
+            "settings": arm.settings,
+            "seed": seed,
             "family": family(trial),
             "device": self._place.device,
             "threads": self._place.threads,
         }
-        made: list[Stage] = []
-        where = f"{trial.dataset}, " if self._several else ""
-        name = f"{where}{trial.arm.name}"
+        name = f"{arm.where}{trial.arm.name}"
+        by_kind: dict[str, str] = {}
 
-        def add(kind: str, key: str, inputs: tuple[str, ...], more: Mapping[str, Any], **how: Any) -> None:
-            label = f"{name}, seed {trial.seed}: {kind}"
-            made.append(Stage(key, kind, {**task, "kind": kind, **more}, inputs, label, **how))
+        def add(
+            kind: str,
+            key: str,
+            inputs: tuple[str, ...],
+            more: Mapping[str, Any],
+            whose: str = f"{name}, seed {seed}",
+            session: str = "",
+            reference: str | None = None,
+            *,
+            own_process: bool = False,
+        ) -> None:
+            by_kind[kind] = key
+            if due and key not in self.made:
+                own = {**task, "kind": kind, **more}
+                self.made[key] = Stage(key, kind, own, inputs, f"{whose}: {kind}", session, reference, own_process)
 
-        keys = self._keys.models(trial)
+        keys = arm.keys
+        trained, compressed = models = keys.models(seed)
         # Once for all seeds: what it finds hangs on none.
-        check = {**task, "kind": "rehearse", "seed": 0}
-        made.append(Stage(keys.rehearsal, "rehearse", check, (), f"{name}: rehearse"))
+        add("rehearse", keys.rehearsal, (), {"seed": 0}, whose=name)
         stacked = trial.arm.settings.recipe.stacked
         if stacked and self._memory_train:
             apart = {"apart": "memory_train is asked for, which is known of a training by itself alone"}
-            add("train", keys.trained, (), {**self._source, **apart}, own_process=self._alone)
+            add("train", trained, (), {**self._source, **apart}, own_process=self._alone)
         else:
             session = f"train, {name}" if stacked else ""
-            add("train", keys.trained, (), self._source, own_process=self._alone, session=session)
-        if keys.compressed:
-            add("compress", keys.compressed, (keys.trained,), self._source, own_process=self._alone)
-        models = (keys.trained, keys.compressed) if keys.compressed else (keys.trained,)
-        add("evaluate", digest_of("evaluate", keys.model, self._metrics_key), models, self._metrics)
+            add("train", trained, (), self._source, own_process=self._alone, session=session)
+        inputs: tuple[str, ...] = (trained,)
+        if compressed:
+            add("compress", compressed, inputs, self._source, own_process=self._alone)
+            inputs = (trained, compressed)
+        add("evaluate", digest_of("evaluate", models.model, self._metrics_key), inputs, self._metrics)
         if "profile" in self._wanted:
-            add("profile", digest_of("profile", keys.model, *self._profile_key), models, self._onnx)
+            add("profile", digest_of("profile", models.model, *self._profile_key), inputs, self._onnx)
         if "memory" in self._wanted:
-            key = digest_of("memory", keys.model, self._keys.runtimes(trial), *self._memory_key)
-            add("memory", key, models, self._latency, own_process=self._on_cpu)
+            key = digest_of("memory", models.model, keys.runtimes, self._memory_key)
+            add("memory", key, inputs, self._latency, own_process=self._on_cpu)
         if "latency" in self._wanted:
-            reference = self._keys.reference(trial)
-            other = None if reference is None else self._keys.latency(reference)
+            other = None if keys.reference is None else keys.reference.latency(seed)
             more = {**self._latency, "reference": other}
-            session = f"latency, {where}seed {trial.seed}"
-            add("latency", self._keys.latency(trial), models, more, session=session, reference=other)
+            session = f"latency, {arm.where}seed {seed}"
+            add("latency", keys.latency(seed), inputs, more, session=session, reference=other)
         if "energy" in self._wanted:
-            key = digest_of("energy", self._keys.served(trial), *self._energy_key)
-            add("energy", key, models, {**self._source, **self._latency}, session=f"energy, {where}seed {trial.seed}")
-        return made
+            key = digest_of("energy", keys.served(seed), self._energy_key)
+            session = f"energy, {arm.where}seed {seed}"
+            add("energy", key, inputs, {**self._source, **self._latency}, session=session)
+        self.unshared += len(by_kind) if due else 0
+        return by_kind

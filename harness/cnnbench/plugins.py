@@ -298,10 +298,14 @@ class PluginHost:
             if result is not _FAILED:
                 yield result
 
-    def check_trial(self, trial: Mapping[str, Any]) -> str | None:
-        """The first reason that a plugin gives to skip ``trial``, with its name, or None."""
+    def check_trial(self, trial: Callable[[], Mapping[str, Any]]) -> str | None:
+        """The first reason that a plugin gives to skip a trial, with its name, or None.
+
+        Args:
+            trial: makes what the hook is given, anew for each plugin.
+        """
         for impl in reversed(self._manager.hook.cnnbench_check_trial.get_hookimpls()):
-            call = partial(impl.function, **({"trial": trial} if "trial" in impl.argnames else {}))
+            call = partial(impl.function, **({"trial": trial()} if "trial" in impl.argnames else {}))
             reason = self._attempt(self._owners[impl.plugin_name], "cnnbench_check_trial failed", call)
             if reason is not _FAILED and reason:
                 return f"{reason} ({impl.plugin_name})"

@@ -18,7 +18,7 @@ ROOT = Path(cnnbench.__file__).parent
 # What passes between scheduler and executors is part of the contract with plugins, hence so low.
 LAYERS = """
 bulk
-contract_version errors hookspecs host_memory interrupt lazy locks quiet text xla
+contract_version errors hookspecs host_memory interrupt key_text lazy locks quiet text xla
 durable
 types execute.interface paths
 design locate plain quantities seeds stats.multiplicity stats.signflip stats.student

@@ -17,13 +17,16 @@ from hypothesis import strategies as st
 import cnnbench.keys
 import cnnbench.plan
 from cnnbench.errors import DataError, UsageError
-from cnnbench.keys import Place, code_digest, digest, measuring_digest
+from cnnbench.key_text import digest
+from cnnbench.keys import Place, code_digest, measuring_digest
 from cnnbench.plan import Plan, make_plan
 from cnnbench.plugins import PluginHost
 from cnnbench.suite import Suite, parse
 from cnnbench.technique import Requirement, technique
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cnnbench.registry import Registry
 
 CPU = Place("cpu", "cpu", "a CPU, 2 threads")
@@ -64,9 +67,9 @@ class Host:
         self.reason = reason
         self.asked: list[dict[str, Any]] = []
 
-    def check_trial(self, trial: dict[str, Any]) -> str | None:
-        self.asked.append(trial)
-        return self.reason if trial["arm"] != "baseline" else None
+    def check_trial(self, trial: Callable[[], dict[str, Any]]) -> str | None:
+        self.asked.append(trial())
+        return self.reason if self.asked[-1]["arm"] != "baseline" else None
 
     def advise_arm(self, settings: dict[str, Any]) -> tuple[str, ...]:
         return ()

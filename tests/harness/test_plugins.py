@@ -91,7 +91,7 @@ def test_an_observer_that_raises_costs_nothing_but_its_own_report(install_plugin
     host = PluginHost.discover()
     host.run_finished({"suite": "s"})
     assert "cnnbench_run_finished failed: RuntimeError: no disk" in str(host.problems[0])
-    assert host.check_trial({"device": "cpu"}) == "never on cpu (watcher)"
+    assert host.check_trial(lambda: {"device": "cpu"}) == "never on cpu (watcher)"
     assert host.describe_environment() == {"watcher": "7"}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -59,7 +58,7 @@ def make_plan(arms: str = "abc", seeds: int = 2, **how: Any) -> Plan:
             latency = Stage(
                 f"latency {arm}{seed}", "latency", {}, (train.key,), "", session=f"latency {seed}", reference=reference
             )
-            latency = replace(latency, **how)
+            latency = latency._replace(**how)
             stages |= {train.key: train, latency.key: latency}
             trial: Any = SimpleNamespace(seed=seed, arm=SimpleNamespace(name=arm))
             trials.append(PlannedTrial(trial, f"{arm}{seed}", {"train": train.key, "latency": latency.key}))

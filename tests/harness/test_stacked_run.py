@@ -14,8 +14,8 @@ from cnnbench.artifact import load_model
 from cnnbench.execute.cache import StageCache
 from cnnbench.execute.interface import Epoch, Outcome, Task
 from cnnbench.execute.scheduler import Ended, Scheduler
+from cnnbench.key_text import digest_of
 from cnnbench.keys import Place
-from cnnbench.keys import written as written_of
 from cnnbench.plan import Plan, PlannedTrial, Stage, make_plan
 from cnnbench.plugins import PluginHost
 from cnnbench.stages.together import NOTE
@@ -90,16 +90,16 @@ def test_only_a_recipe_that_is_stacked_or_compiled_has_another_key(tiny_suite, t
 def test_a_key_speaks_of_it_only_where_it_is_on(tiny_suite, tmp_path, monkeypatch, name):
     hashed: list[str] = []
 
-    def watched(data: object) -> Any:
-        hashed.append(repr(data))
-        return written_of(data)
+    def watched(*parts: object) -> str:
+        hashed.append(",".join(map(str, parts)))
+        return digest_of(*parts)
 
-    monkeypatch.setattr("cnnbench.keys.written", watched)
+    monkeypatch.setattr("cnnbench.keys.digest_of", watched)
     found = []
     for recipe in (f"{name} = false", f"{name} = true"):
         hashed.clear()
         planned(written(tiny_suite, tmp_path, {}, recipe))
-        found.append(any(f"'{name}'" in text for text in hashed))
+        found.append(any(f'"{name}"' in text for text in hashed))
     assert found == [False, True]
 
 

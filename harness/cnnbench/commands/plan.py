@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cnnbench.bulk import no_collection
 from cnnbench.calls import AUTO
 from cnnbench.commands.common import (
     OK,
@@ -45,8 +46,8 @@ def add(command: AddCommand) -> None:
     plan.add_argument("--cache", type=Path, metavar="DIR", help="stage cache (default: the user's cache folder)")
 
 
+@no_collection()  # techniques, the suite and its plan all stay until the end
 def _plan(given: argparse.Namespace) -> int:
-    from cnnbench.bulk import no_collection
     from cnnbench.execute.cache import StageCache, default_cache
     from cnnbench.outlook import outlook
     from cnnbench.quantities import quantities
@@ -69,10 +70,7 @@ def _plan(given: argparse.Namespace) -> int:
     workers, adaptive = default_workers(place), given.seeds == AUTO
     only, effect, budget = given.only, given.effect, given.time_budget
     warn = lambda text: tell(f"cnnbench: warning: {text}")  # noqa: E731
-    with no_collection():
-        text = outlook(
-            suite, host, place, store, cache, workers, only, effect, adaptive=adaptive, budget=budget, warn=warn
-        )
+    text = outlook(suite, host, place, store, cache, workers, only, effect, adaptive=adaptive, budget=budget, warn=warn)
     warn_of(host.problems[known:])
     print(text)
     return OK

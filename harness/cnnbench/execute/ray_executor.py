@@ -19,7 +19,7 @@ from cnnbench.errors import UsageError
 from cnnbench.execute.cache import CacheError, filling
 from cnnbench.execute.interface import Epoch, Outcome, Placed, Task
 from cnnbench.execute.ray_places import Held, Places, share_of
-from cnnbench.keys import digest
+from cnnbench.key_text import digest
 from cnnbench.options import make
 from cnnbench.parcel import arrays_of, pack, unpack
 from cnnbench.plan import EXCLUSIVE

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from cnnbench.environment import versions
 from cnnbench.errors import UsageError
 from cnnbench.importing import installed
-from cnnbench.keys import code_digest, digest, measuring_digest
+from cnnbench.key_text import digest
+from cnnbench.keys import code_digest, measuring_digest
 from cnnbench.matrix import arms
 from cnnbench.options import nested
 from cnnbench.plain import settings_plain
