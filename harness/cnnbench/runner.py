@@ -33,6 +33,7 @@ from cnnbench.types import Choice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+    from collections.abc import Set as AbstractSet
 
     from cnnbench.costs import Costs
     from cnnbench.execute.interface import TaskExecutor
@@ -268,7 +269,7 @@ class _Run:
         return self.through(plan) if self.options.time_budget is None else self.within(plan, began)
 
     def through(
-        self, plan: Plan, settled: Collection[str] = (), put_off: Collection[str] = ()
+        self, plan: Plan, settled: Collection[str] = (), put_off: AbstractSet[str] = frozenset()
     ) -> tuple[dict[str, Any], ...]:
         """Run what is left of a plan.
 
@@ -342,7 +343,7 @@ class _Run:
                 return records
             if found.run or found.left:
                 self.progress.message(time_budget.before(found, room))
-            records = self.through(plan, settled, [t.key for t in found.left])
+            records = self.through(plan, settled, {t.key for t in found.left})
             settled |= {t.key for t in found.run}
             if not found.run:
                 self.left_out = found.left
@@ -393,7 +394,7 @@ class _Run:
             asked = self.options.fresh or (self.options.remeasure and stage.exclusive)
             return asked and stage.key not in self.made
 
-        return {one.key for one in stages if not again(one) and self.cache.result(one.key) is not None}
+        return self.cache.among(one.key for one in stages if not again(one))
 
     def _costs(self, plan: Plan) -> Costs:
         """What stages of this run take: known from earlier records at first, and learned as they end."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import importlib.util
 import json
 import subprocess
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 import cnnbench.keys
 import cnnbench.plan
 from cnnbench.errors import DataError, UsageError
-from cnnbench.key_text import digest
+from cnnbench.key_text import digest, digest_of, joined, written, written_list, written_table
 from cnnbench.keys import Place, code_digest, measuring_digest
 from cnnbench.plan import Plan, make_plan
 from cnnbench.plugins import PluginHost
@@ -133,22 +134,22 @@ def test_arm_names_the_question_and_display_settings_do_not_enter_keys(fake_regi
 
 
 def test_writing_out_a_default_changes_no_key(fake_registry):
-    written = TEXT.replace('loss = "cross_entropy"\nprecision = "fp32"\n', "").replace(
+    spelled_out = TEXT.replace('loss = "cross_entropy"\nprecision = "fp32"\n', "").replace(
         '"hflip"', '{ name = "hflip", p = 0.5 }'
     )
-    assert written != TEXT
-    assert keys_of(plan_of(written, fake_registry)) == keys_of(plan_of(TEXT, fake_registry))
+    assert spelled_out != TEXT
+    assert keys_of(plan_of(spelled_out, fake_registry)) == keys_of(plan_of(TEXT, fake_registry))
+
+
+DATA = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=4),
+    max_leaves=12,
+)
 
 
 @settings(deadline=None, max_examples=100)
-@given(
-    st.recursive(
-        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
-        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=4),
-        max_leaves=12,
-    ),
-    st.randoms(use_true_random=False),
-)
+@given(DATA, st.randoms(use_true_random=False))
 def test_digest_ignores_the_order_of_mappings_and_survives_json(data, random):
     def shuffled(value: Any) -> Any:
         if isinstance(value, dict):
@@ -160,6 +161,17 @@ def test_digest_ignores_the_order_of_mappings_and_survives_json(data, random):
     assert digest(shuffled(data)) == digest(data) == digest(json.loads(json.dumps(data)))
     assert digest([data]) != digest(data)
     assert len(digest(data)) == 32
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(DATA, min_size=1, max_size=4), st.dictionaries(st.text(max_size=3), DATA, max_size=4))
+def test_parts_that_are_written_before_stand_for_what_they_were_written_from(parts, table):
+    text = json.dumps([*parts, parts, table], sort_keys=True, separators=(",", ":"))
+    expected = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    early = {name: written(value) for name, value in table.items()}
+    assert digest_of(*parts, parts, table) == digest([*parts, parts, table]) == expected
+    assert digest_of(*map(written, parts), written_list(*parts), written_table(table)) == expected
+    assert digest_of(joined(*parts), written_list(joined(*parts)), written_table(early)) == expected
 
 
 def test_digest_refuses_what_has_no_plain_form():
