@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from cnnbench.text import listed, named, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from cnnbench.frame import TrialSet
@@ -23,8 +23,9 @@ def condition_notes(trials: TrialSet, columns: Sequence[Quantity]) -> Iterator[s
     """Of all records, so that differences show."""
     budgets: dict[str, list[str]] = defaultdict(list)
     for arm in trials.arms:
-        for text in dict.fromkeys(str(r["budget"]) for r in trials.of(arm) if r.get("budget")):
-            budgets[text].append(printable(arm))
+        for text in dict.fromkeys([record.get("budget") for record in trials.of(arm)]):
+            if text:
+                budgets[text].append(printable(arm))
     usual = max(budgets, key=lambda text: len(budgets[text]), default="")
     shared = next((text for text, arms in budgets.items() if printable(trials.baseline or "") in arms), usual)
     others = [f"{named(arms)}: {text}" for text, arms in budgets.items() if text != shared]
@@ -33,15 +34,16 @@ def condition_notes(trials: TrialSet, columns: Sequence[Quantity]) -> Iterator[s
     fewest = min((len(trials.seeds_of(arm)) for arm in trials.arms), default=count)
     number = str(count) if fewest == count else f"{fewest} to {count}"
     facts = [f"{number} {'seed' if count == 1 else 'seeds'} ({ends(trials.seeds)})", shared]
-    facts += [f"dataset {text}" for text in _distinct(trials, _dataset, "settings")]
-    facts += [f"device {text}" for text in _distinct(trials, lambda record: str(record.get("device") or ""))]
-    facts += [f"latency with {listed(threads)}"] if timed and (threads := _distinct(trials, _threads)) else []
+    records = trials.records.values()
+    facts += [f"dataset {text}" for text in _distinct(_sharing(records, "settings"), _dataset)]
+    facts += [f"device {printable(text)}" for text in dict.fromkeys([r.get("device") for r in records]) if text]
+    sampled = _sampled_alike(trials) if timed else []
+    facts += [f"latency with {listed(threads)}"] if (threads := _distinct(sampled, _threads)) else []
     yield "; ".join(filter(None, facts)) + "."
     if others:
         yield f"Another budget than the baseline: {'; '.join(others)}."
-    if timed:
-        yield from _distinct(trials, _too_many_threads)
-    yield from _distinct(trials, _machine, "environment")
+    yield from _distinct(sampled, _too_many_threads)
+    yield from _distinct(_sharing(records, "environment"), _machine)
 
 
 def origin_notes(trials: TrialSet, source: Path | None) -> Iterator[str]:
@@ -67,15 +69,25 @@ def ends(numbers: Sequence[int]) -> str:
     return listed(numbers)
 
 
-def _distinct(trials: TrialSet, of: Any, part: str | None = None) -> list[str]:
-    """What records say, each thing once; where ``of`` looks at one part alone, records that share it are asked once."""
-    records: Iterable[Mapping[str, Any]] = trials.records.values()
-    if part is not None:
-        first: dict[int, Mapping[str, Any]] = {}
-        for record in records:
-            first.setdefault(id(record.get(part)), record)
-        records = first.values()
+def _distinct(records: Iterable[Mapping[str, Any]], of: Callable[[Mapping[str, Any]], str]) -> list[str]:
+    """What records say, each thing once."""
     return [printable(text) for text in dict.fromkeys(map(of, records)) if text]
+
+
+def _sharing(records: Collection[Mapping[str, Any]], part: str) -> list[Mapping[str, Any]]:
+    """Of the records that share a part, as most of one run do, only one."""
+    parts = [id(record.get(part)) for record in records]
+    found = dict(zip(parts, records, strict=True))
+    return [found[one] for one in dict.fromkeys(parts)]
+
+
+def _sampled_alike(trials: TrialSet) -> list[Mapping[str, Any]]:
+    """Of the records whose latency was taken with the same threads on the same machine, the first."""
+    first: dict[tuple[object, ...], Mapping[str, Any]] = {}
+    for record, details in zip(trials.all_ok, trials.details, strict=True):
+        threads = [(one.get("threads"), *(one.get("cpus") or ())) for one in (details.get("latency") or {}).values()]
+        first.setdefault((id(record.get("environment")), *threads), record)
+    return list(first.values())
 
 
 def _dataset(record: Mapping[str, Any]) -> str:
@@ -102,8 +114,6 @@ def _fact(key: str, value: object) -> str:
 
 
 def _samplings(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    if record["status"] != "ok":
-        return []
     return [one for one in ((record.get("details") or {}).get("latency") or {}).values() if one.get("threads")]
 
 

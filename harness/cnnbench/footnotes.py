@@ -192,10 +192,9 @@ def _remarks(trials: TrialSet) -> Iterator[str]:
     """What trials that are ok have to say, first of all why a value is absent; arms together where they agree."""
     arms: dict[str, dict[str, None]] = defaultdict(dict)
     for arm in trials.arms:
-        for record in trials.of(arm):
-            if record["status"] == "ok":
-                for note in (record.get("details") or {}).get("notes") or ():
-                    arms[_short(note)][printable(arm)] = None
+        for record in trials.ok(arm):
+            for note in (record.get("details") or {}).get("notes") or ():
+                arms[_short(note)][printable(arm)] = None
     yield from (f"{named(names)}: {note}" for note, names in list(arms.items())[:_MOST_REASONS])
     if len(arms) > _MOST_REASONS:
         yield f"{len(arms) - _MOST_REASONS} more remarks stand in the records."

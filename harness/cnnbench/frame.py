@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from functools import cached_property
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from cnnbench.errors import UsageError
 from cnnbench.registry import nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    import numpy as np
     import pandas as pd
-    from numpy.typing import NDArray
+
+    from cnnbench.recorded import Block
 
 PENDING = "pending"
 """Status of a planned trial that has no record yet."""
@@ -33,7 +35,7 @@ class TrialSet:
         heading: a record that speaks for what all share: suite, measure, device.
         left_out: number of records of earlier plans, suites or other devices.
         dataset: label of the dataset; empty in records that don't say.
-        arrays: what ``series`` has made of the records so far, by quantity and method, then by arm.
+        blocks: what ``series`` has made of the records so far, by arm.
     """
 
     arms: tuple[str, ...]
@@ -44,9 +46,7 @@ class TrialSet:
     heading: Mapping[str, Any]
     left_out: int
     dataset: str = ""
-    arrays: dict[tuple[str, str | None], dict[str, NDArray[np.float64]]] = field(
-        default_factory=dict, init=False, compare=False, repr=False
-    )
+    blocks: dict[str, tuple[Block, ...]] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     @property
     def baseline(self) -> str | None:
@@ -61,16 +61,53 @@ class TrialSet:
     def planned(self) -> Iterator[tuple[str, int, Mapping[str, Any] | None]]:
         """Every planned trial, arm by arm: the arm, the seed, and the record; None where it has none yet."""
         for arm in self.arms:
-            for seed in self.seeds_of(arm):
-                yield arm, seed, self.records.get((arm, seed))
+            for seed, record in self.planned_of(arm):
+                yield arm, seed, record
 
-    def of(self, arm: str) -> list[Mapping[str, Any]]:
+    def planned_of(self, arm: str) -> Iterable[tuple[int, Mapping[str, Any] | None]]:
+        """The planned trials of one arm: the seed, and the record."""
+        seeds = self.seeds_of(arm)
+        if seeds == self.seeds:
+            return zip(seeds, self.by_seed(arm), strict=True)
+        return [(seed, self.records.get((arm, seed))) for seed in seeds]
+
+    def of(self, arm: str) -> tuple[Mapping[str, Any], ...]:
         """The records of one arm, in the order of the seeds."""
-        return [self.records[arm, seed] for seed in self.seeds if (arm, seed) in self.records]
+        return tuple([record for record in self.by_seed(arm) if record is not None])
 
-    def ok(self, arm: str) -> list[Mapping[str, Any]]:
+    def ok(self, arm: str) -> tuple[Mapping[str, Any], ...]:
         """Those of one arm that are ok, in the order of the seeds."""
-        return [record for record in self.of(arm) if record["status"] == "ok"]
+        return self._ok_by_arm.get(arm, ())
+
+    def by_seed(self, arm: str) -> Sequence[Mapping[str, Any] | None]:
+        """The record of one arm for each of ``seeds``."""
+        return self._by_seed.get(arm) or [None] * len(self.seeds)
+
+    @cached_property
+    def all_ok(self) -> tuple[Mapping[str, Any], ...]:
+        """Those of any arm that are ok, in the order of the file."""
+        return tuple([record for record in self.records.values() if record["status"] == "ok"])
+
+    @cached_property
+    def details(self) -> tuple[Mapping[str, Any], ...]:
+        """What those of ``all_ok`` tell beside their quantities."""
+        return tuple([record.get("details") or {} for record in self.all_ok])
+
+    @cached_property
+    def _by_seed(self) -> dict[str, list[Mapping[str, Any] | None]]:
+        """Of each arm that has any, its records, one for each of ``seeds``: many readers ask for them."""
+        places = {seed: place for place, seed in enumerate(self.seeds)}
+        rows: dict[str, list[Mapping[str, Any] | None]] = {}
+        for (arm, seed), record in self.records.items():
+            if arm not in rows:
+                rows[arm] = [None] * len(places)
+            if seed in places:
+                rows[arm][places[seed]] = record
+        return rows
+
+    @cached_property
+    def _ok_by_arm(self) -> dict[str, tuple[Mapping[str, Any], ...]]:
+        return {arm: tuple([record for record in self.of(arm) if record["status"] == "ok"]) for arm in self._by_seed}
 
 
 def current(records: Sequence[Mapping[str, Any]]) -> TrialSet:
@@ -96,16 +133,18 @@ def by_dataset(records: Sequence[Mapping[str, Any]]) -> dict[str, TrialSet]:
     if not records:
         raise UsageError("no records to show: run the suite first")
     last = records[-1]
-    plans = _Plans()
-    plan = plans.of(last)
-    mine = [record for record in records if plans.of(record) == plan]
-    known = dict.fromkeys(record.get("dataset") or "" for record in mine)
-    labels = dict.fromkeys([*((last.get("planned") or {}).get("datasets") or ()), *known])
+    # Records may share what tells of their plan, and then it need not be looked at in each.
+    alike = [(id(record.get("suite")), id(record.get("planned")), record.get("device")) for record in records]
+    plans = {one: _plan(record) for one, record in dict(zip(alike, records, strict=True)).items()}
+    plan = plans[alike[-1]]
+    mine = [record for record, one in zip(records, alike, strict=True) if plans[one] == plan]
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for label in (last.get("planned") or {}).get("datasets") or ():
+        found[label] = []
+    for record in mine:
+        found.setdefault(record.get("dataset") or "", []).append(record)
     left_out = len(records) - len(mine)
-    return {
-        label: _trials(label, [record for record in mine if (record.get("dataset") or "") == label], mine, left_out)
-        for label in labels
-    }
+    return {label: _trials(label, own, mine, left_out) for label, own in found.items()}
 
 
 def on_dataset(records: Sequence[Mapping[str, Any]], label: str | None) -> TrialSet:
@@ -131,11 +170,11 @@ def _trials(
 ) -> TrialSet:
     """The trials on one dataset; what arms are is known from their records on any."""
     heading = (mine or all_mine)[-1]
-    found = {(record["arm"], record["seed"]): record for record in mine}
+    found = dict(zip(map(itemgetter("arm", "seed"), mine), mine, strict=True))
     planned = heading.get("planned") or {}
     arms = list(dict.fromkeys([*planned.get("arms", ()), *(arm for arm, _ in found)]))
     seeds = list(dict.fromkeys([*planned.get("seeds", ()), *sorted({seed for _, seed in found})]))
-    known = {record["arm"]: record["role"] for record in all_mine}
+    known: dict[str, str] = dict(map(itemgetter("arm", "role"), all_mine))
     # Of an arm without any record the plan tells no role; but it lists the baseline first.
     first = "arm" if "baseline" in known.values() else "baseline"
     roles = {arm: known.get(arm, first if place == 0 else "arm") for place, arm in enumerate(arms)}
@@ -148,20 +187,10 @@ def _trials(
     return TrialSet(tuple(arms), tuple(seeds), roles, references, found, heading, left_out, dataset)
 
 
-class _Plans:
-    """Plans of records as text; of records that share what tells of it, made once."""
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[int, int, object], str] = {}
-
-    def of(self, record: Mapping[str, Any]) -> str:
-        """The plan of a record that outlives this."""
-        suite, planned, device = record.get("suite"), record.get("planned"), record.get("device")
-        same = (id(suite), id(planned), device)
-        if same not in self._known:
-            suite = suite or {}
-            self._known[same] = json.dumps([suite.get("name"), suite.get("sha256"), planned, device])
-        return self._known[same]
+def _plan(record: Mapping[str, Any]) -> str:
+    """The plan of a record as text."""
+    suite = record.get("suite") or {}
+    return json.dumps([suite.get("name"), suite.get("sha256"), record.get("planned"), record.get("device")])
 
 
 def to_frame(trials: TrialSet) -> pd.DataFrame:

@@ -61,8 +61,8 @@ def energy_notes(trials: TrialSet, columns: Sequence[Quantity]) -> Iterator[str]
 def training_notes(trials: TrialSet, columns: Sequence[Quantity]) -> Iterator[str]:
     """Whether trainings had the machine for themselves, where a column shows what they took."""
     shown = [q.label for q in columns if q.key in _OF_TRAINING]
-    most = max((record.get("workers") or 1 for record in _ok(trials)), default=1)
-    if shown and most > 1:
+    most = max((record.get("workers") or 1 for record in trials.all_ok), default=1) if shown else 1
+    if most > 1:
         what = ", ".join(shown)
         yield (
             f"{what[0].upper()}{what[1:]}: taken with up to {most} trainings side by side, which slow each other down; "
@@ -75,8 +75,8 @@ def co2_notes(trials: TrialSet, columns: Sequence[Quantity]) -> Iterator[str]:
     if not any(q.key.startswith("co2_") for q in columns):
         return
     found: dict[str, None] = {}
-    for record in _ok(trials):
-        intensity = ((record.get("details") or {}).get("energy") or {}).get("intensity")
+    for details in trials.details:
+        intensity = (details.get("energy") or {}).get("intensity")
         if intensity:
             found[f"{intensity['g_per_kwh']:g} g/kWh ({intensity['source']})"] = None
     if found:
@@ -150,7 +150,7 @@ def _not_faster(rows: Sequence[Row], columns: Sequence[Quantity]) -> Iterator[st
 def _samplings(trials: TrialSet, columns: Sequence[Quantity]) -> Iterator[str]:
     """Where sampling was too short for the precision asked for, or for percentiles far out."""
     shown = [q.key for q in columns]
-    samplings = [one for r in _ok(trials) for one in ((r.get("details") or {}).get("latency") or {}).values()]
+    samplings = [one for details in trials.details for one in (details.get("latency") or {}).values()]
     unsure = [one for one in samplings if one["stopped"] != "precision"]
     if unsure:
         out_of_time = sum(one["stopped"] == "time" for one in unsure)
@@ -167,8 +167,8 @@ def _samplings(trials: TrialSet, columns: Sequence[Quantity]) -> Iterator[str]:
             "samplings (see max_seconds)."
         )
     tails = [name for name in ("p95", "p99") if any(key.endswith(f"_{name}_ms") for key in shown)]
-    few = [one for one in samplings if len(one["samples_ms"]) < TAIL_SAMPLES]
-    if tails and few:
+    few = [one for one in samplings if len(one["samples_ms"]) < TAIL_SAMPLES] if tails else []
+    if few:
         yield f"{'/'.join(tails)} from fewer than {TAIL_SAMPLES} samples in {_share(few, samplings)}."
 
 
@@ -179,9 +179,9 @@ def _share(some: Sequence[Mapping[str, Any]], samplings: Sequence[Mapping[str, A
 
 def noise_notes(trials: TrialSet, kind: Literal["latency", "energy"] = "latency") -> Iterator[str]:
     """What else the machine did in the sessions of a kind; each is told of once, whichever trials share it."""
-    noises = ((record.get("details") or {}).get(_NOTED_AS[kind]) for record in _ok(trials))
-    told = {id(noise): noise for noise in noises if noise}.values()  # records may share one object
-    sessions: list[Session] = list({json.dumps(noise, sort_keys=True): noise for noise in told}.values())
+    noises = [details.get(_NOTED_AS[kind]) for details in trials.details]
+    told = dict(zip(map(id, noises), noises, strict=True)).values()  # records may share one object
+    sessions: list[Session] = list({json.dumps(noise, sort_keys=True): noise for noise in told if noise}.values())
 
     def share(disturbed: Callable[[Session], bool]) -> tuple[list[Session], str]:
         some = [session for session in sessions if disturbed(session)]
@@ -225,7 +225,3 @@ def _others_worked(session: Session) -> bool:
     if percent is None or seconds is None:
         return False
     return bool(percent > OTHERS_PERCENT and percent / 100 * seconds > OTHERS_SECONDS)
-
-
-def _ok(trials: TrialSet) -> list[Mapping[str, Any]]:
-    return [record for record in trials.records.values() if record["status"] == "ok"]

@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cnnbench.recorded import blocks_of
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnnbench.frame import TrialSet
+    from cnnbench.recorded import Block
 
 
 def series(trials: TrialSet, arm: str, key: str, method: str | None = None) -> NDArray[np.float64]:
@@ -24,21 +27,20 @@ def series(trials: TrialSet, arm: str, key: str, method: str | None = None) -> N
     Returns:
         In the recorded unit; nan where a trial is not ok, or has no such value.
     """
-    if (key, method) not in trials.arrays:
-        trials.arrays[key, method] = _by_arm(trials, key, method)
-    found = trials.arrays[key, method].get(arm)
-    return np.full(len(trials.seeds), np.nan) if found is None else found.copy()
+    found = np.full(len(trials.seeds), np.nan)
+    for block in blocks(trials, arm):
+        if key in block.columns and (not method or block.methods.get(key) == method):
+            found[block.seeds] = block.values[:, block.columns[key]]
+    return found
 
 
-def _by_arm(trials: TrialSet, key: str, method: str | None) -> dict[str, NDArray[np.float64]]:
-    places = {seed: place for place, seed in enumerate(trials.seeds)}
-    rows: dict[str, NDArray[np.float64]] = {}
-    for (arm, seed), record in trials.records.items():
-        if seed not in places or record["status"] != "ok":
-            continue
-        value = (record.get("metrics") or {}).get(key)
-        if isinstance(value, int | float) and (not method or (record.get("methods") or {}).get(key) == method):
-            if arm not in rows:
-                rows[arm] = np.full(len(trials.seeds), np.nan)
-            rows[arm][places[seed]] = value
-    return rows
+def recorded(trials: TrialSet, arm: str) -> set[str]:
+    """Keys of all quantities that any of an arm's trials has a number for."""
+    return {key for block in blocks(trials, arm) for key in block.columns if block.has(key)}
+
+
+def blocks(trials: TrialSet, arm: str) -> tuple[Block, ...]:
+    """All that an arm's trials have recorded; records are walked through once, whatever is asked of them then."""
+    if arm not in trials.blocks:
+        trials.blocks[arm] = tuple(blocks_of(trials.by_seed(arm)))
+    return trials.blocks[arm]

@@ -36,6 +36,8 @@ _RUN_LOCK: Final = ".run.lock"
 _REQUIRED: Final[Mapping[str, type]] = {"key": str, "arm": str, "role": str, "seed": int, "status": str}
 _ALIKE: Final = ("suite", "planned", "design", "environment")
 """What records of one run have in common."""
+_BUFFER: Final = 1 << 18
+"""Bytes read at once: lines have thousands, and the usual buffer makes several of each."""
 _ATTEMPTS: Final = 100
 """A folder that is removed again and again, just as it was made, is no place to write."""
 
@@ -316,7 +318,7 @@ def open_results(path: Path, *, every: bool = False, lean: bool = False) -> Reco
 def _read(path: Path, *, every: bool = False, lean: bool = False) -> Records:
     try:
         check_readable(path)
-        with path.open("rb") as file, no_collection():
+        with path.open("rb", buffering=_BUFFER) as file, no_collection():
             return _parse(path, file, every=every, lean=lean)
     except FileNotFoundError:
         return Records(path, ())

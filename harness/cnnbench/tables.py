@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,7 +17,7 @@ from cnnbench.own_intervals import of_measuring, over_sessions
 from cnnbench.quantities import Quantity, is_ratio, quantities, ratio_beside, ratio_key
 from cnnbench.ratios import FEWEST_SEEDS, NotFaster, batch_sizes, not_faster, over_seeds
 from cnnbench.registry import nearest
-from cnnbench.series import series
+from cnnbench.series import blocks, recorded, series
 from cnnbench.stats.intervals import Estimate, mean_interval, paired_difference
 from cnnbench.verdicts import Verdicts, as_judged, kind_of, verdicts
 
@@ -182,20 +182,13 @@ def table_of(trials: TrialSet, dataset: str = "", source: Path | None = None) ->
     suite = trials.heading.get("suite") or {}
     found = verdicts(trials, columns)
     methods = _Methods(trials)
-    statuses: dict[str, Counter[str]] = defaultdict(Counter)
-    changes: dict[str, str] = dict.fromkeys(trials.arms, "")
-    for arm, _, record in trials.planned():
-        statuses[arm][PENDING if record is None else record["status"]] += 1
-        changes[arm] = max(changes[arm], str((record or {}).get("changes") or ""))
     table = Table(
         name=str(suite.get("name") or "results"),
         question=str(suite.get("question") or ""),
         quantities=columns,
         primary=primary,
         seeds=trials.seeds,
-        rows=tuple(
-            _row(trials, arm, changes.get(arm, ""), statuses[arm], columns, found, methods) for arm in trials.arms
-        ),
+        rows=tuple(_row(trials, arm, columns, found, methods) for arm in trials.arms),
         notes=(),
         dataset=dataset,
         margins=found.margins,
@@ -203,18 +196,13 @@ def table_of(trials: TrialSet, dataset: str = "", source: Path | None = None) ->
     return replace(table, notes=tuple(footnotes(trials, table, source)))
 
 
-def _row(
-    trials: TrialSet,
-    arm: str,
-    changes: str,
-    statuses: Mapping[str, int],
-    columns: Sequence[Quantity],
-    found: Verdicts,
-    methods: _Methods,
-) -> Row:
+def _row(trials: TrialSet, arm: str, columns: Sequence[Quantity], found: Verdicts, methods: _Methods) -> Row:
     reference = trials.references[arm]
+    planned = [record for _, record in trials.planned_of(arm)]
+    statuses = Counter(PENDING if record is None else record["status"] for record in planned)
+    changes = max((text for text in {record.get("changes") for record in planned if record} if text), default="")
     ok = trials.ok(arm)
-    ratios = {size: ratio for size in batch_sizes(_recorded(ok)) if (ratio := _ratio(ok, size, arm, found))}
+    ratios = {size: ratio for size in batch_sizes(recorded(trials, arm)) if (ratio := _ratio(ok, size, arm, found))}
     slow = None
     if reference is not None:
         slow = not_faster(series(trials, arm, "flops"), series(trials, reference, "flops"), ratios)
@@ -260,7 +248,6 @@ class _Methods:
 
     def __init__(self, trials: TrialSet) -> None:
         self._trials = trials
-        self._records: dict[str, dict[int, list[Mapping[str, Any]]]] = {}
         self._known: dict[tuple[str, str], str] = {}
 
     def of(self, arm: str, key: str) -> str:
@@ -269,16 +256,8 @@ class _Methods:
         Energy whose record does not say is ``unknown``: without any mark it would pass for a measurement.
         """
         if (arm, key) not in self._known:
-            if arm not in self._records:  # one for each of the tables of methods, which records may share
-                self._records[arm] = {}
-                for record in self._trials.ok(arm):
-                    self._records[arm].setdefault(id(record.get("methods")), []).append(record)
             silent = "unknown" if key.startswith(_NEVER_UNMARKED) else ""
-            ways = set()
-            for records in self._records[arm].values():
-                way = str((records[0].get("methods") or {}).get(key) or silent)
-                if way not in ways and any((r.get("metrics") or {}).get(key) is not None for r in records):
-                    ways.add(way)
+            ways = {str(b.methods.get(key) or silent) for b in blocks(self._trials, arm) if b.has(key)}
             self._known[arm, key] = ", ".join(sorted(ways - {""}))
         return self._known[arm, key]
 
@@ -298,7 +277,7 @@ def _columns(trials: TrialSet) -> tuple[str, tuple[Quantity, ...]]:
     Beside each latency stands its ratio to the reference's, if any record has one.
     """
     measure = trials.heading.get("measure") or {}
-    recorded = _recorded(record for record in trials.records.values() if record["status"] == "ok")
+    there = {key for arm in trials.arms for key in recorded(trials, arm)}
     primary = str(measure.get("primary") or "accuracy")
     names = list(measure.get("metrics") or [primary])
     sizes = (measure.get("latency") or {}).get("batch_sizes") or [1]
@@ -308,18 +287,9 @@ def _columns(trials: TrialSet) -> tuple[str, tuple[Quantity, ...]]:
     columns: dict[Quantity, None] = {}
     for quantity in (quantity for name in names for quantity in found[name]):
         ratio = ratio_beside(quantity)
-        shown = [quantity] if ratio is None or ratio.key not in recorded else [quantity, ratio]
+        shown = [quantity] if ratio is None or ratio.key not in there else [quantity, ratio]
         columns |= dict.fromkeys(shown)
     return found[primary][0].key, tuple(columns)
-
-
-def _recorded(records: Iterable[Mapping[str, Any]]) -> set[str]:
-    """Keys of all quantities that any of the records has a number for."""
-    found: set[str] = set()
-    for record in records:
-        metrics = record.get("metrics") or {}
-        found.update(key for key in metrics.keys() - found if isinstance(metrics[key], int | float))
-    return found
 
 
 Format = Callable[[Report, int | None], str | bytes]

@@ -70,6 +70,7 @@ execute.ray_cluster
 execute.ray_places
 execute.ray_executor
 json_checks record_fields migrations
+lean_common recorded
 lean
 store
 frame

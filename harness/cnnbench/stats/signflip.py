@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -87,8 +88,15 @@ def sign_flips(rows: Sequence[NDArray[np.float64]], rng: np.random.Generator) ->
 
 def _patterns(n: int, rng: np.random.Generator) -> NDArray[np.float64]:
     """Patterns of signs, 1 for each that is turned, [RESAMPLES, n]; as floats, whose products are far faster."""
-    drawn = np.frombuffer(rng.bytes(RESAMPLES * -(-n // 8)), np.uint8).reshape(RESAMPLES, -1)
-    return np.unpackbits(drawn, axis=1)[:, :n].astype(np.float64)
+    return _unpacked(rng.bytes(RESAMPLES * -(-n // 8)), n)
+
+
+@lru_cache(maxsize=1)  # the families of a table draw the same ones, and for a thousand pairs they are 80 MB
+def _unpacked(drawn: bytes, n: int) -> NDArray[np.float64]:
+    bits = np.frombuffer(drawn, np.uint8).reshape(RESAMPLES, -1)
+    patterns = np.unpackbits(bits, axis=1)[:, :n].astype(np.float64)
+    patterns.flags.writeable = False
+    return patterns
 
 
 def _count_at_least(data: NDArray[np.float64], limit: float) -> int:
