@@ -13,7 +13,8 @@ from cnnbench.frame import by_dataset
 from cnnbench.machines import BORROWED, folder_names
 from cnnbench.paths import content_within, plain_name, within
 from cnnbench.publication import code_files, digest
-from cnnbench.store import FILE, as_line
+from cnnbench.record_lines import as_line
+from cnnbench.store import FILE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -21,8 +21,9 @@ from cnnbench.figures import make_figures
 from cnnbench.frame import by_dataset
 from cnnbench.local_plugins import COPIES
 from cnnbench.paths import plain_name
+from cnnbench.record_lines import as_line
 from cnnbench.report_page import html_page
-from cnnbench.store import FILE, as_line
+from cnnbench.store import FILE
 from cnnbench.tables import FORMATS, make_report
 from cnnbench.text import escaped, listed
 from cnnbench.toml import parse_toml

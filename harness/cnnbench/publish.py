@@ -16,7 +16,8 @@ from cnnbench.errors import StoreError, UsageError
 from cnnbench.frame import PENDING, by_dataset
 from cnnbench.paths import content_within, plain_name, within
 from cnnbench.publication import MANIFEST, check_suite, digest, make
-from cnnbench.store import FILE, Store, as_line, open_results
+from cnnbench.record_lines import as_line
+from cnnbench.store import FILE, Store, open_results
 from cnnbench.text import listed
 
 if TYPE_CHECKING:

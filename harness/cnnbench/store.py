@@ -11,68 +11,33 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 from cnnbench.bulk import no_collection
 from cnnbench.durable import append, clear_scratch, write
 from cnnbench.errors import StoreError
 from cnnbench.locks import held, holder, locked, same
-from cnnbench.migrations import SCHEMA, migrated
+from cnnbench.migrations import SCHEMA
 from cnnbench.paths import check_readable
-from cnnbench.record_fields import fault_of, unicode_fault
+from cnnbench.record_fields import fault_of
+from cnnbench.record_lines import Records, as_line, fault_in, parse
 from cnnbench.registry import nearest
 from cnnbench.text import listed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
 FILE: Final = "records.jsonl"
 DAMAGED: Final = "records.damaged"
 """Where lines that can't be read are kept, as they were."""
 _RUN_LOCK: Final = ".run.lock"
-_REQUIRED: Final[Mapping[str, type]] = {"key": str, "arm": str, "role": str, "seed": int, "status": str}
-_ALIKE: Final = ("suite", "planned", "design", "environment")
-"""What records of one run have in common."""
 _BUFFER: Final = 1 << 18
-"""Bytes read at once: lines have thousands, and the usual buffer makes several of each."""
+"""Bytes read at once: a line has thousands, which come in pieces with the usual buffer."""
 _ATTEMPTS: Final = 100
 """A folder that is removed again and again, just as it was made, is no place to write."""
-
-Record = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class LineProblem:
-    """A line that was set aside.
-
-    Attributes:
-        line: 1-based line number.
-        message: what is wrong with it.
-    """
-
-    line: int
-    message: str
-
-    def __str__(self) -> str:
-        return f"line {self.line}: {self.message}"
-
-
-@dataclass(frozen=True)
-class Records:
-    """What a record file holds.
-
-    Attributes:
-        path: the file.
-        records: the last record of each key, in the order of the file.
-        problems: lines set aside.
-    """
-
-    path: Path
-    records: tuple[Record, ...]
-    problems: tuple[LineProblem, ...] = ()
 
 
 class Store:
@@ -105,7 +70,7 @@ class Store:
         record = {"schema": SCHEMA, **record}
         if record["schema"] != SCHEMA:
             raise ValueError(f"not a record of schema {SCHEMA}: {record['schema']}")
-        if fault := _fault(record) or fault_of(json.loads(as_line(record))):
+        if fault := fault_in(record) or fault_of(json.loads(as_line(record))):
             raise ValueError(f"not a record of schema {SCHEMA}: {fault.removeprefix('not a record: ')}")
         self._put(record)
         self.hold(record)
@@ -254,7 +219,7 @@ class Store:
                 file.seek(0)
                 data = file.read()
                 lines = data.split(b"\n")
-                found = _parse(self.path, io.BytesIO(data), every=False)
+                found = parse(self.path, io.BytesIO(data), every=False)
                 damaged = {problem.line for problem in found.problems}
                 if not damaged:
                     self._note(os.fstat(file.fileno()))
@@ -271,24 +236,6 @@ class Store:
             kept = f"; kept in {DAMAGED}"
         self._warn(f"warning: {self.path}: {listed(f'{problem}' for problem in found.problems)}{kept}")
         return found
-
-
-def as_line(record: Mapping[str, Any]) -> bytes:
-    """A record as its line in the file; numbers that are not finite are null."""
-    text = json.dumps(_strict(record), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    # A lone surrogate (from an undecodable path in an error message) has no UTF-8 form.
-    return text.encode("utf-8", "replace") + b"\n"
-
-
-def modern(data: bytes) -> bytes:
-    """A record file with its lines of earlier schemas as they are written today; all others as they are."""
-    lines = data.splitlines(keepends=True)
-    for number, line in enumerate(lines):
-        with suppress(ValueError, RecursionError):
-            record = json.loads(line)
-            if not _fault(record) and record["schema"] < SCHEMA:
-                lines[number] = as_line(migrated(record))
-    return b"".join(lines)
 
 
 def open_results(path: Path, *, every: bool = False, lean: bool = False) -> Records:
@@ -319,7 +266,7 @@ def _read(path: Path, *, every: bool = False, lean: bool = False) -> Records:
     try:
         check_readable(path)
         with path.open("rb", buffering=_BUFFER) as file, no_collection():
-            return _parse(path, file, every=every, lean=lean)
+            return parse(path, file, every=every, lean=lean)
     except FileNotFoundError:
         return Records(path, ())
     except OSError as error:
@@ -337,103 +284,3 @@ def _elsewhere(path: Path) -> str:
         return f": nor is there {path.parent}"
     hint = nearest(path.name, beside)
     return f": {hint}" if hint else ": 'cnnbench run' makes one"
-
-
-def _parse(path: Path, lines: Iterable[bytes], *, every: bool, lean: bool = False) -> Records:
-    kept: dict[str | int, Record] = {}
-    problems: list[LineProblem] = []
-    quick = _quick_reader() if lean else None
-    loads = _loader()
-    shared: dict[str, Any] = {}
-    for number, line in enumerate(lines, start=1):
-        if quick is not None and (light := quick(line)) is not None:
-            name = number if every else light["key"]
-            kept.pop(name, None)
-            kept[name] = light
-            continue
-        if not line.strip():
-            continue
-        try:
-            record = loads(line)
-            fault = _fault(record)
-            if not fault and record["schema"] <= SCHEMA:
-                record = migrated(record)
-                fault = fault_of(record) or unicode_fault(line, record)
-        except (ValueError, RecursionError):  # JSON and UTF-8 errors are both ValueErrors
-            torn = not line.endswith(b"\n")  # whatever was written whole ends with a newline
-            fault = "torn: the writer was stopped here; its trial runs again" if torn else "not JSON"
-            record = {}
-        if not fault and record["schema"] > SCHEMA:
-            raise StoreError(
-                f"{path}:{number}: record of schema {record['schema']}, and this cnnbench reads up to {SCHEMA}: "
-                "pip install --upgrade cnnbench"
-            )
-        if fault:
-            problems.append(LineProblem(number, fault))
-            continue
-        _share(record, shared)
-        name = number if every else record["key"]
-        kept.pop(name, None)  # so that the order is that of the lines which count
-        kept[name] = record
-    return Records(path, tuple(kept.values()), tuple(problems))
-
-
-def _loader() -> Callable[[bytes], Any]:
-    """``json.loads``, with a shorter way for what is plainly JSON, which takes a fifth of the time."""
-    import msgspec
-
-    decode = msgspec.json.Decoder().decode
-
-    def loads(line: bytes) -> Any:
-        try:
-            line.decode()
-            return decode(line)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):  # perhaps 1e999 or NaN
-            return json.loads(line)
-
-    return loads
-
-
-def _share(record: Record, last: dict[str, Any]) -> None:
-    """What says the same as in an earlier record becomes one object: of a large run, most of its memory."""
-    for name in _ALIKE:
-        if record.get(name) is None:
-            continue
-        if last.get(name) == record[name]:
-            record[name] = last[name]
-        last[name] = record[name]
-
-
-def _quick_reader() -> Callable[[bytes], Record | None]:
-    from cnnbench.lean import LeanReader
-
-    return LeanReader().record
-
-
-def _fault(record: object) -> str:
-    """Why something is not a record, or an empty string."""
-    if not isinstance(record, dict):
-        return "not a record: expected a JSON object"
-    schema = record.get("schema")
-    if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
-        return f"not a record: schema is {schema!r}, expected a whole number from 1"
-    if schema > SCHEMA:
-        return ""  # its fields are not ours to judge
-    for name, kind in _REQUIRED.items():
-        value = record.get(name)
-        if not isinstance(value, kind) or isinstance(value, bool):
-            return f"not a record: {name} is {value!r}, expected {kind.__name__}"
-    return ""
-
-
-def _strict(value: Any) -> Any:
-    """Plain data that strict JSON can carry: numpy's scalars and arrays unwrapped, numbers not finite as None."""
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(name): _strict(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_strict(item) for item in value]
-    if hasattr(value, "tolist"):
-        return _strict(value.tolist())
-    return str(value) if isinstance(value, Path) else value

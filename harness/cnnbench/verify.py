@@ -19,7 +19,8 @@ from cnnbench.execute.interface import Status
 from cnnbench.paths import content_within
 from cnnbench.publication import MANIFEST, Publication, digest, make, suite_file
 from cnnbench.publish import manifest_of
-from cnnbench.store import FILE, modern, open_results
+from cnnbench.record_lines import modern
+from cnnbench.store import FILE, open_results
 from cnnbench.text import listed, printable
 
 if TYPE_CHECKING:

@@ -24,6 +24,7 @@ from cnnbench.execute.local import LocalExecutor
 from cnnbench.execute.scheduler import Scheduler
 from cnnbench.matrix import Arm, Trial
 from cnnbench.plan import Plan, PlannedTrial, Stage
+from cnnbench.record_lines import as_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -287,12 +288,12 @@ def test_the_round_trip_of_a_task_without_work(benchmark, tmp_path, tell):
 @pytest.mark.slow
 def test_recording_a_trial(benchmark, tmp_path, tell):
     record = next(r for r in store.open_results(TEMPLATE).records if r["arm"] == "group norm")
-    line = store.as_line(record)
+    line = as_line(record)
     own = store.Store(tmp_path)
     benchmark.pedantic(own.append, args=(record,), rounds=100)
     began = time.process_time()
     for _ in range(100):
-        store.as_line(record)
+        as_line(record)
     written = 1e3 * (time.process_time() - began) / 100
     if benchmark.stats:
         median = 1e3 * benchmark.stats.stats.median

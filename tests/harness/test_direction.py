@@ -72,6 +72,7 @@ execute.ray_executor
 json_checks record_fields migrations
 lean_common recorded
 lean
+record_lines
 store
 frame
 series numerals ratios own_intervals verdicts judged contrasts effects aggregate columns notices conditions \

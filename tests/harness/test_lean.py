@@ -11,6 +11,7 @@ import pytest
 
 from cnnbench import store
 from cnnbench.lean import LeanReader
+from cnnbench.record_lines import as_line, modern
 from cnnbench.tables import FORMATS, render
 
 RESULTS = Path(__file__).parents[2] / "results"
@@ -19,7 +20,7 @@ TABLES = [name for name in FORMATS if name != "parquet"]
 
 def lines_of(name: str) -> list[bytes]:
     """Published records as they are written today."""
-    return store.modern((RESULTS / name / "records.jsonl").read_bytes()).splitlines(keepends=True)
+    return modern((RESULTS / name / "records.jsonl").read_bytes()).splitlines(keepends=True)
 
 
 def written(folder: Path, lines: list[bytes]) -> Path:
@@ -50,7 +51,7 @@ def test_what_is_set_aside_and_what_replaces_what_is_the_same(tmp_path: Path) ->
     lines[5] = b"\xff" + lines[5]
     lines[7] = lines[7].replace(b'"seed":', b'"seed":"many","was":')
     failed = {**json.loads(lines[0]), "status": "failed", "reason": "it broke", "metrics": {}}
-    path = written(tmp_path, [*lines, store.as_line(failed), b"\n", lines[3][:200]])
+    path = written(tmp_path, [*lines, as_line(failed), b"\n", lines[3][:200]])
     lean, full = (store.open_results(path, lean=way) for way in (True, False))
     assert [str(problem) for problem in lean.problems] == [str(problem) for problem in full.problems]
     assert len(full.problems) == 4
@@ -119,7 +120,7 @@ def test_what_changes_again_and_again_is_still_read(tmp_path: Path) -> None:
             full["environment"] = {**full["environment"], "cpu": f"of {place}"}
         if place % 7 == 0:
             del full["statistics"]
-        lean = reader.record(store.as_line(full))
+        lean = reader.record(as_line(full))
         assert lean is not None
         assert all(lean.get(name) == full.get(name) for name in ("environment", "planned", "statistics", "device"))
 
@@ -159,7 +160,7 @@ def test_no_line_is_taken_that_is_not_json_or_says_something_else() -> None:
         sampling["samples_ms"] = sampling["samples_ms"][:3]
         sampling["reference_ms"] = [0.5]
     record["details"]["é x"] = ["\U0001f600\n", 1e-7, {"a": None}]
-    line, rng, taken = store.as_line(record).rstrip(), random.Random(0), 0
+    line, rng, taken = as_line(record).rstrip(), random.Random(0), 0
     for turn in range(4_000):
         if turn % 4 == 0:  # what changes again and again is no longer taken for what lines have in common
             reader = LeanReader()

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from cnnbench.frame import current
 from cnnbench.migrations import SCHEMA, migrated
 from cnnbench.publication import shown
-from cnnbench.store import FILE, as_line, modern, open_results
+from cnnbench.record_lines import as_line, modern
+from cnnbench.store import FILE, open_results
 from cnnbench.verify import _compared
 
 RESULTS = Path(__file__).parents[2] / "results"

@@ -15,7 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnnbench.errors import StoreError
-from cnnbench.store import DAMAGED, FILE, SCHEMA, Store, as_line, open_results
+from cnnbench.migrations import SCHEMA
+from cnnbench.record_lines import as_line
+from cnnbench.store import DAMAGED, FILE, Store, open_results
 
 
 def record(key: str = "k0", **more: object) -> dict[str, object]:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import argparse
 
     from cnnbench.commands.common import AddCommand
-    from cnnbench.store import Records
+    from cnnbench.record_lines import Records
 
 
 def add(command: AddCommand) -> None:
