@@ -246,9 +246,9 @@ class Suite:
         from cnnbench.api_source import names
         from cnnbench.calls import AUTO, records_folder
         from cnnbench.execute.cache import StageCache, default_cache
+        from cnnbench.here import default_workers, find_place
         from cnnbench.outlook import outlook
         from cnnbench.plan import make_plan
-        from cnnbench.runner import default_workers, find_place
         from cnnbench.store import Store
 
         suite = self.changed(seeds, device)

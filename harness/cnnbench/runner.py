@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter
 from contextlib import ExitStack, closing
@@ -15,10 +14,10 @@ from cnnbench.adaptive import first_seeds, more_seeds, outcome, replayed, undeci
 from cnnbench.drive import costs_of, drive
 from cnnbench.errors import UsageError
 from cnnbench.execute.cache import StageCache
-from cnnbench.execute.room import SHARE, free_mib, workers_for
+from cnnbench.execute.room import SHARE, free_mib
 from cnnbench.execute.scheduler import Scheduler
 from cnnbench.failures import FINE
-from cnnbench.keys import Place
+from cnnbench.here import default_workers, find_place
 from cnnbench.ledger import Ledger
 from cnnbench.local_plugins import COPIES
 from cnnbench.options import make
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from cnnbench.costs import Costs
     from cnnbench.execute.interface import TaskExecutor
     from cnnbench.execute.ray_cluster import RayCluster
+    from cnnbench.keys import Place
     from cnnbench.plan import Plan, Stage
     from cnnbench.plugins import PluginHost
     from cnnbench.progress import Progress
@@ -95,51 +95,6 @@ class RunSummary:
     def clean(self) -> bool:
         """Every planned trial is ok, or was skipped for a stated reason."""
         return set(self.statuses) <= set(FINE)
-
-
-def find_place(device: str, measured_threads: int | None = None) -> Place:
-    """Where a run would take place.
-
-    Args:
-        device: as the suite names it.
-        measured_threads: intra-op threads for latency, if the suite fixes them.
-
-    Raises:
-        UsageError: there is no such device here; names those that there are.
-    """
-    from cnnbench.devices import resolve, side_by_side, visible_as
-    from cnnbench.environment import energy_source, machine_identity
-
-    found = resolve(device)
-    together, apart = side_by_side(device)
-    others = ", ".join(f"{gpu} ({gpu.describe()})" for gpu in apart)
-    machine = machine_identity(found)
-    return Place(
-        device=str(found),
-        kind=found.kind,
-        machine=machine if measured_threads is None else f"{machine}, {measured_threads} measured threads",
-        energy=energy_source(found),
-        gpus=tuple(map(visible_as, together)) if len(together) > 1 else (),
-        remark=f"left out, since {found} is a {found.describe()}: {others}" if apart else "",
-    )
-
-
-def default_workers(place: Place) -> int:
-    """Workers for a device: on CPU one a core, since each trains on one thread, as far as there is memory for them.
-
-    As many on each GPU as ``trials_per_gpu`` allows, likewise; one on anything else.
-    """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if place.kind == "cuda":
-        from cnnbench.devices import resolve, side_by_side
-        from cnnbench.gpus import trials_per_gpu
-
-        gpus = side_by_side("cuda")[0] if place.gpus else [resolve(place.device)]
-        most = min(cores, workers_for(free_mib()))
-        return len(gpus) * trials_per_gpu(gpus, most)
-    if place.kind != "cpu":
-        return 1
-    return max(1, min(cores // place.threads, workers_for(free_mib())))
 
 
 def make_executor(

@@ -15,9 +15,9 @@ from cnnbench.execute.cache import StageCache
 from cnnbench.execute.interface import Outcome, Task
 from cnnbench.execute.room import MIB, SHARE, WORKER_MIB, fits, workers_for
 from cnnbench.execute.scheduler import Scheduler, TrialEnded
+from cnnbench.here import default_workers
 from cnnbench.host_memory import free_bytes
 from cnnbench.plan import Plan, PlannedTrial, Stage
-from cnnbench.runner import default_workers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,9 +56,9 @@ def test_workers_have_room_and_there_is_always_one(free):
 def test_default_workers_mind_the_memory(monkeypatch):
     place: Any = SimpleNamespace(kind="cpu", gpus=(), threads=1)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(64)), raising=False)
-    monkeypatch.setattr("cnnbench.runner.free_mib", lambda: 1e9)
+    monkeypatch.setattr("cnnbench.here.free_mib", lambda: 1e9)
     assert default_workers(place) == 64
-    monkeypatch.setattr("cnnbench.runner.free_mib", lambda: 5 * WORKER_MIB / SHARE + 1)
+    monkeypatch.setattr("cnnbench.here.free_mib", lambda: 5 * WORKER_MIB / SHARE + 1)
     assert default_workers(place) == 5
 
 

@@ -11,7 +11,7 @@ import torch
 from cnnbench import devices
 from cnnbench.devices import NAMES, Device, absent, available, resolve, side_by_side, visible_as
 from cnnbench.errors import Unsupported, UsageError
-from cnnbench.runner import default_workers, find_place
+from cnnbench.here import default_workers, find_place
 
 
 @pytest.fixture
@@ -249,8 +249,8 @@ def test_trials_share_a_gpu_as_far_as_memory_and_cores_go(gpus, monkeypatch, nam
         return types.SimpleNamespace(memory_free_mib=lambda: free[str(device)], takes_several=lambda: True)
 
     monkeypatch.setattr("cnnbench.nvml.find", find)
-    monkeypatch.setattr("cnnbench.runner.os.sched_getaffinity", lambda _: set(range(cores)))
-    monkeypatch.setattr("cnnbench.runner.free_mib", lambda: 1e6)
+    monkeypatch.setattr("cnnbench.here.os.sched_getaffinity", lambda _: set(range(cores)))
+    monkeypatch.setattr("cnnbench.here.free_mib", lambda: 1e6)
     assert default_workers(find_place(name)) == expected
 
 

@@ -61,6 +61,7 @@ compat_page
 execute.firstuse
 execute.cache execute.children execute.lastwords execute.oom execute.patches execute.room execute.state \
 execute.temporary
+here
 execute.admission execute.guard execute.heap execute.order execute.process
 execute.scheduler
 execute.inline execute.local execute.perform execute.worker

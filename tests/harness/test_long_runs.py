@@ -155,7 +155,8 @@ def test_a_budget_measures_the_first_seed_and_then_decides(place):
 
 
 def test_a_budget_runs_what_fits_by_earlier_records_and_plan_tells_the_same(place, monkeypatch):
-    monkeypatch.setattr("cnnbench.runner.default_workers", lambda _: 1)
+    for module in ("here", "runner"):
+        monkeypatch.setattr(f"cnnbench.{module}.default_workers", lambda _: 1)
     place.suite("--seeds", "1")
     _, out, _ = place.run("plan", "a suite.toml", "--cache", "the cache", "--time-budget", "130s")
     told = "6 trials (seeds 1-2 of 3 arms) may take 2 min; left out: 3 trials (seed 3 of 3 arms)"

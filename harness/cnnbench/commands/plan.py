@@ -49,9 +49,9 @@ def add(command: AddCommand) -> None:
 @no_collection()  # techniques, the suite and its plan all stay until the end
 def _plan(given: argparse.Namespace) -> int:
     from cnnbench.execute.cache import StageCache, default_cache
+    from cnnbench.here import default_workers, find_place
     from cnnbench.outlook import outlook
     from cnnbench.quantities import quantities
-    from cnnbench.runner import default_workers, find_place
     from cnnbench.store import Store
 
     if given.suite is None:

@@ -240,7 +240,7 @@ def join(address: str | None, suite: Suite, host: PluginHost, find_place: FindPl
             alone.
         suite: what is to run.
         host: plugins of this process.
-        find_place: ``run.find_place``.
+        find_place: ``here.find_place``.
         say: told what people should know.
 
     Raises:

@@ -78,7 +78,7 @@ def look(
 
     Args:
         needs: what the suite asks of it.
-        find_place: ``run.find_place``.
+        find_place: ``here.find_place``.
         device: as Ray's resources allow it: ``cpu`` or ``cuda``.
         threads: intra-op threads for latency, if the suite fixes them.
         omp: ``OMP_NUM_THREADS`` of the driver, if it is set.
