@@ -1,4 +1,4 @@
-"""Ctrl-C told from code that merely raises ``KeyboardInterrupt``."""
+"""Ctrl-C: told from code that merely raises ``KeyboardInterrupt``, and held back from what it would break."""
 
 from __future__ import annotations
 
@@ -39,3 +39,24 @@ def ctrl_c() -> Iterator[Callable[[], bool]]:
     finally:
         if signal.getsignal(signal.SIGINT) is note:
             signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Lets Ctrl-C wait for the end of the block, in the main thread: for seconds at most.
+
+    Compiled code that calls Python while it is loaded may end the process by ``abort`` where that raises. To block the
+    signal would not do: another thread takes it then, and the handler runs in the main one all the same.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if not callable(before) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[tuple[int, FrameType | None]] = []
+    signal.signal(signal.SIGINT, lambda number, frame: came.append((number, frame)))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if came:
+            before(*came[0])

@@ -8,7 +8,10 @@ real import: put it in a module of its own and import that where the layer is ma
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
+
+from cnnbench.interrupt import held_back
 
 if TYPE_CHECKING:
     import torch as torch  # noqa: PLC0414 - re-exported
@@ -23,7 +26,10 @@ else:
             self._name = name
 
         def __getattr__(self, attribute: str) -> Any:
-            value = getattr(importlib.import_module(self._name), attribute)
+            if self._name not in sys.modules:
+                with held_back():
+                    importlib.import_module(self._name)
+            value = getattr(sys.modules[self._name], attribute)
             setattr(self, attribute, value)  # found at once the next time
             return value
 
