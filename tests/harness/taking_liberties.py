@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 import warnings
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -26,7 +27,9 @@ Liberty = Literal[
     "c_loop",
     "chdir",
     "children",
+    "closes",
     "compiled_fault",
+    "covers",
     "dtype",
     "environment",
     "flood",
@@ -36,7 +39,9 @@ Liberty = Literal[
     "inf",
     "late",
     "loop",
+    "limits",
     "meta",
+    "opens",
     "patches",
     "rng",
     "shape",
@@ -67,6 +72,21 @@ def take(how: str) -> None:
     if how == "children":
         code = "import os, time; os.setsid(); open('/proc/self/comm', 'w').write('leftover'); time.sleep(1000)"
         subprocess.Popen([sys.executable, "-c", code])
+    if how == "closes":
+        os.closerange(3, 50)
+    if how == "covers":
+        with Path(os.devnull).open("r+b") as nothing:
+            for number in range(3, 21):
+                if number != nothing.fileno():
+                    os.dup2(nothing.fileno(), number)
+    if how == "limits":
+        import resource  # Windows has none
+
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    if how == "opens":
+        with suppress(OSError):
+            while True:
+                os.dup(2)
     if how == "forks":
         os.fork()  # both go on
     if how == "flood":

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
 import subprocess
 import sys
 import threading
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -17,7 +18,7 @@ from types import SimpleNamespace
 import pytest
 
 from cnnbench.execute import local
-from cnnbench.execute.cache import StageCache, clear_scratch, filling, write_result
+from cnnbench.execute.cache import Barred, StageCache, clear_scratch, filling, worn_out, write_result
 from cnnbench.execute.interface import Outcome, Task
 from cnnbench.execute.local import BEGUN, LocalExecutor
 from cnnbench.execute.process import Worker
@@ -290,6 +291,55 @@ def test_scratch_of_a_dead_worker_goes_and_that_of_others_stays(tmp_path):
     assert not mine.exists()
     assert others.exists()
     assert folder.exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits of a process are POSIX's")
+class TestLimitsOfTheProcess:
+    """Of a process, not of the disk: they cost the trial, and no run stops for them."""
+
+    @pytest.fixture
+    def lowered(self):
+        """Runs a block in which no file may grow."""
+        import resource
+
+        @contextmanager
+        def block():
+            before = resource.getrlimit(resource.RLIMIT_FSIZE)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+            try:
+                yield
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+        return block
+
+    def test_that_last(self, lowered, tmp_path):
+        with lowered(), pytest.raises(Barred, match="File too large; a technique lowered its limits"):  # noqa: SIM117
+            with filling(tmp_path / "ab" / "ab12") as scratch:
+                write_result(scratch, {})
+        assert not list(tmp_path.rglob(".*"))
+
+    def test_that_were_put_back_meanwhile(self, lowered, tmp_path):
+        import torch
+
+        from cnnbench.execute.perform import lost
+
+        task = Task("a", {}, (), str(tmp_path / "a"))
+        with pytest.raises(RuntimeError) as raised, filling(tmp_path / "ab" / "ab12") as scratch, lowered():
+            torch.save({"weights": torch.ones(1000)}, scratch / "model.pt")
+        reason = lost(task, raised.value, 0.0).reason
+        assert reason.endswith("; a disk was full, or a technique lowered its limits, or left files open")
+        reason = lost(task, OSError(errno.EMFILE, "Too many open files"), 0.0).reason
+        assert reason == "OSError: [Errno 24] Too many open files; a technique lowered its limits, or left files open"
+
+    def test_a_worker_that_has_reached_them_takes_no_further_task(self, lowered, tmp_path):
+        assert not worn_out(tmp_path)
+        with lowered():
+            assert worn_out(tmp_path)
+        few = "import os, pathlib, sys, resource as r; from cnnbench.execute.cache import worn_out\n"
+        few += "r.setrlimit(r.RLIMIT_NOFILE, (40, 40)); sys.exit(worn_out(pathlib.Path(sys.argv[1])))"
+        assert subprocess.run([sys.executable, "-c", few, str(tmp_path)], check=False).returncode == 1
+        assert not worn_out(tmp_path / "none")
 
 
 def test_workers_are_bound_to_devices_and_the_first_place_is_taken_first(monkeypatch):

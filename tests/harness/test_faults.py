@@ -89,6 +89,22 @@ LIGHT = {
     "random seeds": (takes("rng"), "ok", ""),
     "hooks everywhere": (takes("hooks_everywhere"), "ok", r"a technique changed hooks on every module or optimizer"),
     "floods": (takes("flood"), "ok", ""),
+    "no more files": (
+        takes("opens"),
+        "failed",
+        "Too many open files; a technique lowered its limits, or left files open",
+    ),
+    "no more room": (takes("limits", 2), "failed", "train: .* a technique lowered its limits, or left files open"),
+    "closes others' files": (
+        takes("closes"),
+        "crashed",
+        "lost its connection to the run: a technique closed file descriptors that are not its own",
+    ),
+    "covers others' files": (
+        takes("covers"),
+        "crashed",
+        "lost its connection to the run: a technique closed file descriptors that are not its own",
+    ),
     "leaves a process": (
         takes("children"),
         "ok",
@@ -123,6 +139,8 @@ QUICK = (
     "environment",
     "leaves a process",
     "floods",
+    "no more files",
+    "closes others' files",
 )
 """Those that no quicker test stands in for; the rest take half a minute and are slow tests."""
 BY_ARM = [pytest.param(arm, marks=() if arm in QUICK else pytest.mark.slow) for arm in LIGHT]

@@ -30,6 +30,11 @@ _LITTLE: Final = 1 << 16
 """Bytes that a disk must take for whatever went wrong on it to have another cause."""
 _ENOUGH: Final = 1 << 24
 """Likewise where what went wrong sounds as if it were full: what did not fit may be large."""
+_OF_PROCESS: Final = frozenset({errno.EFBIG, errno.EMFILE})
+"""Errors that come of limits of the process that has them: the disk is well."""
+_OVER_LIMIT: Final = "a technique lowered its limits, or left files open"
+_FILES: Final = 64
+"""How many files a task must be able to open beside those that are open already."""
 
 
 class CacheError(CnnbenchError):
@@ -42,6 +47,10 @@ class CacheError(CnnbenchError):
     def __init__(self, message: str, *, removed: bool) -> None:
         super().__init__(message)
         self.removed = removed
+
+
+class Barred(TrialError):  # noqa: N818 - reads as what happened
+    """This process, and not the cache, is why nothing can be written."""
 
 
 def default_cache() -> Path:
@@ -108,6 +117,7 @@ def filling(folder: Path) -> Iterator[Path]:
 
     Raises:
         CacheError: the block failed, or its result can't be kept, because the cache is full, read-only or removed.
+        Barred: likewise, because this process has reached its own limits.
     """
     scratch: Path | None = None
     descriptor: int | None = None
@@ -158,8 +168,8 @@ def _gone(scratch: Path, descriptor: int | None) -> bool:
     return not scratch.exists() if descriptor is None else not same(scratch, descriptor)
 
 
-def _fault(root: Path, error: Exception, *, removed: bool) -> CacheError | None:
-    """What is wrong with the cache itself after something was raised over it, if anything is."""
+def _fault(root: Path, error: Exception, *, removed: bool) -> CacheError | Barred | None:
+    """What is wrong with the cache, or with this process, after something was raised over it, if anything is."""
     if removed:
         return CacheError(f"cache folder {root} was removed while it was in use", removed=True)
     try:
@@ -167,6 +177,8 @@ def _fault(root: Path, error: Exception, *, removed: bool) -> CacheError | None:
     except FileNotFoundError:
         return CacheError(f"cache folder {root} was removed while it was in use", removed=True)
     except OSError as refused:
+        if refused.errno in _OF_PROCESS:
+            return Barred(f"its process may not write files any more: {refused.strerror}; {_OVER_LIMIT}")
         return CacheError(f"cache folder {root} can't be written in: {refused.strerror or refused}", removed=False)
     return None
 
@@ -174,8 +186,20 @@ def _fault(root: Path, error: Exception, *, removed: bool) -> CacheError | None:
 def _sounds_full(error: BaseException) -> bool:
     """Whether an exception comes of a disk that takes no more: torch and others have their own words for it."""
     full = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
+    return full or "No space left" in words_of(error) or _of_writer(error)
+
+
+def _of_writer(error: BaseException) -> bool:
+    """Whether torch could not write a file; it does not say why."""
     words = words_of(error)  # its text is another's code
-    return full or "No space left" in words or "PytorchStreamWriter" in words
+    return "PytorchStreamWriter" in words or ("inline_container.cc" in words and "unexpected pos" in words)
+
+
+def likely_cause(error: BaseException) -> str | None:
+    """Where something raised may come of limits that are no longer there, what to look for."""
+    if isinstance(error, OSError) and error.errno in _OF_PROCESS:
+        return _OVER_LIMIT
+    return f"a disk was full, or {_OVER_LIMIT}" if _of_writer(error) else None
 
 
 def _try(folder: Path, size: int) -> None:
@@ -188,6 +212,25 @@ def _try(folder: Path, size: int) -> None:
         for _ in range(0, size, _LITTLE):
             if file.write(bytes(_LITTLE)) < _LITTLE:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def worn_out(folder: Path) -> bool:
+    """Whether this process may no longer write a file, or open as many as a task needs, whatever the disk takes.
+
+    Args:
+        folder: where it is tried.
+    """
+    opened: list[int] = []
+    try:
+        for _ in range(_FILES):
+            opened.append(os.open(os.devnull, os.O_RDONLY))  # noqa: PERF401 - those that were opened must be known
+        _try(folder, _LITTLE)
+    except OSError as error:
+        return error.errno in _OF_PROCESS
+    finally:
+        for one in opened:
+            os.close(one)
+    return False
 
 
 def clear_scratch(folder: Path, process: int) -> None:

@@ -23,7 +23,7 @@ from cnnbench.execute.cache import clear_scratch
 from cnnbench.execute.children import descendants, end_all
 from cnnbench.execute.interface import Epoch, Outcome, Placed, Status, Task
 from cnnbench.execute.oom import kills, margin_mib
-from cnnbench.execute.process import BEGUN, LEAVING, LOOK_SECONDS, Loading, Start, Worker, start, with_log
+from cnnbench.execute.process import BEGUN, CUT_OFF, LEAVING, LOOK_SECONDS, Loading, Start, Worker, start, with_log
 from cnnbench.execute.room import free_mib
 from cnnbench.execute.temporary import kept_together
 from cnnbench.text import duration
@@ -309,6 +309,8 @@ def cause_of_death(exitcode: int | None, process: str = "its worker process") ->
         except ValueError:
             name = f"signal {-exitcode}"
         return f"{process} was ended by {name}{_MEANING.get(name, '')}"
+    if exitcode == CUT_OFF:
+        return f"{process} lost its connection to the run: a technique closed file descriptors that are not its own"
     return f"{process} ended by itself with exit code {exitcode} (os._exit, or exit in compiled code)"
 
 
@@ -325,7 +327,7 @@ def end_with_parent(pipe: Connection[Any, Any], inbox: Any, folder: str) -> None
                 for one in (member for member in (task.members if task else ()) if member.folder):
                     clear_scratch(Path(one.folder), os.getpid())
                 shutil.rmtree(folder, ignore_errors=True)
-                os._exit(0)
+                os._exit(CUT_OFF)
             inbox.put(task)
 
     threading.Thread(target=listen, name="cnnbench-parent", daemon=True).start()

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from cnnbench.errors import CnnbenchError, Diverged, OutOfMemory, Unsupported, words_of
-from cnnbench.execute.cache import CacheError, filling, write_result
-from cnnbench.execute.guard import Guard
+from cnnbench.execute.cache import CacheError, filling, likely_cause, write_result
+from cnnbench.execute.guard import Findings, Guard, Spoiled
 from cnnbench.execute.interface import Outcome, Status, Task
 from cnnbench.stages.bench import MODEL
 from cnnbench.stages.memory import ran_out
 from cnnbench.stages.session import TOGETHER, Member
+from cnnbench.text import cut
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 
 _TORCH = Path(torch.__file__).parent
+_MOST_REASON = 2000
+_MOST_TRACE = 32 * 1024
+"""Characters: a technique may raise with the whole of a tensor, or of a file, as its text."""
 
 
 def perform(
@@ -49,20 +53,20 @@ def perform(
         return _together(task, bench, faults, guard)
     if task.beside:
         return _trained_together(task, bench, tell, faults, guard)
-    began = time.perf_counter()
+    began, left = time.perf_counter(), Findings()
     try:
         with filling(Path(task.folder)) as scratch:
             with guard.around(task.spec) as left:
                 result = bench.run(task.spec, [Path(path) for path in task.inputs], scratch, tell)
             result = write_result(scratch, left.noted(result))
     except faults as error:  # a technique is another's code: anything may come out
-        return [lost(task, error, time.perf_counter() - began)]
+        return [lost(task, error, time.perf_counter() - began, left.spoiled)]
     return [Outcome(task.key, "ok", result=result, seconds=time.perf_counter() - began)]
 
 
 def _together(task: Task, bench: Bench, faults: tuple[type[BaseException], ...], guard: Guard) -> list[Outcome]:
     """Measure a task and those beside it; what one of them does wrong costs itself alone."""
-    began = time.perf_counter()
+    began, left = time.perf_counter(), Findings()
     recorded = [one for one in task.members if one.folder]
     members = [Member(one.key, one.spec, Path(one.inputs[-1]) / MODEL) for one in task.members]
     try:
@@ -70,7 +74,7 @@ def _together(task: Task, bench: Bench, faults: tuple[type[BaseException], ...],
             found = bench.measure(members, faults)
     except faults as error:
         seconds = (time.perf_counter() - began) / len(recorded)
-        return [lost(one, error, seconds) for one in recorded]
+        return [lost(one, error, seconds, left.spoiled) for one in recorded]
     seconds = (time.perf_counter() - began) / len(recorded)  # they took turns: each is charged its share
     if left.spoiled is not None and len(recorded) > 1:  # by whom is not known: each is to be measured by itself
         return [Outcome(one.key, "crashed", left.spoiled, seconds=seconds) for one in recorded]
@@ -78,7 +82,7 @@ def _together(task: Task, bench: Bench, faults: tuple[type[BaseException], ...],
     for one in recorded:
         result = found[one.key]
         if isinstance(result, BaseException):
-            outcomes.append(lost(one, result, seconds))
+            outcomes.append(lost(one, result, seconds, left.spoiled))
             continue
         try:
             result = left.noted(result) if len(recorded) == 1 else result
@@ -120,13 +124,23 @@ def _trained_together(
     return outcomes
 
 
-def lost(task: Task, error: BaseException, seconds: float) -> Outcome:
-    """The outcome of a task that raised."""
+def lost(task: Task, error: BaseException, seconds: float, spoiled: str | None = None) -> Outcome:
+    """The outcome of a task that raised.
+
+    Args:
+        task: the one.
+        error: what was raised.
+        seconds: how long it took.
+        spoiled: what it had changed for its whole process: often the cause.
+    """
 
     def outcome(status: Status, reason: str, trace: str | None = None, **more: Any) -> Outcome:
+        reason = cut(reason, _MOST_REASON)
+        if spoiled is not None and not isinstance(error, Spoiled):
+            reason = f"{reason}; {spoiled}"
         return Outcome(task.key, status, reason, trace, seconds=seconds, **more)
 
-    trace = "".join(traceback.format_exception(error))
+    trace = _ends("".join(traceback.format_exception(error)))
     match error:
         case Diverged():
             return outcome("diverged", str(error), result={"details": {"history": error.history}})
@@ -138,10 +152,20 @@ def lost(task: Task, error: BaseException, seconds: float) -> Outcome:
             return outcome("failed", str(error), cache="removed" if error.removed else "unusable")
         case CnnbenchError():
             return outcome("failed", str(error))
+        case _ if (cause := likely_cause(error)) is not None:
+            return outcome("failed", f"{_one_line(error)}; {cause}", trace)
         case _ if ran_out(error):
             return outcome("oom", "out of memory", trace)
         case _:
             return outcome("failed", _one_line(error), trace)
+
+
+def _ends(text: str) -> str:
+    """Beginning and end of a long text, and how much was left out between them."""
+    if len(text) <= _MOST_TRACE:
+        return text
+    half = _MOST_TRACE // 2
+    return f"{text[:half]}\n[{len(text) - 2 * half:,} characters were left out]\n{text[-half:]}"
 
 
 def _one_line(error: BaseException) -> str:

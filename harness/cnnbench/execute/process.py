@@ -37,6 +37,8 @@ BEGUN = "begun"
 """A worker says so when it takes up a task: its time limit counts from there, not from the worker's own start."""
 LEAVING = "leaving"
 """A worker says so before its last outcomes: it is worth no further task, and ends by itself."""
+CUT_OFF = 113
+"""Exit code of a worker whose connection to the run is closed, be it that nobody is there any more to see it."""
 DUMP = getattr(signal, "SIGUSR1", None)
 """A worker answers this signal with its stack, on its stderr."""
 DUMP_SECONDS = 0.5

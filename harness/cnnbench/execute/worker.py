@@ -18,10 +18,10 @@ import torch._dynamo  # noqa: F401 - optimizers import it at first use: better o
 import cnnbench.stages.bench  # noqa: F401 - the fork server imports torch and the stages through here, once
 from cnnbench.execute.guard import Guard
 from cnnbench.execute.interface import Epoch, Task
-from cnnbench.execute.process import BEGUN, DUMP, LEAVING, Loading, Start
+from cnnbench.execute.process import BEGUN, CUT_OFF, DUMP, LEAVING, Loading, Start
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from multiprocessing.connection import Connection
 
 
@@ -33,6 +33,7 @@ def main(pipe: Connection[Any, Any], begin: Start, output: Connection[Any, Any] 
         begin: what the parent says.
         output: where stdout and stderr go.
     """
+    from cnnbench.execute.cache import worn_out
     from cnnbench.execute.children import end_leftovers
     from cnnbench.execute.heap import keep_freed_memory
     from cnnbench.execute.local import end_with_parent
@@ -45,7 +46,8 @@ def main(pipe: Connection[Any, Any], begin: Start, output: Connection[Any, Any] 
     end_with_parent(pipe, inbox, begin.folder)
     if hasattr(os, "register_at_fork"):  # a child that a technique forks must not keep it open when this process ends
         os.register_at_fork(after_in_child=pipe.close)
-    host = PluginHost.discover(begin.without, lambda plugin: pipe.send(Loading(plugin)), begin.local)
+    send = _sender(pipe)
+    host = PluginHost.discover(begin.without, lambda plugin: send(Loading(plugin)), begin.local)
     bench = Bench(host.registry)
     guard = Guard(Path(begin.folder))
     own = os.getpid()
@@ -53,24 +55,40 @@ def main(pipe: Connection[Any, Any], begin: Start, output: Connection[Any, Any] 
     spoiled = False
     while not spoiled:
         task = _next(inbox)
-        pipe.send(BEGUN)
+        send(BEGUN)
         if not task.own_process:  # one that tells of memory should find it as the system gives it
             keep_freed_memory()
 
         def tell(progress: Mapping[str, Any], key: str = task.key) -> None:
             if os.getpid() != own:  # a child that a technique forked, which must not speak for its parent
                 os._exit(0)
-            pipe.send(Epoch(key, progress))
+            send(Epoch(key, progress))
 
         outcomes = perform(task, bench, tell, (BaseException,), guard)
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError, ValueError, AttributeError):
                 stream.flush()
-        spoiled = guard.spoiled
+        spoiled = guard.spoiled or worn_out(Path(begin.folder))
         if spoiled:
-            pipe.send(LEAVING)
-        pipe.send(outcomes)
+            send(LEAVING)
+        send(outcomes)
     end_leftovers()
+
+
+def _sender(pipe: Connection[Any, Any]) -> Callable[[Any], None]:
+    """What says something to the parent, and ends this process where a technique has closed the connection."""
+    posix = os.name == "posix"  # elsewhere a pipe has no number that another file may come to have
+    ours = os.fstat(pipe.fileno()) if posix else None
+
+    def send(what: Any) -> None:
+        try:
+            if ours is not None and not os.path.samestat(os.fstat(pipe.fileno()), ours):
+                os._exit(CUT_OFF)  # what lies there now takes words in silence
+            pipe.send(what)
+        except OSError:
+            os._exit(CUT_OFF)
+
+    return send
 
 
 def _next(inbox: queue.SimpleQueue[Task]) -> Task:
