@@ -31,20 +31,26 @@ _NESTED: Final = frozenset({dict, list})
 _WORDS: Final = {str: "text", int: "a whole number", float: "a number", bool: "true or false", NOTHING: "null"}
 
 
-def one(kinds: frozenset[type], *, maybe: bool = True) -> Check:
+def one(kinds: frozenset[type], *, maybe: bool = True, least: int | None = None, longest: int | None = None) -> Check:
     """A single value of one of some types.
 
     Args:
         kinds: from ``TEXT``, ``INTEGER``, ``NUMBER`` ...; numbers are finite and not beyond ``LARGEST``.
         maybe: null is right too.
+        least: of a number; None for any.
+        longest: characters of a text; None for any.
     """
     allowed = kinds | {NOTHING} if maybe else kinds
     bounded = bool(kinds & NUMBER)
 
     def check(value: Any) -> str:
-        if _are((value,), allowed, bounded=bounded):
+        if not _are((value,), allowed, bounded=bounded):
+            return _wrong(value, allowed)
+        if value is None:
             return ""
-        return _wrong(value, allowed)
+        if longest is not None and len(value) > longest:
+            return too_long(value, longest)
+        return "" if least is None or value >= least else f" is {shown(value)}, expected {least} or more"
 
     return check
 
@@ -55,12 +61,19 @@ def among(words: Collection[str]) -> Check:
     def check(value: Any) -> str:
         if isinstance(value, str) and value in words:
             return ""
-        return f" is {_shown(value)}, expected one of {', '.join(sorted(words))}"
+        return f" is {shown(value)}, expected one of {', '.join(sorted(words))}"
 
     return check
 
 
-def many(kinds: frozenset[type], *, least: int = 0, most: int | None = None, maybe: bool = False) -> Check:
+def many(
+    kinds: frozenset[type],
+    *,
+    least: int = 0,
+    most: int | None = None,
+    maybe: bool = False,
+    longest: int | None = None,
+) -> Check:
     """A list of values of some types.
 
     Args:
@@ -68,18 +81,22 @@ def many(kinds: frozenset[type], *, least: int = 0, most: int | None = None, may
         least: number of items.
         most: likewise; None for any.
         maybe: items may be null.
+        longest: characters of a text among them; None for any.
     """
     allowed = kinds | {NOTHING} if maybe else kinds
     bounded = bool(kinds & NUMBER)
 
     def check(value: Any) -> str:
         if type(value) is not list:
-            return f" is {_shown(value)}, expected a list"
+            return f" is {shown(value)}, expected a list"
         if len(value) < least or (most is not None and len(value) > most):
             count = f"{least}" if least == most else f"{least} or more" if most is None else f"{least} to {most}"
             return f" has {len(value)} items, expected {count}"
         if _are(value, allowed, bounded=bounded):
-            return ""
+            if longest is None or max(map(len, value), default=0) <= longest:
+                return ""
+            place, text = next((place, text) for place, text in enumerate(value) if len(text) > longest)
+            return f"[{place}]{too_long(text, longest)}"
         return _located(((f"[{place}]", item) for place, item in enumerate(value)), allowed)
 
     return check
@@ -92,7 +109,7 @@ def by_name(kinds: frozenset[type], *, maybe: bool = False) -> Check:
 
     def check(value: Any) -> str:
         if type(value) is not dict:
-            return f" is {_shown(value)}, expected a table"
+            return f" is {shown(value)}, expected a table"
         if _are(value.values(), allowed, bounded=bounded):
             return ""
         return _located(((f".{_name(name)}", item) for name, item in value.items()), allowed)
@@ -127,7 +144,7 @@ def each(check: Check, *, least: int = 0) -> Check:
 
     def check_all(value: Any) -> str:
         if type(value) is not list:
-            return f" is {_shown(value)}, expected a list"
+            return f" is {shown(value)}, expected a list"
         if len(value) < least:
             return f" has {len(value)} items, expected {least} or more"
         for place, item in enumerate(value):
@@ -143,7 +160,7 @@ def each_by_name(check: Check) -> Check:
 
     def check_all(value: Any) -> str:
         if type(value) is not dict:
-            return f" is {_shown(value)}, expected a table"
+            return f" is {shown(value)}, expected a table"
         for name, item in value.items():
             if fault := check(item):
                 return f".{_name(name)}{fault}"
@@ -165,7 +182,7 @@ def table(fields: Mapping[str, Check], *, needs: Iterable[str] = (), others: Che
 
     def check(value: Any) -> str:
         if type(value) is not dict:
-            return f" is {_shown(value)}, expected a table"
+            return f" is {shown(value)}, expected a table"
         for name, item in value.items():
             if item is not None and (fault := fields.get(name, rest)(item)):
                 return f".{_name(name)}{fault}"
@@ -179,7 +196,12 @@ def table(fields: Mapping[str, Check], *, needs: Iterable[str] = (), others: Che
 
 def unknown(value: Any) -> str:
     """Refuses a field of a table that must have none but the known ones."""
-    return f" is {_shown(value)}, and there is no such field"
+    return f" is {shown(value)}, and there is no such field"
+
+
+def too_long(text: str, longest: int) -> str:
+    """What is wrong with a text that is longer than it may be."""
+    return f" has {len(text):,} characters, expected at most {longest:,}"
 
 
 def shallow(value: Any, levels: int = DEEPEST) -> str:
@@ -222,10 +244,10 @@ def _located(items: Iterable[tuple[str, Any]], allowed: frozenset[type]) -> str:
 
 def _wrong(value: Any, allowed: frozenset[type]) -> str:
     if type(value) in allowed:
-        return f" is {_shown(value)}, expected a finite number up to {LARGEST:g}"
+        return f" is {shown(value)}, expected a finite number up to {LARGEST:g}"
     kinds = allowed - {int} if float in allowed else allowed
     words = " or ".join(word for kind, word in _WORDS.items() if kind in kinds)
-    return f" is {_shown(value)}, expected {words}"
+    return f" is {shown(value)}, expected {words}"
 
 
 def _name(name: str) -> str:
@@ -233,7 +255,7 @@ def _name(name: str) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """A value in a few characters, whatever it holds."""
     if type(value) is dict:
         return "a table"

@@ -16,9 +16,11 @@ from msgspec import Meta, Raw
 
 from cnnbench.lean_common import Common, decoded
 from cnnbench.migrations import SCHEMA
-from cnnbench.record_fields import FIELDS
+from cnnbench.record_fields import FIELDS, LONGEST_CHANGES, LONGEST_NAME
 
 _Whole = Annotated[int, Meta(ge=-(10**15), le=10**15)]
+_Seed = Annotated[int, Meta(ge=0, le=10**15)]
+_Name = Annotated[str, Meta(max_length=LONGEST_NAME)]
 _Number = _Whole | Annotated[float, Meta(ge=-1e90, le=1e90)]
 """Well within what ``json_checks`` lets pass, all of a list together too."""
 _Ends = Annotated[list[_Number], Meta(min_length=2, max_length=2)]
@@ -51,24 +53,24 @@ class _Details(TypedDict, total=False):
 
 class _Line(TypedDict, total=False):
     schema: Required[Literal[2]]
-    key: Required[str]
+    key: Required[_Name]
     suite: Raw
-    arm: Required[str]
-    role: Required[str]
-    reference: str | None
+    arm: Required[_Name]
+    role: Required[_Name]
+    reference: _Name | None
     dataset: Raw
-    changes: str | None
+    changes: Annotated[str, Meta(max_length=LONGEST_CHANGES)] | None
     planned: Raw
     design: Raw
     measure: Raw
     statistics: Raw
     budget: Raw
-    seed: Required[_Whole]
+    seed: Required[_Seed]
     reason: str | None
     metrics: dict[str, _Number | None] | None
     methods: Raw
     details: _Details | None
-    status: Required[str]
+    status: Required[_Name]
     workers: _Whole | None
     settings: Raw
     device: Raw

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import stat
 import unicodedata
 from pathlib import Path
@@ -87,12 +89,26 @@ def content_within(folder: Path, name: str) -> bytes | None:
 
 
 def check_readable(path: Path) -> None:
-    """See that a path is no device: one such as ``/dev/zero`` has no end, and a link may lead there.
+    """See that a path is a regular file, or a link to one: ``/dev/zero`` has no end, and a pipe waits for a writer.
 
     Raises:
-        StoreError: it is one.
-        OSError: it is not there, or can't be looked at.
+        StoreError: it is something else.
+        OSError: it is not there, is a folder, or can't be looked at.
     """
     mode = path.stat().st_mode
-    if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
-        raise StoreError(f"{path}: is a device, expected a file")
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        kind = "a pipe" if stat.S_ISFIFO(mode) else "a socket" if stat.S_ISSOCK(mode) else "a device"
+        raise StoreError(f"{path}: is {kind}, expected a file")
+
+
+def folder_fault(folder: Path) -> str:
+    """What is in the way of making a folder at a path, in words, or an empty string."""
+    for part in (folder, *folder.parents):
+        if part.is_dir():
+            return ""
+        if part.exists() or part.is_symlink():
+            what = "is a file" if part.exists() else "is a link that leads nowhere"
+            return f"{part}: {what}, expected a folder"
+    return ""

@@ -10,10 +10,12 @@ A plugin that fails to import, to register or to answer a hook is reported by di
 from __future__ import annotations
 
 import importlib.metadata
+import sys
 import time
 import traceback
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,8 +23,9 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-from cnnbench import contract_version, hookspecs
+from cnnbench import contract_version, hook_answers, hookspecs
 from cnnbench.errors import PluginError, UsageError, words_of
+from cnnbench.hook_answers import AnswerError
 from cnnbench.hookspecs import ContractDeprecation
 from cnnbench.importing import located
 from cnnbench.interrupt import ctrl_c
@@ -165,7 +168,7 @@ class PluginHost:
             self.registry.absent[plugin.name] = lacks[0].cause
 
     def _imported(self, plugin: LocalPlugin) -> tuple[ModuleType, str] | None:
-        with ctrl_c() as pressed:
+        with ctrl_c() as pressed, redirect_stdout(sys.stderr):
             try:
                 return import_plugin(plugin)
             except UsageError as error:
@@ -253,7 +256,7 @@ class PluginHost:
             self._attempt(owner, "close failed", getattr(observer, "close", lambda: None))
 
     def _collect(self, hook: str, offer: Callable[[], Iterable[type[Any]]], owner: Owner, beside: Path | None) -> None:
-        classes = self._attempt(owner, f"{hook} failed", lambda: list(offer()))
+        classes = self._attempt(owner, f"{hook} failed", lambda: hook_answers.classes(hook, offer()))
         for cls in () if classes is _FAILED else classes:
             try:
                 slot = card_of(cls).slot
@@ -266,9 +269,12 @@ class PluginHost:
 
     def _attempt(self, owner: Owner, what: str, call: Callable[[], Any]) -> Any:
         """What a plugin's code returns, or ``_FAILED``: what it raises is reported, and Ctrl-C alone goes through."""
-        with ctrl_c() as pressed:
+        with ctrl_c() as pressed, redirect_stdout(sys.stderr):  # what it prints is no part of a table
             try:
                 return call()
+            except AnswerError as error:
+                self._add(PluginProblem(owner, str(error)))
+                return _FAILED
             except BaseException as error:
                 if isinstance(error, KeyboardInterrupt) and pressed():
                     raise
@@ -283,20 +289,21 @@ class PluginHost:
         self.problems.append(problem)
         self.registry.remarks.append(str(problem))
 
-    def _each(self, hook: str, into: Callable[[Any], Any] = lambda result: result, **arguments: Any) -> Iterator[Any]:
+    def _each(self, hook: str, into: Callable[[Any], Any], **arguments: Any) -> Iterator[tuple[Owner, Any]]:
         """Results of one hook, plugin by plugin in order of loading; one that raises is reported and passed over.
 
         Args:
             hook: its name.
             into: makes of a result what the caller needs; what it raises is the plugin's fault too.
-            arguments: by the hook's own names.
+            arguments: by the hook's own names; each plugin gets a copy of its own, to keep or to change.
         """
         for impl in reversed(getattr(self._manager.hook, hook).get_hookimpls()):
-            given = {name: arguments[name] for name in impl.argnames}
+            owner = self._owners[impl.plugin_name]
+            given = {name: deepcopy(arguments[name]) for name in impl.argnames}
             call = partial(lambda function, given: into(function(**given)), impl.function, given)
-            result = self._attempt(self._owners[impl.plugin_name], f"{hook} failed", call)
+            result = self._attempt(owner, f"{hook} failed", call)
             if result is not _FAILED:
-                yield result
+                yield owner, result
 
     def check_trial(self, trial: Callable[[], Mapping[str, Any]]) -> str | None:
         """The first reason that a plugin gives to skip a trial, with its name, or None.
@@ -305,7 +312,8 @@ class PluginHost:
             trial: makes what the hook is given, anew for each plugin.
         """
         for impl in reversed(self._manager.hook.cnnbench_check_trial.get_hookimpls()):
-            call = partial(impl.function, **({"trial": trial()} if "trial" in impl.argnames else {}))
+            given = {"trial": trial()} if "trial" in impl.argnames else {}
+            call = partial(lambda function, given: hook_answers.reason(function(**given)), impl.function, given)
             reason = self._attempt(self._owners[impl.plugin_name], "cnnbench_check_trial failed", call)
             if reason is not _FAILED and reason:
                 return f"{reason} ({impl.plugin_name})"
@@ -313,15 +321,16 @@ class PluginHost:
 
     def advise_arm(self, settings: Mapping[str, Any]) -> tuple[str, ...]:
         """What plugins have to say of an arm's combination of techniques."""
-        advice = self._each("cnnbench_advise_arm", lambda lines: tuple(map(str, lines)), settings=settings)
-        return tuple(line for lines in advice for line in lines)
+        advice = self._each("cnnbench_advise_arm", hook_answers.advice, settings=settings)
+        return tuple(line for _, lines in advice for line in lines)
 
     def describe_environment(self) -> dict[str, str]:
         """Facts that plugins add to the manifest; on a clash the plugin loaded first wins."""
         facts: dict[str, str] = {}
-        plain = lambda answer: {str(name): str(value) for name, value in dict(answer).items()}  # noqa: E731
-        for answer in self._each("cnnbench_describe_environment", plain):
+        for owner, (answer, cut) in self._each("cnnbench_describe_environment", hook_answers.facts):
             facts = {**answer, **facts}
+            if cut:
+                self._add(PluginProblem(owner, cut, usable=True))
         return facts
 
     def plan_ready(self, plan: Mapping[str, Any]) -> None:
@@ -345,7 +354,7 @@ class PluginHost:
         self._tell("cnnbench_run_finished", summary=summary)
 
     def _tell(self, hook: str, **arguments: Any) -> None:
-        for _ in self._each(hook, **arguments):
+        for _ in self._each(hook, lambda _ignored: None, **arguments):
             pass
 
 

@@ -32,7 +32,14 @@ if TYPE_CHECKING:
 
     from cnnbench.json_checks import Check
 
+LONGEST_NAME: Final = 1_000
+"""Characters of a name: tables pad every row to the longest, and HTML and SVG repeat it."""
+LONGEST_CHANGES: Final = 10_000
+"""Characters of what an arm changes; suites write ``LONGEST_NAME``."""
+
 _text: Final = one(TEXT)
+_name: Final = one(TEXT, longest=LONGEST_NAME)
+_names: Final = many(TEXT, longest=LONGEST_NAME)
 _number: Final = one(NUMBER)
 _integer: Final = one(INTEGER)
 _options: Final = table({})
@@ -92,17 +99,19 @@ _ENERGY: Final = table(
 )
 
 FIELDS: Final[Mapping[str, Check]] = {
-    **dict.fromkeys(("key", "arm", "role", "status"), one(TEXT, maybe=False)),
-    "seed": one(INTEGER, maybe=False),
-    **dict.fromkeys(("reference", "dataset", "changes", "budget", "data", "device", "borrowed_from"), _text),
+    **dict.fromkeys(("key", "arm", "role", "status"), one(TEXT, maybe=False, longest=LONGEST_NAME)),
+    "seed": one(INTEGER, maybe=False, least=0),
+    **dict.fromkeys(("reference", "dataset", "device"), _name),
+    "changes": one(TEXT, longest=LONGEST_CHANGES),
+    **dict.fromkeys(("budget", "data", "borrowed_from"), _text),
     **dict.fromkeys(("reason", "trace", "started", "finished"), _text),
     "workers": _integer,
     "suite": table({**dict.fromkeys(("name", "question", "sha256", "file"), _text), "code": by_name(TEXT)}),
     "planned": table(
         {
-            "arms": many(TEXT),
+            "arms": _names,
             "seeds": many(INTEGER),
-            "datasets": many(TEXT),
+            "datasets": _names,
             "looks": _ladder,
             "seeds_of": each_by_name(many(INTEGER)),
         }
@@ -117,8 +126,8 @@ FIELDS: Final[Mapping[str, Check]] = {
     ),
     "measure": table(
         {
-            "primary": _text,
-            "metrics": many(TEXT),
+            "primary": _name,
+            "metrics": _names,
             "latency": table(
                 {"batch_sizes": many(INTEGER), "precision": _number, "max_seconds": _number, "threads": _integer}
             ),

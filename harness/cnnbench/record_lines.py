@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from cnnbench.errors import StoreError
+from cnnbench.json_checks import shown
 from cnnbench.migrations import SCHEMA, migrated
 from cnnbench.record_fields import fault_of, unicode_fault
 
@@ -161,13 +162,13 @@ def fault_in(record: object) -> str:
         return "not a record: expected a JSON object"
     schema = record.get("schema")
     if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
-        return f"not a record: schema is {schema!r}, expected a whole number from 1"
+        return f"not a record: schema is {shown(schema)}, expected a whole number from 1"
     if schema > SCHEMA:
         return ""  # its fields are not ours to judge
     for name, kind in _REQUIRED.items():
         value = record.get(name)
         if not isinstance(value, kind) or isinstance(value, bool):
-            return f"not a record: {name} is {value!r}, expected {kind.__name__}"
+            return f"not a record: {name} is {shown(value)}, expected {kind.__name__}"
     return ""
 
 

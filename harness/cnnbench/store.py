@@ -20,7 +20,7 @@ from cnnbench.durable import append, clear_scratch, write
 from cnnbench.errors import StoreError
 from cnnbench.locks import held, holder, locked, same
 from cnnbench.migrations import SCHEMA
-from cnnbench.paths import check_readable
+from cnnbench.paths import check_readable, folder_fault
 from cnnbench.record_fields import fault_of
 from cnnbench.record_lines import Records, as_line, fault_in, parse
 from cnnbench.registry import nearest
@@ -137,10 +137,14 @@ class Store:
         path = self.folder / _RUN_LOCK
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            if there := self.path.exists():
+                check_readable(self.path)
             file = held(path)
-            if file is not None and self.path.exists():
+            if file is not None and there:
                 self.path.open("ab").close()
         except OSError as error:
+            if fault := folder_fault(self.folder):
+                raise StoreError(fault) from error
             raise StoreError(f"{self.folder}: can't be written in: {error.strerror or error}") from error
         if file is None:
             raise StoreError(

@@ -30,6 +30,11 @@ def printable(text: str) -> str:
     return "".join("\ufffd" if unicodedata.category(c) in {"Cc", "Cf", "Cs"} and c != "\u200d" else c for c in text)
 
 
+def cut(text: str, most: int) -> str:
+    """Text of at most so many characters; of a longer one the beginning, and how long it is."""
+    return text if len(text) <= most else f"{text[:most]}… ({len(text):,} characters in all)"
+
+
 def unsteered(text: str) -> str:
     """Text of several lines that can't steer a terminal: line breaks and tabs stay, other controls become U+FFFD."""
     return "".join(

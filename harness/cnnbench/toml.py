@@ -32,8 +32,9 @@ def read_file(file: str | Path) -> bytes:
             "this is a folder, expected a suite file" if path.is_dir() else "no such file: part of the path is a file"
         )
         raise _error(file, 0, message + _inside(path)) from None
-    except StoreError:
-        raise _error(file, 0, "this is a device, expected a suite file") from None
+    except StoreError as error:
+        what = str(error).removeprefix(f"{path}: is ").partition(",")[0]
+        raise _error(file, 0, f"this is {what}, expected a suite file") from None
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise _error(file, 0, f"can't be read: {reason}") from None

@@ -29,7 +29,7 @@ technique
 importing sources
 registry
 expect local_plugins toml toml_text devices environment meters.base meters.counters meters.rapl
-options plugins carbon inference sheets
+options hook_answers plugins carbon inference sheets
 stats.verdicts
 stats.sequential
 reader session

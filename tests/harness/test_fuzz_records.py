@@ -154,6 +154,14 @@ WRONG = [
     (("seed",), True, "seed is True, expected a whole number"),
     (("seed",), 10**400, "seed is a number beyond all bounds, expected a finite number up to 1e+100"),
     (("arm",), None, "arm is missing"),
+    (("seed",), -1, "seed is -1, expected 0 or more"),
+    *(
+        ((name,), "x" * 10**7, f"{name} has 10,000,000 characters, expected at most 1,000")
+        for name in ("key", "arm", "role", "status", "reference", "dataset", "device")
+    ),
+    (("changes",), "x" * 10_001, "changes has 10,001 characters, expected at most 10,000"),
+    (("planned", "arms", 1), "x" * 1001, "planned.arms[1] has 1,001 characters, expected at most 1,000"),
+    (("measure", "metrics", 0), "x" * 1001, "measure.metrics[0] has 1,001 characters, expected at most 1,000"),
     (("suite",), "tiny", "suite is 'tiny', expected a table"),
     (("planned", "seeds", 1), 1.5, "planned.seeds[1] is 1.5, expected a whole number"),
     (("planned", "looks"), [3, 2], "planned.looks does not rise from 2 or more"),

@@ -65,6 +65,34 @@ def test_what_records_share_is_one_object(tmp_path: Path) -> None:
         assert len({id(record[name]) for record in records}) == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "sound"),
+    [
+        *(
+            (name, "x" * 1001, "é" * 1000)
+            for name in ("key", "arm", "role", "status", "reference", "dataset", "device")
+        ),
+        ("changes", "x" * 10_001, "é" * 10_000),
+        ("planned", {"arms": ["x" * 1001]}, {"arms": ["x" * 1000]}),
+        ("seed", -1, 0),
+    ],
+)
+def test_bounds_are_those_of_the_full_reader(name: str, value: Any, sound: Any, tmp_path: Path) -> None:
+    """In a line read whole, and in one of which most is known."""
+    line = lines_of("quickstart")[0]
+    for given, kept in ((value, False), (sound, True)):
+        changed = as_line({**json.loads(line), name: given})
+        again = as_line({**json.loads(line), "key": "again", name: given})
+        for lines in ([changed], [line, changed, again]):
+            reader = LeanReader()
+            taken = [reader.record(one) is not None for one in lines]
+            assert taken[-1] == kept
+            assert taken[0] == (kept or len(lines) > 1)
+            lean, full = (store.open_results(written(tmp_path, [line, *lines]), lean=way) for way in (True, False))
+            assert [str(problem) for problem in lean.problems] == [str(problem) for problem in full.problems]
+            assert bool(full.problems) != kept
+
+
 KNOWN = b'{"cpu":"a","torch":"2"}'
 
 

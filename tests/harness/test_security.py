@@ -7,7 +7,9 @@ import functools
 import importlib.util
 import io
 import json
+import os
 import re
+import socket
 import subprocess
 import sys
 import zipfile
@@ -27,13 +29,13 @@ from cnnbench.cli import main
 from cnnbench.errors import StoreError, SuiteError, UsageError
 from cnnbench.figures.svg import finished
 from cnnbench.importing import defines, located
-from cnnbench.paths import name_fault, within
+from cnnbench.paths import check_readable, name_fault, within
 from cnnbench.plugins import PluginHost
 from cnnbench.publication import digest
 from cnnbench.publish import publish
 from cnnbench.report_page import html_page
 from cnnbench.rerun import rerun
-from cnnbench.store import FILE
+from cnnbench.store import FILE, Store
 from cnnbench.suite import parse
 from cnnbench.tables import make_report, render
 from cnnbench.text import csv_cell, unsteered
@@ -169,6 +171,34 @@ class TestPublishing:
         (tmp_path / "s.toml").symlink_to("/dev/zero")
         assert main(["plan", str(tmp_path / "s.toml")]) == 2
         assert capsys.readouterr().err.count("is a device, expected a") == 2
+
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+    def test_nor_is_a_pipe_that_nobody_writes_to(self, tmp_path, capsys):
+        (tmp_path / "run").mkdir()
+        os.mkfifo(tmp_path / "run" / FILE)
+        os.mkfifo(tmp_path / "p.toml")
+        (tmp_path / "link").symlink_to(tmp_path / "run" / FILE)
+        for path in (tmp_path / "run", tmp_path / "link"):
+            assert main(["report", str(path)]) == 2
+        assert main(["plan", str(tmp_path / "p.toml")]) == 2
+        told = capsys.readouterr().err
+        assert told.count(f"{FILE}: is a pipe, expected a file") == 1
+        assert told.count("link: is a pipe, expected a file") == 1
+        assert "this is a pipe, expected a suite file" in told
+        store = Store(tmp_path / "run")
+        with pytest.raises(StoreError, match="is a pipe, expected a file"), store.exclusive():
+            pass
+
+    def test_a_socket_is_none_either(self, tmp_path):
+        if not hasattr(socket, "AF_UNIX"):
+            pytest.skip("needs sockets with names")
+        with socket.socket(socket.AF_UNIX) as one:
+            try:
+                one.bind(str(tmp_path / "s"))
+            except OSError as error:  # the path is too long for one
+                pytest.skip(str(error))
+            with pytest.raises(StoreError, match="is a socket, expected a file"):
+                check_readable(tmp_path / "s")
 
 
 class TestImports:

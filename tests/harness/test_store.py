@@ -91,6 +91,18 @@ class TestAppendAndRead:
         with pytest.raises(StoreError, match=r"can't be written: (File exists|Not a directory)"):
             Store(tmp_path / "taken").append(record())
 
+    def test_a_run_says_what_is_in_the_way_of_its_folder(self, tmp_path: Path) -> None:
+        (tmp_path / "taken").write_text("")
+        (tmp_path / "link").symlink_to(tmp_path / "gone")
+        for path, what in (
+            ("taken", "taken: is a file"),
+            ("taken/below/it", "taken: is a file"),
+            ("link", "link: is a link that leads nowhere"),
+        ):
+            store = Store(tmp_path / path)
+            with pytest.raises(StoreError, match=rf"{what}, expected a folder$"), store.exclusive():
+                pass
+
 
 class TestDamage:
     def test_torn_last_line_is_passed_over_and_repaired_by_the_next_append(self, tmp_path: Path) -> None:

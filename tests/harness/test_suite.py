@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cnnbench import record_fields
 from cnnbench.errors import SuiteError
 from cnnbench.plugins import PluginHost
-from cnnbench.suite import load, parse
+from cnnbench.suite import LONGEST_NAME, load, parse
 from cnnbench.types import Choice, DataOptions, EnergyOptions, LatencyOptions, Measure, Recipe
 
 if TYPE_CHECKING:
@@ -371,6 +372,14 @@ def test_slots_keep_one_order_however_they_are_written(fake_registry: Registry) 
 )
 def test_each_mistake_has_its_own_line(fake_registry: Registry, text: str, expected: list[str]) -> None:
     assert mistakes(text, fake_registry) == expected
+
+
+def test_names_are_no_longer_than_records_may_have_them(fake_registry: Registry) -> None:
+    text = HEAD + '[arms]\n"%s" = { norm = "group" }'
+    (told,) = mistakes(text % ("x" * 1001), fake_registry)
+    assert told == f"4: arms: the arm's name {'x' * 40}… has 1,001 characters, expected at most 1,000"
+    (arm,) = read(text % ("x" * 1000), fake_registry).arms
+    assert len(arm.name) == LONGEST_NAME == record_fields.LONGEST_NAME
 
 
 def test_missing_parts_are_all_told(fake_registry: Registry) -> None:
