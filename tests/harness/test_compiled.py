@@ -16,7 +16,7 @@ from cnnbench import cli
 from cnnbench.artifact import load_model
 from cnnbench.devices import Device
 from cnnbench.errors import Unsupported
-from cnnbench.execute.patches import Names
+from cnnbench.execute.patches import Names, torchs
 from cnnbench.stages import compiled as module
 from cnnbench.stages.compiled import check_compiler, compiled
 
@@ -161,7 +161,7 @@ def test_without_a_compiler_the_arm_is_skipped(tiny_suite, tmp_path, monkeypatch
 @pytest.mark.parametrize(("function", "expected"), [(F.relu, []), (lambda x: x, ["torch.nn.functional.relu"])])
 def test_what_the_compiler_wraps_is_not_taken_for_a_technique_s_doing(monkeypatch, function, expected):
     monkeypatch.setattr(F, "relu", F.relu)  # set back afterwards
-    names = Names()
+    names = Names(torchs())
     F.relu = torch._dynamo.disable(function)
     assert names.put_back() == expected
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import faulthandler
+import gc
+import json
 import os
 import random
 import signal
@@ -23,7 +26,9 @@ from cnnbench.execute.interface import Outcome, Task
 from cnnbench.execute.lastwords import KEPT_BYTES, MOST_LINES, LastWords
 from cnnbench.execute.local import LocalExecutor
 from cnnbench.execute.oom import margin_mib
+from cnnbench.execute.perform import perform
 from cnnbench.execute.process import BEGUN, Loading, Worker
+from cnnbench.stages import evaluate
 from cnnbench.stages.unchanged import Unchanged
 
 SPEC = {"seed": 3, "family": ""}
@@ -69,7 +74,25 @@ def test_what_was_changed_is_put_back_and_noted_when_the_task_raises_too(tmp_pat
     assert left.spoiled is None
 
 
-@pytest.mark.parametrize(("home", "name"), [(torch, "relu"), (nn.functional, "conv2d"), (nn.Conv2d, "forward")])
+@pytest.mark.parametrize(
+    ("home", "name"),
+    [
+        (torch, "relu"),
+        (nn.functional, "conv2d"),
+        (nn.Conv2d, "forward"),
+        (json, "dumps"),
+        (json.JSONEncoder, "encode"),
+        (os, "replace"),
+        (os, "getpid"),
+        (os.path, "join"),
+        (Path, "write_text"),
+        (sys, "exit"),
+        (np, "mean"),
+        (np.random, "default_rng"),
+        (evaluate, "evaluate"),
+        (LocalExecutor, "submit"),
+    ],
+)
 def test_what_stands_in_the_place_of_torch_s_own_fails_the_task_and_goes(tmp_path, home, name):
     guard, own = Guard(tmp_path), getattr(home, name)
     with guard.around(SPEC) as left:
@@ -78,6 +101,94 @@ def test_what_stands_in_the_place_of_torch_s_own_fails_the_task_and_goes(tmp_pat
     assert guard.spoiled
     with pytest.raises(TrialError, match=f"replaced .*{name}, which all trials of a worker process share"):
         left.noted({})
+
+
+def test_hooks_of_sys_are_there_to_be_set(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "displayhook", sys.displayhook)
+    with Guard(tmp_path).around(SPEC) as left:
+        sys.displayhook = print
+    assert (left.notes, left.spoiled) == ([], None)
+
+
+class Raising:
+    """A bench whose stage replaces a function and raises."""
+
+    def __init__(self, text: str, home: object = None) -> None:
+        self.text, self.home = text, home
+
+    def run(self, *_):
+        if self.home is not None:
+            self.home.open = None
+        raise RuntimeError(self.text)
+
+
+def test_the_reason_tells_what_was_replaced_too(tmp_path):
+    task = Task("a", {**SPEC, "kind": "train"}, (), str(tmp_path / "a"))
+    (found,) = perform(task, Raising("boom", os), lambda *_: None)
+    assert found.status == "failed"
+    assert found.reason.startswith("RuntimeError: boom (test_guard.py, line ")
+    assert "); a technique replaced os.open, which all trials" in found.reason
+
+
+def test_of_a_long_traceback_both_ends_are_kept(tmp_path):
+    task = Task("a", {**SPEC, "kind": "train"}, (), str(tmp_path / "a"))
+    (found,) = perform(task, Raising("x" * 10**6 + "end"), lambda *_: None)
+    assert len(found.trace) < 40_000
+    assert found.trace.startswith("Traceback")
+    assert found.trace.endswith("xend\n")
+    assert "characters were left out]\n" in found.trace
+    assert len(found.reason) < 500
+    (short,) = perform(task, Raising("boom"), lambda *_: None)
+    assert "left out" not in short.trace
+
+
+@pytest.fixture
+def told():
+    """Fault handling as a worker has it, and after the test as before."""
+    before = faulthandler.is_enabled()
+    faulthandler.enable(file=2)
+    yield
+    faulthandler.disable()
+    if before:
+        faulthandler.enable(file=2)
+
+
+def test_no_dump_comes_in_the_next_task_and_crashes_are_told_of_as_before(tmp_path, told):
+    with Guard(tmp_path).around(SPEC) as left:
+        faulthandler.dump_traceback_later(0.2, exit=True)
+        faulthandler.disable()
+    threading.Event().wait(0.4)
+    assert faulthandler.is_enabled()
+    assert left.notes == ["a technique changed faulthandler (True to False); it was put back"]
+
+
+def test_thresholds_of_garbage_collection_are_put_back(tmp_path):
+    before = gc.get_threshold()
+    with Guard(tmp_path).around(SPEC) as left:
+        gc.set_threshold(1, 1, 1)
+    assert gc.get_threshold() == before
+    assert left.notes == ["a technique changed garbage collection's thresholds; it was put back"]
+
+
+@pytest.mark.skipif(not hasattr(os, "getpriority"), reason="there is no niceness")
+@pytest.mark.parametrize("allowed", [True, False])
+def test_niceness_that_cant_be_put_back_costs_the_process_alone(tmp_path, monkeypatch, allowed):
+    nice = [0]
+
+    def write(_kind, _process, value):
+        if not allowed:
+            raise PermissionError
+        nice[0] = value
+
+    monkeypatch.setattr(os, "getpriority", lambda *_: nice[0])
+    monkeypatch.setattr(os, "setpriority", write)
+    guard = Guard(tmp_path)
+    with guard.around(SPEC) as left:
+        nice[0] = 19
+    assert left.spoiled is None
+    assert guard.spoiled is not allowed
+    after = " (0 to 19); it was put back" if allowed else " of the process, which can't be put back"
+    assert left.notes == [f"a technique changed the niceness{after}"]
 
 
 def test_writing_past_torch_is_seen_as_well():

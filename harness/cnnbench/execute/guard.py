@@ -6,6 +6,7 @@ replaced by others) fails the trial, and the process is worth no further task: `
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import shutil
 import warnings
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnbench.errors import TrialError
 from cnnbench.execute.children import below, end_leftovers
-from cnnbench.execute.patches import Names
+from cnnbench.execute.patches import Names, foundations, torchs
 from cnnbench.execute.state import PARTS, Part, enter, generators, seed_all, set_generators, working_folder
 from cnnbench.seeds import Streams
 from cnnbench.text import listed
@@ -36,10 +37,12 @@ class Findings:
     Attributes:
         notes: what was put back, a sentence each.
         spoiled: what can't be put back for sure; None where there is nothing.
+        worn: the process should take no further task, though what this one measured stands.
     """
 
     notes: list[str] = field(default_factory=list)
     spoiled: str | None = None
+    worn: bool = False
 
     def noted(self, result: dict[str, Any]) -> dict[str, Any]:
         """A stage's result with the notes.
@@ -81,7 +84,8 @@ class Guard:
         outside, states = working_folder(), generators()
         if self._folder is not None:
             enter(str(self._folder))
-        before, names, running = [part.read() for part in PARTS], Names(), below()
+        before, running = [part.read() for part in PARTS], below()
+        names, of_torch = Names(foundations()), Names(torchs())
         with warnings.catch_warnings():
             filters = list(warnings.filters)
             seed_all(Streams(spec.get("seed", 0), f"{spec.get('family', '')}/global"))
@@ -90,10 +94,12 @@ class Guard:
                 yield found
             finally:
                 self.watching = False
+                replaced = names.put_back()  # first: all that follows goes through them
                 if os.getpid() != self._process:  # a child that a technique forked, which must not go on as its parent
                     os._exit(0)
                 spoiled, self.spoiled = self.spoiled, True  # until all below is done
-                self._put_back(found, before, names)
+                faulthandler.cancel_dump_traceback_later()  # it would end the process in the midst of another task
+                self._put_back(found, before, replaced, of_torch)
                 if blanket := [one for one in warnings.filters if one not in filters and _catches_all(one)]:
                     found.notes.append(
                         f"a technique changed the warnings filters ({blanket[0][0]} for all); they were put back"
@@ -105,10 +111,17 @@ class Guard:
                 if outside is not None:
                     with suppress(OSError):
                         os.chdir(outside)
-                self.spoiled = spoiled or found.spoiled is not None
+                self.spoiled = spoiled or found.spoiled is not None or found.worn
 
-    def _put_back(self, found: Findings, before: list[Any], names: Names) -> None:
-        """Set what a task left changed to what it was."""
+    def _put_back(self, found: Findings, before: list[Any], replaced: list[str], names: Names) -> None:
+        """Set what a task left changed to what it was.
+
+        Args:
+            found: takes what is told.
+            before: what each part was.
+            replaced: names that were put back already.
+            names: torch's, which are still to be.
+        """
         lasting = []
         for part, value in zip(PARTS, before, strict=True):
             try:
@@ -117,9 +130,12 @@ class Guard:
                 words, back = part.name, False
             if words is not None and back:
                 found.notes.append(f"a technique changed {words}; it was put back")
+            elif words is not None and part.mild:
+                found.notes.append(f"a technique changed {words} of the process, which can't be put back")
+                found.worn = True
             elif words is not None:
                 lasting.append(words)
-        replaced = names.put_back()  # last: torch.Storage goes with the default dtype
+        replaced = [*replaced, *names.put_back()]  # last: torch.Storage goes with the default dtype
         if replaced:
             found.spoiled = (
                 f"a technique replaced {listed(replaced, 3)}, which all trials of a worker process share: "

@@ -1,24 +1,41 @@
 """Functions and classes that somebody put in the place of others: found, and put back.
 
-Looked at are torch's public names that a network and its training go through, the clock, and Python's built-ins. What
-is merely added to a namespace (a module that is imported late) counts for nothing.
+Looked at are torch's public names that a network and its training go through, and what the harness itself stands on:
+Python's built-ins, the modules of the standard library that it works with, NumPy, and its own modules. What is merely
+added to a namespace (a module that is imported late) counts for nothing, and neither do values that are no code.
 """
 
 from __future__ import annotations
 
 import builtins
+import copy
 import inspect
+import io
+import json
+import math
+import os
+import pathlib
+import pickle
 import random
+import shutil
+import sys
+import tempfile
 import time
+from functools import lru_cache
 from operator import is_
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 import torch._dynamo  # on import it replaces some of torch's names itself: not in the midst of a task
 from torch import nn
 
-_MODULES = (
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_TORCHS = (
     torch,
     torch.autograd,
     torch.backends.cudnn,
@@ -32,33 +49,76 @@ _MODULES = (
     torch.optim.lr_scheduler,
     torch.random,
     torch.serialization,
+)
+_PYTHONS = (
     builtins,
+    sys,
+    os,
+    os.path,
+    io,
+    pathlib,
+    shutil,
+    tempfile,
+    copy,
+    pickle,
+    json,
+    json.encoder,
+    json.decoder,
+    math,
     random,
     time,
+    np,
+    np.random,
 )
-
-
-def _namespaces() -> tuple[Any, ...]:
-    homes = (torch, torch.autograd, nn, torch.optim, torch.optim.lr_scheduler)
-    classes = {
-        value: None
-        for home in homes
-        for value in vars(home).values()
-        if isinstance(value, type) and value.__flags__ & _CAN_CHANGE
-    }
-    return (*_MODULES, *classes)
-
-
+_CHANGES = frozenset({"breakpointhook", "displayhook", "excepthook", "last_type", "unraisablehook"})
+"""Names of ``sys`` that are there to be set, or that Python sets itself."""
 _TORCH = Path(torch.__file__).parent
 _CAN_CHANGE = 1 << 9
 """Set for classes made in Python, the only ones whose attributes can be replaced (Py_TPFLAGS_HEAPTYPE)."""
 
 
-class Names:
-    """Names and what they stood for when this was made."""
+def torchs() -> tuple[Any, ...]:
+    """Torch's namespaces: modules, and the classes in them."""
+    return (*_TORCHS, *_classes((torch, torch.autograd, nn, torch.optim, torch.optim.lr_scheduler)))
 
-    def __init__(self) -> None:
-        self._known = [(home, dict(vars(home))) for home in _namespaces()]
+
+def foundations() -> tuple[Any, ...]:
+    """The namespaces of Python, of NumPy, and of what is loaded of the harness."""
+    return _foundations(len(sys.modules))
+
+
+@lru_cache(maxsize=1)
+def _foundations(_loaded: int) -> tuple[Any, ...]:
+    """Looked for again once something more is loaded: thousands of modules take longer than all the rest here."""
+    own = [
+        module
+        for name, module in tuple(sys.modules.items())
+        if name.partition(".")[0] == "cnnbench" and isinstance(module, ModuleType)
+    ]
+    lent = (pathlib, tempfile, json, json.encoder, json.decoder, pickle)
+    homes = {one.__name__ for one in (*lent, *own)}
+    return (*_PYTHONS, *own, *(one for one in _classes((*lent, *own)) if one.__module__ in homes))
+
+
+def _classes(homes: Iterable[Any]) -> tuple[type, ...]:
+    found = {
+        value: None
+        for home in homes
+        for value in tuple(vars(home).values())
+        if isinstance(value, type) and value.__flags__ & _CAN_CHANGE
+    }
+    return tuple(found)
+
+
+class Names:
+    """Names and what they stood for when this was made.
+
+    Args:
+        homes: the namespaces to watch.
+    """
+
+    def __init__(self, homes: Iterable[Any]) -> None:
+        self._known = [(home, dict(vars(home))) for home in homes]
 
     def put_back(self) -> list[str]:
         """Set what was replaced or removed to what it was; returns the dotted names."""
@@ -68,7 +128,9 @@ class Names:
             if all(map(is_, map(now.get, known), known.values())):
                 continue
             for name, value in known.items():
-                if now.get(name) is not value and _is_code(value) and not _by_torch(now.get(name)):
+                if now.get(name) is value or name in _CHANGES or not _is_code(value):
+                    continue
+                if not _by_torch(now.get(name)):
                     setattr(home, name, value)
                     found.append(f"{_dotted(home)}.{name}")
         return found

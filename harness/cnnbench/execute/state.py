@@ -5,6 +5,7 @@ Each ``Part`` is one such thing. What has no way back (``write`` is None) makes 
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import locale
 import os
@@ -47,12 +48,14 @@ class Part:
         write: sets it; None where nothing can.
         stays: what should be there after a task, given what was before and what is: what libraries set at their first
             use stays.
+        mild: where it can't be put back, what was measured stands all the same; the process takes no further task.
     """
 
     name: str
     read: Callable[[], Any]
     write: Callable[[Any], object] | None
     stays: Callable[[Any, Any], Any] = lambda before, _: before
+    mild: bool = False
 
     def told(self, before: Any, after: Any) -> str:
         """What changed, in a few words."""
@@ -233,6 +236,22 @@ def _limit(wanted: dict[str, tuple[int, int]]) -> None:
         _RESOURCE.setrlimit(getattr(_RESOURCE, name), pair)
 
 
+def _niceness() -> int:
+    return os.getpriority(os.PRIO_PROCESS, 0) if hasattr(os, "getpriority") else 0
+
+
+def _be_nice(wanted: int) -> None:
+    os.setpriority(os.PRIO_PROCESS, 0, wanted)  # what was raised needs rights to be lowered again
+
+
+def _tell_faults(on: bool) -> None:
+    """Have Python print its stack when compiled code ends the process, as a worker does from its start."""
+    if on:
+        faulthandler.enable(file=2, all_threads=True)
+    else:
+        faulthandler.disable()
+
+
 PARTS: tuple[Part, ...] = (
     Part("torch's default dtype", torch.get_default_dtype, torch.set_default_dtype),
     Part("torch's default device", torch.get_default_device, _default_device),
@@ -269,6 +288,9 @@ PARTS: tuple[Part, ...] = (
     Part("limits on what it may use", _limits, _limit),
     Part("the cores that it may use", _cores, _bind),
     Part("garbage collection", gc.isenabled, lambda on: gc.enable() if on else gc.disable()),
+    Part("garbage collection's thresholds", gc.get_threshold, lambda wanted: gc.set_threshold(*wanted)),
+    Part("the niceness", _niceness, _be_nice, mild=True),
+    Part("faulthandler", faulthandler.is_enabled, _tell_faults),
     Part("NumPy's handling of errors", np.geterr, lambda kinds: np.seterr(**kinds)),
     Part("the locale", lambda: locale.setlocale(locale.LC_ALL), lambda name: locale.setlocale(locale.LC_ALL, name)),
 )
