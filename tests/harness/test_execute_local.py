@@ -15,6 +15,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from cnnbench.execute import local
@@ -276,6 +277,36 @@ def test_a_dead_worker_is_noticed_while_what_it_forked_holds_its_pipe(monkeypatc
         assert [(one.key, one.status) for one in events(executor, 1)] == [(key, status)]
     executor.close()
     assert len(held) == 3
+
+
+def test_a_worker_whose_fork_server_was_ended_goes_on_with_its_task_and_then_goes(monkeypatch, tmp_path):
+    """Python holds it for dead, with an exit code of its own making."""
+    lives = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"])
+
+    class HeldForDead(Process):
+        exitcode = 255
+
+    go_on = threading.Event()
+
+    def start(self, place):
+        ours, theirs = Pipe()
+
+        def live():
+            task = theirs.recv()
+            theirs.send(BEGUN)
+            go_on.wait()
+            theirs.send([Outcome(task.key, "ok")])
+
+        threading.Thread(target=live, daemon=True).start()
+        return Worker(HeldForDead(dead=True), ours, place, _own=psutil.Process(lives.pid))
+
+    monkeypatch.setattr(LocalExecutor, "_start", start)
+    executor = LocalExecutor(1)
+    executor.submit(Task("a", {}, (), str(tmp_path / "a")))
+    threading.Timer(0.5, go_on.set).start()
+    assert [(one.key, one.status) for one in events(executor, 1)] == [("a", "ok")]
+    assert lives.wait(10) != 0
+    assert executor._idle == executor._busy == []
 
 
 def test_scratch_of_a_dead_worker_goes_and_that_of_others_stays(tmp_path):

@@ -108,14 +108,14 @@ class LocalExecutor:
                 ]
             )
             outputs = [w.words.pipe for w in self._busy if w.words.pipe is not None and not w.words.full]
-            ends = {w.process.sentinel for w in self._busy}
+            ends = {w.process.sentinel for w in self._busy if not w.orphan}
             ready = set(wait([*(w.pipe for w in self._busy), *outputs, *ends], timeout))
             for worker in list(self._busy):
                 if worker.words.full or worker.words.pipe in ready:
                     worker.words.read()
                 if worker.pipe in ready:
                     events += self._receive(worker)
-                elif worker.process.sentinel in ready and not worker.pipe.poll():
+                elif worker.process.sentinel in ready and worker.ended and not worker.pipe.poll():
                     events += self._died(worker)  # what it forked lives on, and holds its pipe open
             events += self._look()
         return events
@@ -158,7 +158,7 @@ class LocalExecutor:
         assert worker.task is not None
         worker.words.drain()
         self._busy.remove(worker)
-        if worker.task.own_process or worker.leaving:
+        if worker.task.own_process or worker.leaving or worker.orphan:
             worker.pipe.close()  # it ends by itself
             worker.process.join(GRACE_SECONDS)
             worker.kill()
@@ -186,7 +186,7 @@ class LocalExecutor:
             return ended
         self._looked = now
         for worker in list(self._busy):
-            if not worker.process.is_alive() and not worker.pipe.poll():
+            if worker.ended and not worker.pipe.poll():
                 ended += self._died(worker)  # where what it forked holds what tells of its end open too
                 continue
             worker.look()
@@ -228,9 +228,10 @@ class LocalExecutor:
             reached = "" if worker.peak_mib is None else f", last seen at {worker.peak_mib:,.0f} MiB"
             outcomes = self._lost(worker, "oom", f"out of memory: the system ended its worker process{reached}")
             return [_with_peak(one, worker.peak_mib) for one in outcomes]
+        cause = _ORPHANED if worker.orphan else cause_of_death(code)
         if worker.began is None:
-            return self._again(worker) if worker.up else self._not_up(worker, cause_of_death(code))
-        return self._lost(worker, "crashed", cause_of_death(code))
+            return self._again(worker) if worker.up else self._not_up(worker, cause)
+        return self._lost(worker, "crashed", cause)
 
     def _not_up(self, worker: Worker, reason: str) -> Sequence[Outcome]:
         """A worker that did not come up: another takes its task, without the plugin that it could not import."""
@@ -291,6 +292,7 @@ def start_fork_server() -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+_ORPHANED = "its worker process ended, how is not known: a technique had ended the process that it was forked from"
 _KILLED = -int(getattr(signal, "SIGKILL", 9))  # Windows has none
 _MEANING = {
     "SIGKILL": " (out of memory, or killed by hand)",

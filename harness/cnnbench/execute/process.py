@@ -41,6 +41,8 @@ CUT_OFF = 113
 """Exit code of a worker whose connection to the run is closed, be it that nobody is there any more to see it."""
 DUMP = getattr(signal, "SIGUSR1", None)
 """A worker answers this signal with its stack, on its stderr."""
+_UNKNOWN = 255
+"""The exit code that Python makes up for a process that it can't know of."""
 DUMP_SECONDS = 0.5
 LOOK_SECONDS = 1.0
 """How often busy workers are looked at: the memory reached should be known if the system ends one."""
@@ -90,6 +92,8 @@ class Worker:
     peak_mib: float | None = None
     kills_before: int = 0
     idle_seconds: float = 0.0
+    orphan: bool = False
+    _own: psutil.Process | None = None
     _looked: float = 0.0
     _cpu: float = 0.0
     _below: list[psutil.Process] = field(default_factory=list)
@@ -116,6 +120,21 @@ class Worker:
         cpu = sum(map(_cpu_seconds, [_of(self.process.pid), *self._below]))
         self.idle_seconds = 0.0 if cpu > self._cpu + 0.001 * passed else self.idle_seconds + passed
         self._cpu = cpu
+
+    @property
+    def ended(self) -> bool:
+        """Whether the process is no more.
+
+        Python tells of a process through the one that it was forked from. When that has ended (a technique may end its
+        parent), each that it forked counts as ended with exit code 255: such a one that lives is an ``orphan``.
+        """
+        if self.process.is_alive():
+            return False
+        if self.process.exitcode == _UNKNOWN and self._own is not None:
+            with suppress(psutil.Error):
+                self.orphan |= (lives := self._own.is_running() and self._own.status() != psutil.STATUS_ZOMBIE)
+                return not lives
+        return True
 
     @property
     def deadline(self) -> float | None:
@@ -159,9 +178,11 @@ class Worker:
         """End the process whatever it is doing, and what it started, and remove what it had half done."""
         pid = self.process.pid
         self.pipe.close()
-        below = [*self._below, *(descendants(pid) if pid is not None and self.process.is_alive() else ())]
+        below = [*self._below, *(descendants(pid) if pid is not None and not self.ended else ())]
         if self.process.is_alive():
             self.process.kill()
+        elif self.orphan and self._own is not None:
+            below.append(self._own)
         self.process.join()
         end_all(below, pid if self.folder else None)  # one with a folder leads a group of its own
         self.words.close()
@@ -202,7 +223,7 @@ def start(
     theirs.close()
     if end is not None:
         end.close()
-    return Worker(process, ours, place, LastWords(output), folder, handed=time.monotonic())
+    return Worker(process, ours, place, LastWords(output), folder, handed=time.monotonic(), _own=_of(process.pid))
 
 
 @contextmanager
