@@ -89,6 +89,7 @@ LIGHT = {
     "random seeds": (takes("rng"), "ok", ""),
     "hooks everywhere": (takes("hooks_everywhere"), "ok", r"a technique changed hooks on every module or optimizer"),
     "floods": (takes("flood"), "ok", ""),
+    "ends its parent": (takes("ends_parent"), "ok", ""),
     "no more files": (
         takes("opens"),
         "failed",
