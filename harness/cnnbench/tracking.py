@@ -62,5 +62,5 @@ def tracked(host: PluginHost, names: Sequence[str], suite: Suite, results: Path)
     with ExitStack() as stack:
         for name in dict.fromkeys(names):
             owner = replace(host.registry.get("tracker", name).owner, plugin=f"tracker {name}")
-            stack.enter_context(host.observing(partial(make(Choice("tracker", name), host.registry), run), owner))
+            stack.enter_context(host.observing(partial(make(Choice("tracker", name), host.registry), dict(run)), owner))
         yield

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,6 +12,7 @@ from cnnbench import hook_answers
 from cnnbench.hook_answers import MOST_CHARACTERS, MOST_FACTS, MOST_LINES, AnswerError
 from cnnbench.plugins import PluginHost, PluginProblem
 from cnnbench.registry import Owner
+from cnnbench.tracking import tracked
 
 NOTHING = {"dataset": {}, "data": {}, "model": {}, "recipe": {}, "techniques": {}}
 HEAD = "from cnnbench import hookimpl\n"
@@ -157,3 +159,18 @@ def test_a_value_with_code_of_its_own_is_not_asked_for_its_words():
 
     with pytest.raises(AnswerError, match="an object of type Odd"):
         hook_answers.reason(Odd())
+
+
+def test_each_tracker_is_given_facts_of_its_own(install_plugin, tmp_path):
+    code = "from cnnbench import hookimpl, technique\n"
+    for name in ("first", "last"):
+        code += (
+            f'@technique("tracker", "{name}")\nclass {name.title()}:\n    """Takes what it is given."""\n'
+            "    def __call__(self, run):\n        assert run.pop('suite') == 's'\n        return self\n"
+        )
+    install_plugin("takers", code + "@hookimpl\ndef cnnbench_register_techniques():\n    return [First, Last]\n")
+    host = PluginHost.discover()
+    suite = SimpleNamespace(name="s", question="?", sha256="0", device="cpu")
+    with tracked(host, ["first", "last"], suite, tmp_path):
+        pass
+    assert host.problems == []
