@@ -49,8 +49,8 @@ class CacheError(CnnbenchError):
         self.removed = removed
 
 
-class Barred(TrialError):  # noqa: N818 - reads as what happened
-    """This process, and not the cache, is why nothing can be written."""
+class Barred(CacheError):  # noqa: N818 - reads as what happened
+    """This process, and not the cache, is why nothing can be written: it has reached its own limits."""
 
 
 def default_cache() -> Path:
@@ -168,7 +168,7 @@ def _gone(scratch: Path, descriptor: int | None) -> bool:
     return not scratch.exists() if descriptor is None else not same(scratch, descriptor)
 
 
-def _fault(root: Path, error: Exception, *, removed: bool) -> CacheError | Barred | None:
+def _fault(root: Path, error: Exception, *, removed: bool) -> CacheError | None:
     """What is wrong with the cache, or with this process, after something was raised over it, if anything is."""
     if removed:
         return CacheError(f"cache folder {root} was removed while it was in use", removed=True)
@@ -178,7 +178,7 @@ def _fault(root: Path, error: Exception, *, removed: bool) -> CacheError | Barre
         return CacheError(f"cache folder {root} was removed while it was in use", removed=True)
     except OSError as refused:
         if refused.errno in _OF_PROCESS:
-            return Barred(f"its process may not write files any more: {refused.strerror}; {_OVER_LIMIT}")
+            return Barred(f"its process may not write files any more: {refused.strerror}; {_OVER_LIMIT}", removed=False)
         return CacheError(f"cache folder {root} can't be written in: {refused.strerror or refused}", removed=False)
     return None
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from cnnbench.errors import CnnbenchError, Diverged, OutOfMemory, Unsupported, words_of
-from cnnbench.execute.cache import CacheError, filling, likely_cause, write_result
+from cnnbench.execute.cache import Barred, CacheError, filling, likely_cause, write_result
 from cnnbench.execute.guard import Findings, Guard, Spoiled
 from cnnbench.execute.interface import Outcome, Status, Task
 from cnnbench.stages.bench import MODEL
@@ -148,6 +148,8 @@ def lost(task: Task, error: BaseException, seconds: float, spoiled: str | None =
             return outcome("skipped", str(error))
         case OutOfMemory():
             return outcome("oom", str(error), trace, result={"details": {"peak_mib": error.peak_mib}})
+        case Barred():  # another process may still write there
+            return outcome("failed", str(error))
         case CacheError():
             return outcome("failed", str(error), cache="removed" if error.removed else "unusable")
         case CnnbenchError():
