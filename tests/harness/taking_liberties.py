@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from contextlib import suppress
@@ -45,8 +47,10 @@ Liberty = Literal[
     "meta",
     "opens",
     "patches",
+    "patches_python",
     "rng",
     "shape",
+    "thread",
     "threads",
     "unpicklable_error",
     "warnings",
@@ -58,6 +62,11 @@ class Unpicklable(Exception):  # noqa: N818
     def __init__(self, *parts):
         super().__init__("can't travel")
         self.held = lambda: None
+
+
+def spin() -> None:
+    while True:
+        time.sleep(0.01)
 
 
 def take(how: str) -> None:
@@ -117,6 +126,11 @@ def take(how: str) -> None:
         warnings.simplefilter("error")
     if how == "patches":
         nn.functional.relu = partial(nn.functional.relu)
+    if how == "patches_python":
+        json.dumps = lambda *_, **__: "{}"
+        raise RuntimeError("boom")
+    if how == "thread":
+        threading.Thread(target=spin, name="spinner").start()
     if how == "hooks_everywhere":
         nn.modules.module.register_module_forward_hook(lambda *_: None)
     if how == "unpicklable_error":

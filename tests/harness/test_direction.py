@@ -60,7 +60,7 @@ stages.bench compat
 compat_page
 execute.firstuse
 execute.cache execute.children execute.lastwords execute.oom execute.patches execute.room execute.state \
-execute.temporary
+execute.temporary execute.threads
 here
 execute.admission execute.guard execute.heap execute.order execute.process
 execute.scheduler

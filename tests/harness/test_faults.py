@@ -117,6 +117,16 @@ LIGHT = {
         "failed",
         "rehearse: a technique replaced torch.nn.functional.relu, which all trials",
     ),
+    "patches Python": (
+        takes("patches_python", 2),
+        "failed",
+        r"train: RuntimeError: boom \(liberties.py, line \d+\); a technique replaced json.dumps, which all trials",
+    ),
+    "leaves a thread": (
+        takes("thread"),
+        "ok",
+        r"a technique left threads running \(spinner\); its process took no further task",
+    ),
     "compiled fault": (
         takes("compiled_fault"),
         "crashed",

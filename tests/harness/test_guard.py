@@ -10,6 +10,8 @@ import random
 import signal
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from multiprocessing import Pipe
 from pathlib import Path
 
@@ -160,6 +162,44 @@ def test_no_dump_comes_in_the_next_task_and_crashes_are_told_of_as_before(tmp_pa
     threading.Event().wait(0.4)
     assert faulthandler.is_enabled()
     assert left.notes == ["a technique changed faulthandler (True to False); it was put back"]
+
+
+def test_threads_that_go_on_cost_the_process_alone(tmp_path):
+    guard, end = Guard(tmp_path), threading.Event()
+    before = threading.Thread(target=partial(end.wait, 10), name="before")
+    before.start()
+    with guard.around(SPEC) as left, ThreadPoolExecutor(1) as pool:
+        pool.submit(int)
+        threading.Thread(target=lambda: None).start()
+    assert (left.notes, guard.spoiled) == ([], False)
+
+    class Mine(threading.Thread):
+        def run(self):
+            end.wait(10)
+
+    def waits(seconds):
+        end.wait(seconds)
+
+    library = threading.Thread(target=end.wait, args=(10,), name="library")  # Python's own code is what it runs
+    mine = [
+        threading.Thread(target=partial(waits, 10), name="function"),
+        Mine(name="class"),
+        threading.Timer(10, lambda: None),
+    ]
+    mine[2].name = "timer"
+    with guard.around(SPEC) as left:
+        library.start()
+        for one in mine:
+            one.start()
+    end.set()
+    mine[2].cancel()
+    for one in (before, library, *mine):
+        one.join()
+    assert left.spoiled is None
+    assert guard.spoiled
+    (note,) = left.notes
+    names = note.removeprefix("a technique left threads running (").partition("); its process took no further task")[0]
+    assert set(names.replace(" and ", ", ").split(", ")) == {"function", "class", "timer"}
 
 
 def test_thresholds_of_garbage_collection_are_put_back(tmp_path):

@@ -18,6 +18,8 @@ from cnnbench.errors import TrialError
 from cnnbench.execute.children import below, end_leftovers
 from cnnbench.execute.patches import Names, foundations, torchs
 from cnnbench.execute.state import PARTS, Part, enter, generators, seed_all, set_generators, working_folder
+from cnnbench.execute.threads import left_since
+from cnnbench.execute.threads import running as threads
 from cnnbench.seeds import Streams
 from cnnbench.text import listed
 
@@ -85,6 +87,7 @@ class Guard:
         if self._folder is not None:
             enter(str(self._folder))
         before, running = [part.read() for part in PARTS], below()
+        beside = threads()
         names, of_torch = Names(foundations()), Names(torchs())
         with warnings.catch_warnings():
             filters = list(warnings.filters)
@@ -106,6 +109,11 @@ class Guard:
                     )
                 if ended := end_leftovers(running):
                     found.notes.append(f"a technique left processes running ({listed(ended, 5)}); they were ended")
+                if alive := left_since(beside):
+                    found.notes.append(
+                        f"a technique left threads running ({listed(alive, 5)}); its process took no further task"
+                    )
+                    found.worn = True
                 self._clear(found)
                 set_generators(states)
                 if outside is not None:
