@@ -110,5 +110,6 @@ def folder_fault(folder: Path) -> str:
             return ""
         if part.exists() or part.is_symlink():
             what = "is a file" if part.exists() else "is a link that leads nowhere"
-            return f"{part}: {what}, expected a folder"
+            where = f"{folder}: {part}" if part != folder else f"{folder}:"
+            return f"{where} {what}, expected a folder"
     return ""

@@ -474,7 +474,7 @@ def test_a_second_run_on_the_same_results_is_refused_in_one_line(place):
         (["--workers", "0"], "--workers: expected at least 1, got 0"),
         (["--executor", "locl"], "--executor: unknown executor 'locl': did you mean 'local'?"),
         (["--only", "sliu"], "suite 'tiny' has no arm 'sliu': did you mean 'silu'?"),
-        (["--results", "file/results"], "file/results"),
+        (["--results", "file/results"], "file/results: file is a file, expected a folder"),
         (["--cache", "file/cache"], "cache folder file/cache can't be written in: Not a directory; choose another"),
     ],
 )
