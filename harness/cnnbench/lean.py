@@ -16,7 +16,8 @@ from msgspec import Meta, Raw
 
 from cnnbench.lean_common import Common, decoded
 from cnnbench.migrations import SCHEMA
-from cnnbench.record_fields import FIELDS, LONGEST_CHANGES, LONGEST_NAME
+from cnnbench.record_fields import FIELDS, LONGEST_CHANGES
+from cnnbench.text import LONGEST_NAME
 
 _Whole = Annotated[int, Meta(ge=-(10**15), le=10**15)]
 _Seed = Annotated[int, Meta(ge=0, le=10**15)]

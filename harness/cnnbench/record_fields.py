@@ -26,14 +26,13 @@ from cnnbench.json_checks import (
     table,
     unknown,
 )
+from cnnbench.text import LONGEST_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cnnbench.json_checks import Check
 
-LONGEST_NAME: Final = 1_000
-"""Characters of a name: tables pad every row to the longest, and HTML and SVG repeat it."""
 LONGEST_CHANGES: Final = 10_000
 """Characters of what an arm changes; suites write ``LONGEST_NAME``."""
 

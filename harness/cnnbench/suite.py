@@ -33,7 +33,7 @@ from cnnbench.plain import settings_plain
 from cnnbench.reader import Reader
 from cnnbench.references import AGAINST, BASELINE, read_references
 from cnnbench.registry import nearest
-from cnnbench.text import cut, printable, unsteered
+from cnnbench.text import LONGEST_NAME, cut, printable, unsteered
 from cnnbench.toml import parse_toml, read_file
 from cnnbench.types import Recipe, Settings
 
@@ -43,12 +43,11 @@ if TYPE_CHECKING:
     from cnnbench.axes import Axis
     from cnnbench.datasets import Dataset, DatasetDraft
     from cnnbench.design import Kind
+    from cnnbench.locate import Place
     from cnnbench.registry import Registry
     from cnnbench.types import Measure
 
 MOST_SEEDS = 10_000
-LONGEST_NAME = 1_000
-"""Characters of an arm's or a dataset's name; ``record_fields`` sets records with longer ones aside."""
 DEVICES = ("auto", "cpu", "cuda", "mps", "xla", "tpu")
 RESERVED = (BASELINE, "placebo")
 """Names of the arms that every suite has or can ask for."""
@@ -240,9 +239,7 @@ def _read(raw: Mapping[str, Any], reader: Reader, file: str, text: str, sha256: 
     if header is None or baseline is None or measure is None or len(sound) < len(datasets):
         return None
     for one in datasets:
-        if len(one.label) > LONGEST_NAME:
-            told = f"{one.label[:40]}… has {len(one.label):,} characters"
-            reader.report(one.place, f"the dataset's label {told}, expected at most {LONGEST_NAME:,}")
+        _check_length("the dataset's label", one.label, one.place, reader)
     arms = _finished(drafts, references, baseline, reader, None if design is None else ("design",))
     seeds = tuple(range(header.seeds)) if isinstance(header.seeds, int) else header.seeds
     return Suite(
@@ -351,6 +348,13 @@ def _arms(raw: Mapping[str, Any], base: Draft, reader: Reader) -> list[tuple[str
     return arms
 
 
+def _check_length(what: str, name: str, place: Place, reader: Reader) -> None:
+    """Report a name that would be set aside in records."""
+    if len(name) > LONGEST_NAME:
+        told = f"{name[:40]}… has {len(name):,} characters"
+        reader.report(place, f"{what} {told}, expected at most {LONGEST_NAME:,}")
+
+
 def _finished(
     drafts: Sequence[tuple[str, Draft]],
     references: Mapping[str, str],
@@ -369,9 +373,7 @@ def _finished(
         twin = seen.setdefault(_key(settings), f"arm {name!r}")
         if twin != f"arm {name!r}":
             reader.report(at, f"arm {name!r} comes to the same settings as {twin}")
-        if len(name) > LONGEST_NAME:
-            told = f"{name[:40]}… has {len(name):,} characters"
-            reader.report(place or ("arms",), f"the arm's name {told}, expected at most {LONGEST_NAME:,}")
+        _check_length("the arm's name", name, place or ("arms",), reader)
         changes = cut(describe(baseline, settings, reader.registry), LONGEST_NAME)
         arms.append(Arm(name, "arm", settings, changes, references.get(name, BASELINE)))
     return arms

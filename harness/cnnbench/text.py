@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rich.cells import cell_len
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+LONGEST_NAME: Final = 1_000
+"""Characters of an arm's name and the like: tables pad every row to the longest, and HTML and SVG repeat it."""
 _UNITS = {"h": 3600.0, "m": 60.0, "min": 60.0, "s": 1.0}
 _PART = re.compile(r"(\d+(?:\.\d+)?) *(h|min|m|s)? *")
 _MOST_SECONDS = 366 * 24 * 3600.0

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from cnnbench import record_fields
 from cnnbench.errors import SuiteError
 from cnnbench.plugins import PluginHost
-from cnnbench.suite import LONGEST_NAME, load, parse
+from cnnbench.suite import load, parse
+from cnnbench.text import LONGEST_NAME
 from cnnbench.types import Choice, DataOptions, EnergyOptions, LatencyOptions, Measure, Recipe
 
 if TYPE_CHECKING:
