@@ -309,15 +309,12 @@ class PluginHost:
         """The first reason that a plugin gives to skip a trial, with its name, or None.
 
         Args:
-            trial: makes what the hook is given, anew for each plugin.
+            trial: makes what the hook is given; called only where a plugin has that hook.
         """
-        for impl in reversed(self._manager.hook.cnnbench_check_trial.get_hookimpls()):
-            given = {"trial": trial()} if "trial" in impl.argnames else {}
-            call = partial(lambda function, given: hook_answers.reason(function(**given)), impl.function, given)
-            reason = self._attempt(self._owners[impl.plugin_name], "cnnbench_check_trial failed", call)
-            if reason is not _FAILED and reason:
-                return f"{reason} ({impl.plugin_name})"
-        return None
+        if not self._manager.hook.cnnbench_check_trial.get_hookimpls():
+            return None
+        answers = self._each("cnnbench_check_trial", hook_answers.reason, trial=trial())
+        return next((f"{reason} ({owner.plugin})" for owner, reason in answers if reason), None)
 
     def advise_arm(self, settings: Mapping[str, Any]) -> tuple[str, ...]:
         """What plugins have to say of an arm's combination of techniques."""
