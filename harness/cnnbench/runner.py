@@ -146,7 +146,7 @@ def run_suite(suite: Suite, host: PluginHost, options: RunOptions, progress: Pro
         if options.executor == "ray":
             from cnnbench.execute.ray_cluster import join
 
-            cluster = stack.enter_context(closing(join(options.address, suite, host, find_place, progress.message)))
+            cluster = stack.enter_context(closing(join(options.address, suite, host, progress.message)))
         return _run_at(suite, host, options, progress, cluster)
 
 

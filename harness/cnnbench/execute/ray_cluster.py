@@ -24,11 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from cnnbench.execute.ray_node import Sight
-    from cnnbench.keys import Place
     from cnnbench.plugins import PluginHost
     from cnnbench.suite import Suite
 
-    FindPlace = Callable[[str, int | None], Place]
     Say = Callable[[str], None]
 
 LOOK_SECONDS = 120.0
@@ -74,7 +72,7 @@ class RayCluster:
         omp: ``OMP_NUM_THREADS`` of this process.
     """
 
-    def __init__(self, suite: Suite, host: PluginHost, find_place: FindPlace, say: Say) -> None:
+    def __init__(self, suite: Suite, host: PluginHost, say: Say) -> None:
         """Look at every node; ``join`` connects first.
 
         Raises:
@@ -84,7 +82,6 @@ class RayCluster:
 
         self._ray: Any = ray  # most of its types say less than its documentation
         self._say = say
-        self._find_place = find_place
         self._threads = suite.measure.latency.threads
         self.omp = os.environ.get("OMP_NUM_THREADS")
         self.run = uuid.uuid4().hex[:12]
@@ -207,7 +204,7 @@ class RayCluster:
             if _fits(node["Resources"], self.device):
                 strategy = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
                 task = remote.options(scheduling_strategy=strategy)
-                reference = task.remote(self.needs, self._find_place, self.device, self._threads, self.omp)
+                reference = task.remote(self.needs, self.device, self._threads, self.omp)
                 ahead[node["NodeID"]] = (node, reference)
         found, problems = [], []
         for name, (node, reference) in ahead.items():
@@ -232,7 +229,7 @@ class RayCluster:
         return found, problems
 
 
-def join(address: str | None, suite: Suite, host: PluginHost, find_place: FindPlace, say: Say) -> RayCluster:
+def join(address: str | None, suite: Suite, host: PluginHost, say: Say) -> RayCluster:
     """Connect to a cluster, or start one on this machine alone, and look at its nodes.
 
     Args:
@@ -240,7 +237,6 @@ def join(address: str | None, suite: Suite, host: PluginHost, find_place: FindPl
             alone.
         suite: what is to run.
         host: plugins of this process.
-        find_place: ``here.find_place``.
         say: told what people should know.
 
     Raises:
@@ -268,7 +264,7 @@ def join(address: str | None, suite: Suite, host: PluginHost, find_place: FindPl
         text = " ".join(str(error).split())
         raise _no_cluster(address, text[:300]) from error
     try:
-        return RayCluster(suite, host, find_place, say)
+        return RayCluster(suite, host, say)
     except BaseException:
         ray.shutdown()
         raise

@@ -23,11 +23,12 @@ from cnnbench.environment import manifest, usable_cores
 from cnnbench.errors import UsageError
 from cnnbench.execute.interface import Outcome
 from cnnbench.execute.ray_needs import packages_here
+from cnnbench.here import find_place
 from cnnbench.parcel import pack, unpack, write_data
 from cnnbench.plugins import PluginHost
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from cnnbench.execute.interface import Epoch, Placed, Task
     from cnnbench.execute.ray_needs import Needs
@@ -71,14 +72,11 @@ class Result:
     files: Mapping[str, bytes]
 
 
-def look(
-    needs: Needs, find_place: Callable[[str, int | None], Place], device: str, threads: int | None, omp: str | None
-) -> Sight:
+def look(needs: Needs, device: str, threads: int | None, omp: str | None) -> Sight:
     """Look at this node, in a process that does nothing else.
 
     Args:
         needs: what the suite asks of it.
-        find_place: ``here.find_place``.
         device: as Ray's resources allow it: ``cpu`` or ``cuda``.
         threads: intra-op threads for latency, if the suite fixes them.
         omp: ``OMP_NUM_THREADS`` of the driver, if it is set.
